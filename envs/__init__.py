@@ -1,0 +1,1 @@
+"""The market and everything that happens in it: bars, features, the simulator, the trace."""

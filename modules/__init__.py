@@ -1,0 +1,1 @@
+"""Networks and the TensorDict graph that joins them into a policy."""

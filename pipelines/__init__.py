@@ -1,0 +1,1 @@
+"""Programs that a person runs, and the stages they share."""
