@@ -4,7 +4,7 @@ import math
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:
-    """Raise ``ValueError`` with the key, the value and what is allowed, unless `condition` holds."""
+    """Raise ``ValueError`` with key, value and what is allowed, unless `condition` holds."""
     if not condition:
         raise ValueError(f"{key}={value!r} is not allowed: {allowed}")
 

@@ -1,0 +1,75 @@
+"""The environment a learner collects from: the market, in workers or not, and its transforms."""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import torch
+from torchrl.envs import (
+    Compose,
+    EnvBase,
+    ObservationNorm,
+    ParallelEnv,
+    RewardSum,
+    StepCounter,
+    TransformedEnv,
+)
+
+from envs.config import EnvConfig
+from envs.market import MarketEnv
+from envs.observation import account_scale
+from envs.table import BarTable
+
+
+def make_env(
+    table_dir: Path,
+    cfg: EnvConfig,
+    *,
+    split: str = "train",
+    record_fills: bool = True,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> TransformedEnv:
+    """The market under its transforms, ready for a collector.
+
+    Args:
+        table_dir: folder that `BarTable.save` wrote; workers map the same memory.
+        cfg: the parameters; `workers` > 0 puts that many shares of the paths into processes.
+        split: the split that paths may visit.
+        record_fills: whether steps carry the key ``fills``.
+        device: where the environment lives; workers need ``cpu``.
+        seed: of the starts; workers and paths draw different ones.
+
+    Returns:
+        An environment of batch [paths, accounts], or [workers, paths / workers, accounts].
+    """
+    share = dataclasses.replace(cfg, paths=cfg.paths // max(cfg.workers, 1), workers=0)
+    make = partial(
+        _make_market, table_dir, share, split=split, record_fills=record_fills, device=device
+    )
+    base: EnvBase
+    if cfg.workers:
+        # Starting workers would take the parent's threads away from the update.
+        base = ParallelEnv(cfg.workers, make, num_threads=torch.get_num_threads())
+    else:
+        base = make()
+    env = TransformedEnv(base, training_transforms(cfg))
+    env.set_seed(seed)
+    return env
+
+
+def training_transforms(cfg: EnvConfig) -> Compose:
+    """Account normalisation, and the episode's return and length for the logs."""
+    return Compose(account_norm(cfg), RewardSum(), StepCounter())
+
+
+def account_norm(cfg: EnvConfig) -> ObservationNorm:
+    """Scale the account's columns to order one; fixed, so that it cannot drift or leak."""
+    scale = account_scale(cfg)
+    return ObservationNorm(
+        loc=torch.zeros_like(scale), scale=scale, in_keys=["account"], standard_normal=True
+    )
+
+
+def _make_market(table_dir: Path, cfg: EnvConfig, **kwargs: object) -> MarketEnv:
+    return MarketEnv(BarTable.load(table_dir), cfg, **kwargs)  # type: ignore[arg-type]

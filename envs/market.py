@@ -1,0 +1,350 @@
+"""The market environment: a grid of accounts on paths of bars, as a batched TorchRL environment."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Categorical, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from envs.checks import require
+from envs.config import BPS, EnvConfig
+from envs.episodes import FixedStarts, RandomStarts, tile
+from envs.ledger import FILLS, HEADS, LEDGER
+from envs.observation import NUM_ACCOUNT, account_observation
+from envs.simulator import Account, Bar, Order, Outcome, Rules, advance
+from envs.table import BarTable
+
+REWARD_EQUITY_FLOOR = 0.01
+
+
+class MarketEnv(EnvBase):
+    """A price-taker's market on historical bars, for many accounts at once.
+
+    ### Description
+    The bars are the same whatever the policy does; only cash and position depend on its actions.
+    An environment is a grid of `paths` x `accounts`: a path is one pointer walking through the
+    table of bars, and every account on it sees the same bars. The complete rules, with the test
+    that holds each, are in ``docs/simulator.md``. State lives in the TensorDict; the environment
+    keeps its generator and the clocks of its paths, and saves them with its ``state_dict``.
+
+    ### Action Space
+    ``action``: a nested TensorDict of int64 indices [paths, accounts]. An index outside its range
+    raises ``IndexError`` (asynchronously on CUDA).
+
+    | key | values | meaning |
+    |---|---|---|
+    | direction | 0, 1, 2 | target position: short, flat, long |
+    | size | `risk_multiples` | multiple of `risk_pct` that a new position risks at its stop |
+    | stop_loss | 0 .. `stop_steps` - 1 | stop distance (i + 1) * `stop_step_bps` |
+    | take_profit | `take_profit_r` | target as a multiple of the stop distance, 0: none |
+
+    ### Observation Space
+    | key | dtype, shape after [paths, accounts] | meaning |
+    |---|---|---|
+    | bar | int64 [1] | pointer to the last closed bar; a network gathers its window there |
+    | account | float32 [8] | see `envs.observation.account_observation` |
+    | ledger | float64 [9] | the account itself (`envs.ledger.LEDGER`): state, not for networks |
+
+    A step adds ``head_used`` (bool [4]: which heads of the action the simulator read) and, with
+    `record_fills`, ``fills`` (float64 [20]: `envs.ledger.FILLS`).
+
+    ### Rewards
+    float32 [1], computed in float64: ``reward_scale`` times the change of
+    ``log(max(equity, 0.01 * initial_cash))``, less `drawdown_penalty` times the increase of the
+    drawdown and `turnover_penalty` times the traded notional over the equity before the step.
+
+    ### Starting State
+    A path starts at a uniformly random bar of its split; an account starts flat with
+    `initial_cash`. A ruined account starts anew on its path's clock.
+
+    ### Episode End
+    Termination: equity at or under `ruin_equity_frac` of the initial cash at a bar's close.
+    Truncation: the path's last bar. Never both, and nothing else ends an episode.
+
+    ### Arguments
+    Args:
+        table: the checked bars.
+        cfg: the parameters; `workers` is not read here.
+        split: ``train``, ``val`` or ``test``: the bars that paths may visit.
+        starts: int64 [paths, 2], first and last bar of each path's episodes, instead of random
+            ones within the split; the caller answers for windows and holes.
+        record_fills: whether steps carry ``fills``.
+        device: where everything lives and is computed.
+        seed: of the generator that draws the starts.
+
+    Raises:
+        ValueError: if no episode fits into the split, or the tick is too coarse for the stops.
+
+    Examples:
+        >>> from envs.table import BarTable
+        >>> bars = [[100.0, 101.0, 99.0, 100.0, 5.0]] * 400
+        >>> env = MarketEnv(BarTable.from_arrays(bars), EnvConfig(paths=2, accounts=3))
+        >>> env.rollout(4)["next", "reward"].shape
+        torch.Size([2, 3, 4, 1])
+    """
+
+    _supports_set_state = True
+
+    def __init__(
+        self,
+        table: BarTable,
+        cfg: EnvConfig,
+        *,
+        split: str = "train",
+        starts: Tensor | None = None,
+        record_fills: bool = True,
+        device: torch.device | str | None = None,
+        seed: int = 0,
+    ) -> None:
+        paths = cfg.paths if starts is None else len(starts)
+        device = torch.device(device or "cpu")
+        super().__init__(device=device, batch_size=[paths, cfg.accounts])
+        _check_tick(table, cfg)
+        self.cfg = cfg
+        self.record_fills = record_fills
+        self.rules = Rules.of(cfg, table.meta.interval_s)
+        runs = table.runs(split).to(device)
+        self.starts = (
+            RandomStarts(runs, cfg.window, cfg.episode_bars)
+            if starts is None
+            else FixedStarts(starts.to(device))
+        )
+        self.register_buffer("ohlcv", table.ohlcv.to(device), persistent=False)
+        for head, values in _bucket_values(cfg).items():
+            self.register_buffer(f"{head}_values", values.to(device), persistent=False)
+        self.register_buffer("clock", torch.zeros(paths, dtype=torch.int64, device=device))
+        self.register_buffer("last_bar", torch.zeros(paths, dtype=torch.int64, device=device))
+        self._make_specs()
+        self.set_seed(seed)
+
+    @classmethod
+    def tiles(
+        cls,
+        table: BarTable,
+        cfg: EnvConfig,
+        split: str,
+        *,
+        limit: int | None = None,
+        device: torch.device | str | None = None,
+        seed: int = 0,
+    ) -> "MarketEnv":
+        """An environment for evaluation: the split cut into episodes in order, one a path.
+
+        What is still held when an episode ends is closed, with costs.
+
+        Args:
+            table: the checked bars.
+            cfg: the parameters; `paths` is ignored, `accounts` live on every tile.
+            split: the split to tile.
+            limit: at most so many tiles.
+            device: as in the constructor.
+            seed: as in the constructor.
+
+        Raises:
+            ValueError: if the split holds no window with a bar after it.
+        """
+        bounds = tile(table.runs(split), cfg.window, cfg.episode_bars)[:limit]
+        require(len(bounds) > 0, "split", split, f"a split with more than {cfg.window} bars")
+        cfg = dataclasses.replace(cfg, flatten_at_end=True, paths=len(bounds), workers=0)
+        return cls(table, cfg, split=split, starts=bounds, device=device, seed=seed)
+
+    def _make_specs(self) -> None:
+        grid = self.batch_size
+
+        def field(dtype: torch.dtype, width: int = 1) -> Unbounded:
+            return Unbounded((*grid, width), dtype=dtype, device=self.device)
+
+        def flag(width: int = 1) -> Categorical:
+            return Categorical(2, shape=(*grid, width), dtype=torch.bool, device=self.device)
+
+        def group(**specs: Any) -> Composite:
+            return Composite(**specs, shape=grid, device=self.device)
+
+        state = {"bar": field(torch.int64), "ledger": field(torch.float64, len(LEDGER))}
+        steps = {"head_used": flag(len(HEADS))}
+        if self.record_fills:
+            steps["fills"] = field(torch.float64, len(FILLS))
+        account = field(torch.float32, NUM_ACCOUNT)
+        self.state_spec = group(**state)
+        self.observation_spec = group(**state, account=account, **steps)
+        heads = {
+            head: Categorical(count, shape=grid, device=self.device)
+            for head, count in self.cfg.num_actions.items()
+        }
+        self.full_action_spec = group(action=group(**heads))
+        self.full_reward_spec = group(reward=field(torch.float32))
+        self.full_done_spec = group(done=flag(), terminated=flag(), truncated=flag())
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is not None:
+            self.rng = torch.Generator(device=self.device).manual_seed(seed)
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """State of the generator, for ``state_dict``."""
+        return {"rng": self.rng.get_state()}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Restore the generator."""
+        self.rng.set_state(state["rng"].cpu())
+
+    def _reset(
+        self, tensordict: TensorDictBase | None = None, *, set_state: bool = False, **_: Any
+    ) -> TensorDictBase:
+        if set_state and tensordict is not None and "ledger" in tensordict:
+            ledger, bar = tensordict["ledger"], tensordict["bar"]
+            self.clock, self.last_bar = bar[:, 0, 0], ledger[:, 0, -1].long()
+            return self._observe(bar, ledger)
+        drawn = self.starts.sample(len(self.clock), self.rng)
+        first, last = drawn.unbind(-1)
+        if tensordict is not None and "_reset" in tensordict:
+            # A ruined account goes on along its path's clock: only a path at its end starts anew.
+            ended = self.clock >= self.last_bar
+            first = torch.where(ended, first, self.clock)
+            last = torch.where(ended, last, self.last_bar)
+        self.clock, self.last_bar = first, last
+        bar = first[:, None, None].expand(*self.batch_size, 1).clone()
+        return self._observe(bar, self._fresh_ledger())
+
+    def _fresh_ledger(self) -> Tensor:
+        """Accounts that are flat and hold the initial cash."""
+        shape = (*self.batch_size, len(LEDGER))
+        ledger = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        ledger[..., LEDGER.index("cash")] = self.cfg.initial_cash
+        ledger[..., LEDGER.index("peak")] = self.cfg.initial_cash
+        ledger[..., LEDGER.index("last_bar")] = self.last_bar[:, None].double()
+        return ledger
+
+    def _observe(self, bar: Tensor, ledger: Tensor) -> TensorDict:
+        """The tensordict of a reset: as a step's, with nothing used and nothing filled."""
+        account = Account(*ledger.unbind(-1))
+        close = self.ohlcv[bar[:, :1, 0], 3]
+        equity = account.cash + account.position * close
+        shape = (*self.batch_size, len(HEADS))
+        fields = {
+            "bar": bar,
+            "ledger": ledger,
+            "account": account_observation(account, close, equity, self.cfg),
+            "head_used": torch.zeros(shape, dtype=torch.bool, device=self.device),
+        }
+        if self.record_fills:
+            shape = (*self.batch_size, len(FILLS))
+            fields["fills"] = torch.full(shape, torch.nan, dtype=torch.float64, device=self.device)
+        return TensorDict(fields, self.batch_size, device=self.device)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        bar = tensordict["bar"] + 1
+        ledger = tensordict["ledger"]
+        before = Account(*ledger.unbind(-1))
+        # Accounts on a path share its bar; past the end of the table the last bar stands still.
+        now = bar[:, :1, 0].clamp_max(len(self.ohlcv) - 1)
+        bar_t = self.ohlcv[now - 1]
+        bar_tp1 = Bar(*self.ohlcv[now].unbind(-1)[:4])
+        order = self._read(tensordict["action"])
+        last = bar[..., 0] >= before.last_bar
+        outcome = advance(self.rules, before, order, bar_tp1, bar_t[..., 4], last)
+        reward = self._reward(before, outcome, bar_t[..., 3])
+        self.clock = bar[:, 0, 0]
+        terminated = outcome.ruined[..., None]
+        truncated = last[..., None] & ~terminated
+        opened = outcome.entry.wanted
+        fields = {
+            "bar": bar,
+            "ledger": torch.stack(outcome.account, -1),
+            "account": account_observation(
+                outcome.account, bar_tp1.close, outcome.equity, self.cfg
+            ),
+            "head_used": torch.stack([outcome.direction_used, opened, opened, opened], -1),
+            "reward": reward[..., None].float(),
+            "done": terminated | truncated,
+            "terminated": terminated,
+            "truncated": truncated,
+        }
+        if self.record_fills:
+            fields["fills"] = _fills(outcome, reward)
+        return TensorDict(fields, self.batch_size, device=self.device)
+
+    def _read(self, action: TensorDictBase) -> Order:
+        """What the action's indices mean."""
+        values = []
+        for head in HEADS:
+            index, table = action[head], getattr(self, f"{head}_values")
+            try:
+                # index_select, unlike indexing, refuses negative numbers.
+                values.append(table.index_select(0, index.reshape(-1)).view(index.shape))
+            except (IndexError, RuntimeError) as error:
+                low, high = int(index.min()), int(index.max())
+                raise IndexError(
+                    f"action.{head} holds indices from {low} to {high}; "
+                    f"allowed are 0 to {len(table) - 1}"
+                ) from error
+        return Order(*values)
+
+    def _reward(self, before: Account, outcome: Outcome, close_t: Tensor) -> Tensor:
+        """Change of log equity and the weighted terms, float64 [paths, accounts]."""
+        cfg = self.cfg
+        floor = REWARD_EQUITY_FLOOR * cfg.initial_cash
+        equity_t = before.cash + before.position * close_t
+        reward = outcome.equity.clamp_min(floor).log() - equity_t.clamp_min(floor).log()
+        if cfg.drawdown_penalty:
+            deeper = (outcome.drawdown - (1.0 - equity_t / before.peak)).clamp_min(0.0)
+            reward = reward - cfg.drawdown_penalty * deeper
+        if cfg.turnover_penalty:
+            legs = (outcome.open_exit, outcome.entry, outcome.exit)
+            traded = sum((leg.units * leg.price).abs() for leg in legs)
+            reward = reward - cfg.turnover_penalty * traded / equity_t.clamp_min(floor)
+        return cfg.reward_scale * reward
+
+
+def _check_tick(table: BarTable, cfg: EnvConfig) -> None:
+    """Refuse a tick so coarse that rounding would distort the tightest stop."""
+    coarsest = float(table.ohlcv[:, 3].min()) * cfg.stop_step_bps * BPS / 3.0
+    require(
+        cfg.tick_size <= coarsest,
+        "env.tick_size",
+        cfg.tick_size,
+        f"at most a third of the tightest stop at the lowest close, {coarsest:.3g}",
+    )
+
+
+def _bucket_values(cfg: EnvConfig) -> dict[str, Tensor]:
+    """Value of every index of every head, float64."""
+    values = {
+        "direction": [-1.0, 0.0, 1.0],
+        "size": cfg.risk_multiples,
+        "stop_loss": [(i + 1) * cfg.stop_step_bps * BPS for i in range(cfg.stop_steps)],
+        "take_profit": cfg.take_profit_r,
+    }
+    return {head: torch.tensor(values[head], dtype=torch.float64) for head in HEADS}
+
+
+def _fills(outcome: Outcome, reward: Tensor) -> Tensor:
+    """The columns of FILLS, not a number where there is nothing."""
+    account, nan = outcome.account, torch.nan
+    open_exit, entry, exit_ = outcome.open_exit, outcome.entry, outcome.exit
+
+    def where(happened: Tensor, *values: Tensor) -> list[Tensor]:
+        return [torch.where(happened, value, nan) for value in values]
+
+    held = account.position != 0
+    columns = [
+        open_exit.reason,
+        *where(open_exit.units != 0, open_exit.units, open_exit.price),
+        *where(entry.wanted, entry.requested_units),
+        *where(entry.units != 0, entry.units, entry.price),
+        exit_.reason,
+        *where(exit_.units != 0, exit_.units, exit_.price),
+        outcome.fee,
+        outcome.slippage_cost,
+        outcome.funding,
+        account.cash,
+        account.position,
+        *where(held, account.entry_price, account.stop_price),
+        *where(held & (account.take_profit_price > 0), account.take_profit_price),
+        outcome.equity,
+        outcome.drawdown,
+        reward,
+    ]
+    return torch.stack(columns, -1)

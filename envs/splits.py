@@ -1,0 +1,112 @@
+"""Train, val and test: cut by time, with bars left out between them; and what they can hold."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from envs.bars import DataConfig
+from envs.checks import require
+
+SPLITS = ("train", "val", "test")
+
+
+def split_by_time(
+    count: int, cfg: DataConfig, *, window: int, episode_bars: int
+) -> dict[str, tuple[int, int]]:
+    """Cut `count` rows, sorted by time, into train, val and test.
+
+    `train_frac` and `val_frac` are fractions of the bars, not of the calendar: a hole of months
+    holds nothing to train on. The embargo is cut from the start of val and of test. It is counted
+    in bars, and bars are at least one interval apart, so it is as long in time or longer.
+
+    Returns:
+        Half-open row ranges by split, in time order, `embargo_bars` rows apart.
+
+    Raises:
+        ValueError: for an embargo under ``window + episode_bars``, or a split without rows.
+    """
+    least = window + episode_bars
+    embargo = least if cfg.embargo_bars is None else cfg.embargo_bars
+    require(
+        embargo >= least,
+        "data.embargo_bars",
+        embargo,
+        f"at least env.window + env.episode_bars = {window} + {episode_bars} = {least}",
+    )
+    train_end = round(count * cfg.train_frac)
+    val_end = round(count * (cfg.train_frac + cfg.val_frac))
+    return {
+        "train": (0, train_end),
+        "val": (min(train_end + embargo, val_end), val_end),
+        "test": (min(val_end + embargo, count), count),
+    }
+
+
+def tradable_runs(tradable: Tensor, segment: Tensor, rows: tuple[int, int]) -> Tensor:
+    """Maximal ranges of tradable rows of one segment within a range of rows.
+
+    Args:
+        tradable: bool [N].
+        segment: int64 [N].
+        rows: half-open range of rows.
+
+    Returns:
+        int64 [R, 2] on the CPU, half-open, ascending.
+    """
+    first, end = rows
+    tradable, segment = tradable[first:end].cpu(), segment[first:end].cpu()
+    inner = tradable[1:] & tradable[:-1] & (segment[1:] == segment[:-1])
+    edge = torch.zeros(1, dtype=torch.bool)
+    begins = tradable & ~torch.cat((edge, inner))
+    ends = tradable & ~torch.cat((inner, edge))
+    return torch.stack((begins.nonzero()[:, 0] + first, ends.nonzero()[:, 0] + first + 1), dim=1)
+
+
+def require_room(
+    runs: Mapping[str, Tensor],
+    splits: Mapping[str, tuple[int, int]],
+    *,
+    window: int,
+    episode_bars: int,
+    source: str,
+) -> None:
+    """Refuse splits of which one has no run of ``window + episode_bars`` tradable bars.
+
+    Raises:
+        ValueError: naming the file, the split, its longest run, and the keys to change.
+    """
+    least = window + episode_bars
+    for name, ranges in runs.items():
+        longest = int((ranges[:, 1] - ranges[:, 0]).max()) if len(ranges) else 0
+        if longest < least:
+            first, end = splits[name]
+            raise ValueError(
+                f"{source}: the {name} split has {end - first} bars, its longest run without a "
+                f"hole or warm-up rows is {longest} bars: env.window + env.episode_bars = "
+                f"{window} + {episode_bars} = {least} are needed. Use a longer file, fewer "
+                "env.episode_bars, a smaller data.embargo_bars if it is above its least, or other "
+                "data.train_frac and data.val_frac"
+            )
+
+
+def fit_normaliser(features: Tensor, train: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature over the complete rows of the train split.
+
+    Args:
+        features: float32 [N, F], NaN in warm-up rows.
+        train: half-open range of rows; no other row is looked at.
+
+    Returns:
+        `loc` and `scale`, float32 [F]; the scale of a constant feature is 1.
+
+    Raises:
+        ValueError: if no row of the train split is complete.
+    """
+    rows = features[train[0] : train[1]]
+    rows = rows[torch.isfinite(rows).all(dim=1)].double()
+    if not len(rows):
+        raise ValueError(f"no row of the train split {train} has all its features")
+    constant = rows.amax(dim=0) == rows.amin(dim=0)
+    scale = torch.where(constant, 1.0, rows.std(dim=0, correction=0))
+    return rows.mean(dim=0).float(), scale.float()

@@ -1,0 +1,250 @@
+"""The bar table: one market in memory, which every environment and every network points into."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from tensordict import TensorDict
+from torch import Tensor
+
+from envs.bars import Bars, DataConfig, load_bars, refuse_insane_prices
+from envs.features import FEATURE_NAMES, market_features
+from envs.splits import (
+    SPLITS,
+    fit_normaliser,
+    require_room,
+    split_by_time,
+    tradable_runs,
+)
+
+_META_FILE = "table.json"
+_TENSORS_DIR = "tensors"
+_TENSOR_NAMES = ("timestamp", "ohlcv", "features", "segment", "tradable", "loc", "scale")
+
+
+@dataclass(frozen=True)
+class TableMeta:
+    """What a table is made of, as plain values.
+
+    `splits` holds half-open row ranges; `report` the counts of what the loader found and mended.
+    """
+
+    asset: str
+    interval_s: float
+    feature_names: list[str]
+    source_name: str
+    source_sha256: str
+    splits: dict[str, tuple[int, int]]
+    window: int = 1
+    episode_bars: int = 1
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BarTable:
+    """Bars, features and normaliser of one market, N bars and F features.
+
+    Rows are sorted by time; a segment is a run of rows exactly one interval apart. An environment's
+    state is a row number of this table.
+
+    Attributes:
+        timestamp: int64 [N], opening time of the bar, ns since 1970 UTC.
+        ohlcv: float64 [N, 5], open, high, low, close (quote currency) and volume (base units).
+        features: float32 [N, F], raw causal features; NaN in warm-up rows.
+        segment: int64 [N], number of the row's segment, ascending from 0.
+        tradable: bool [N], whether every feature of the row is complete.
+        loc: float32 [F], mean of each feature over the tradable rows of the train split.
+        scale: float32 [F], standard deviation over the same rows; 1 for a constant feature.
+        meta: names, splits, source and the loader's report.
+    """
+
+    timestamp: Tensor
+    ohlcv: Tensor
+    features: Tensor
+    segment: Tensor
+    tradable: Tensor
+    loc: Tensor
+    scale: Tensor
+    meta: TableMeta
+
+    def __len__(self) -> int:
+        return self.timestamp.shape[0]
+
+    def to(self, device: torch.device | str | None) -> Self:
+        """The same table with its tensors on `device`."""
+        moved = {name: getattr(self, name).to(device) for name in _TENSOR_NAMES}
+        return dataclasses.replace(self, **moved)
+
+    def runs(self, split: str) -> Tensor:
+        """Maximal ranges of tradable rows of one segment within a split.
+
+        Args:
+            split: ``"train"``, ``"val"`` or ``"test"``.
+
+        Returns:
+            int64 [R, 2] on the CPU, half-open row ranges, ascending.
+
+        Raises:
+            ValueError: for an unknown split.
+        """
+        return tradable_runs(self.tradable, self.segment, self._rows(split))
+
+    def save(self, directory: str | Path) -> None:
+        """Write the table to a folder, as memory-mapped tensors beside a JSON file."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = TensorDict({name: getattr(self, name).cpu() for name in _TENSOR_NAMES})
+        tensors.memmap(str(folder / _TENSORS_DIR))
+        meta = json.dumps(dataclasses.asdict(self.meta), indent=2, allow_nan=False)
+        (folder / _META_FILE).write_text(meta + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """Open a saved table; processes that load the same folder share its pages.
+
+        The tensors are plain ``torch.Tensor`` views of the mapped files: indexing them is several
+        times faster than indexing a ``MemoryMappedTensor``.
+
+        Raises:
+            FileNotFoundError: if the folder holds no table.
+        """
+        folder = Path(directory)
+        if not (folder / _META_FILE).is_file():
+            raise FileNotFoundError(f"{folder}: no bar table here ({_META_FILE} is missing)")
+        values = json.loads((folder / _META_FILE).read_text(encoding="utf-8"))
+        values["splits"] = {name: (rows[0], rows[1]) for name, rows in values["splits"].items()}
+        mapped = TensorDict.load_memmap(str(folder / _TENSORS_DIR))
+        tensors = {name: mapped[name].as_subclass(torch.Tensor) for name in _TENSOR_NAMES}
+        return cls(**tensors, meta=TableMeta(**values))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        ohlcv: ArrayLike | Tensor,
+        *,
+        interval_s: float = 60.0,
+        start: str = "2025-01-01",
+        features: ArrayLike | Tensor | None = None,
+        asset: str = "TEST",
+        splits: Mapping[str, tuple[int, int]] | None = None,
+    ) -> Self:
+        """A table of one segment from bare numbers, for tests, examples and synthetic markets.
+
+        Args:
+            ohlcv: [N, 5], checked like a file's bars.
+            interval_s: length of a bar in seconds.
+            start: opening time of the first bar, UTC.
+            features: [N, F], rows with a non-finite value are not tradable; None: one column, the
+                close-to-close log return, 0 in row 0, with loc 0 and scale 1.
+            asset: name for the trace.
+            splits: half-open row ranges; None: every split covers all rows.
+
+        Raises:
+            ValueError: for a wrong shape or an impossible bar, naming its row.
+        """
+        bars = torch.as_tensor(ohlcv, dtype=torch.float64)
+        if bars.ndim != 2 or bars.shape[1] != 5 or not len(bars):
+            raise ValueError(f"ohlcv has shape {tuple(bars.shape)}: [N, 5] with N >= 1 is needed")
+        times = _regular_times(len(bars), start, interval_s)
+        refuse_insane_prices(bars.numpy(), times, np.arange(1, len(bars) + 1), asset)
+        ranges = dict(splits) if splits is not None else dict.fromkeys(SPLITS, (0, len(bars)))
+        _check_ranges(ranges, len(bars))
+        if features is None:
+            close = bars[:, 3]
+            returns = torch.log(close / torch.cat((close[:1], close[:-1])))
+            columns, names = returns.float().unsqueeze(1), ["log_return_1"]
+            loc, scale = torch.zeros(1), torch.ones(1)
+        else:
+            columns = torch.as_tensor(features, dtype=torch.float32)
+            if columns.ndim != 2 or len(columns) != len(bars):
+                raise ValueError(f"features have shape {tuple(columns.shape)}: [{len(bars)}, F]")
+            names = [f"feature_{i}" for i in range(columns.shape[1])]
+            loc, scale = fit_normaliser(columns, ranges["train"])
+        tradable = torch.isfinite(columns).all(dim=1)
+        meta = TableMeta(asset, float(interval_s), names, "", "", ranges)
+        segment = torch.zeros(len(bars), dtype=torch.int64)
+        timestamp = torch.from_numpy(times)
+        return cls(timestamp, bars, columns, segment, tradable, loc, scale, meta)
+
+    def _rows(self, split: str) -> tuple[int, int]:
+        if split not in self.meta.splits:
+            raise ValueError(f"split={split!r} is not allowed: one of {list(self.meta.splits)}")
+        return self.meta.splits[split]
+
+
+def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
+    """Read, check, mend, segment and split a file of bars, and compute its features.
+
+    Args:
+        cfg: the file and how to cut it.
+        window: rows that an observation looks at, the last closed bar included.
+        episode_bars: steps of an episode.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for data that cannot be used, naming the file, the row and what is wrong; for
+            an embargo under ``window + episode_bars``; for a split without room for one episode.
+    """
+    bars = load_bars(cfg)
+    features = torch.from_numpy(market_features(bars.ohlcv, bars.segment))
+    tradable = torch.isfinite(features).all(dim=1)
+    splits = split_by_time(len(features), cfg, window=window, episode_bars=episode_bars)
+    segment = torch.from_numpy(bars.segment)
+    runs = {name: tradable_runs(tradable, segment, rows) for name, rows in splits.items()}
+    require_room(runs, splits, window=window, episode_bars=episode_bars, source=bars.source_name)
+    loc, scale = fit_normaliser(features, splits["train"])
+    meta = TableMeta(
+        asset=cfg.asset,
+        interval_s=bars.interval_s,
+        feature_names=list(FEATURE_NAMES),
+        source_name=bars.source_name,
+        source_sha256=bars.source_sha256,
+        splits=splits,
+        window=window,
+        episode_bars=episode_bars,
+        report=_report(bars, tradable, splits),
+    )
+    return BarTable(
+        timestamp=torch.from_numpy(bars.time_ns),
+        ohlcv=torch.from_numpy(bars.ohlcv),
+        features=features,
+        segment=segment,
+        tradable=tradable,
+        loc=loc,
+        scale=scale,
+        meta=meta,
+    )
+
+
+def _report(bars: Bars, tradable: Tensor, splits: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    """The loader's counts, and what they left to trade in each split."""
+    report = dataclasses.asdict(bars.report)
+    report["tradable_bars"] = int(tradable.sum())
+    for name, (first, end) in splits.items():
+        report[f"{name}_bars"] = end - first
+        report[f"{name}_tradable_bars"] = int(tradable[first:end].sum())
+    return report
+
+
+def _regular_times(count: int, start: str, interval_s: float) -> np.ndarray:
+    """int64 [count] ns since 1970 UTC, one interval apart."""
+    if not 0 < interval_s < float("inf"):
+        raise ValueError(f"interval_s={interval_s!r} is not allowed: a finite number above 0")
+    begin = pd.Timestamp(start)
+    begin = begin.tz_localize("UTC") if begin.tz is None else begin.tz_convert("UTC")
+    return begin.as_unit("ns").value + np.arange(count, dtype=np.int64) * round(interval_s * 1e9)
+
+
+def _check_ranges(ranges: Mapping[str, tuple[int, int]], count: int) -> None:
+    for name in SPLITS:
+        first, end = ranges.get(name, (-1, -1))
+        if not 0 <= first < end <= count:
+            found = ranges.get(name, "missing")
+            raise ValueError(f"splits[{name!r}]={found}: a half-open range within 0..{count}")

@@ -1,0 +1,58 @@
+"""What the shared features say: logits of every action head, and the value.
+
+Both stay float32 under autocast: bfloat16 resolves a log-probability to about 1 %, as much as a
+clipped policy update moves it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from modules.fusion import init_orthogonal
+
+POLICY_GAIN = 0.01  # near-uniform first policy (Andrychowicz et al. 2021, arXiv 2006.05990)
+
+
+class ActionHeads(nn.Module):
+    """Logits of independent categorical heads, from one matrix multiplication.
+
+    Args:
+        features_dim: width of the features.
+        num_actions: categories of each head, by name.
+    """
+
+    def __init__(self, features_dim: int, num_actions: dict[str, int]) -> None:
+        super().__init__()
+        self.num_actions = dict(num_actions)
+        self.linear = nn.Linear(features_dim, sum(num_actions.values()))
+        init_orthogonal(self.linear, gain=POLICY_GAIN)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Logits float32 [..., categories] of every head, in the order of `num_actions`."""
+        logits = _linear_float32(self.linear, features)
+        return logits.split(list(self.num_actions.values()), -1)
+
+    def extra_repr(self) -> str:
+        """Heads and their categories, for the printed graph."""
+        return ", ".join(f"{head}={count}" for head, count in self.num_actions.items())
+
+
+class ValueHead(nn.Module):
+    """Expected discounted return, in units of the reward.
+
+    Args:
+        features_dim: width of the features.
+    """
+
+    def __init__(self, features_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features_dim, 1)
+        init_orthogonal(self.linear, gain=1.0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Value float32 [..., 1]."""
+        return _linear_float32(self.linear, features)
+
+
+def _linear_float32(layer: nn.Linear, features: Tensor) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        return layer(features.float())

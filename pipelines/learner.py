@@ -1,0 +1,251 @@
+"""What turns a rollout into a better policy: advantages, minibatches, the clipped update."""
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
+from torch import Tensor
+from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
+from torchrl.objectives import ClipPPOLoss
+from torchrl.objectives.value import GAE
+
+from envs.checks import require, require_at_least, require_between, require_positive
+
+LR_SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass
+class TrainConfig:
+    """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) and its schedule.
+
+    Raises:
+        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    """
+
+    steps: int = 64  # bars a lane lives through in one iteration
+    epochs: int = 4
+    minibatch: int = 2048  # frames; whole path-times of `accounts` frames each
+    lr: float = 3e-4
+    lr_schedule: str = "constant"
+    gamma: float = 0.995
+    lmbda: float = 0.92
+    clip_epsilon: float = 0.2
+    clip_value: float | None = 0.2
+    value_coeff: float = 0.5
+    entropy_coeff: dict[str, float] = field(
+        default_factory=lambda: {
+            "direction": 0.01,
+            "size": 0.01,
+            "stop_loss": 0.01,
+            "take_profit": 0.01,
+        }
+    )
+    max_grad_norm: float = 0.6
+    normalize_advantage: bool = True
+    target_kl: float | None = None
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "epochs", "minibatch"):
+            require_at_least(f"train.{key}", getattr(self, key), 1)
+        for key in ("lr", "clip_epsilon", "max_grad_norm"):
+            require_positive(f"train.{key}", getattr(self, key))
+        for key in ("clip_value", "target_kl"):
+            if getattr(self, key) is not None:
+                require_positive(f"train.{key}", getattr(self, key))
+        for key in ("gamma", "lmbda"):
+            require_between(f"train.{key}", getattr(self, key), 0.0, 1.0)
+        for key in ("value_coeff", "weight_decay"):
+            require_between(f"train.{key}", getattr(self, key), 0.0, 1e3)
+        for head, value in self.entropy_coeff.items():
+            require_between(f"train.entropy_coeff.{head}", value, 0.0, 1e3)
+        require(
+            self.lr_schedule in LR_SCHEDULES,
+            "train.lr_schedule",
+            self.lr_schedule,
+            f"one of {', '.join(LR_SCHEDULES)}",
+        )
+
+
+def check_minibatch(cfg: TrainConfig, *, accounts: int, lanes: int) -> None:
+    """Refuse a minibatch that whole path-times cannot fill.
+
+    Raises:
+        ValueError: unless `minibatch` is a multiple of `accounts` and at most a rollout's frames.
+    """
+    frames = cfg.steps * lanes
+    require(
+        cfg.minibatch % accounts == 0,
+        "train.minibatch",
+        cfg.minibatch,
+        f"a multiple of env.accounts={accounts}: the accounts of a path are trained together",
+    )
+    require(
+        cfg.minibatch <= frames,
+        "train.minibatch",
+        cfg.minibatch,
+        f"at most the {frames} frames of a rollout (train.steps * env.paths * env.accounts)",
+    )
+
+
+@torch.no_grad()
+def bootstrap(batch: TensorDictBase, critic: TensorDictModule) -> None:
+    r"""Write the value of every next state, from stored values wherever they exist.
+
+    Within an episode the next state's value is the one stored a step later. Only states that the
+    collector left without acting on them, the rollout's last and those at which a path was
+    truncated, go through the network. A terminated lane's entry has no meaning and no effect.
+
+    Args:
+        batch: rollout [..., paths, accounts, T] with ``state_value`` [..., 1] and the next state.
+        critic: writes ``state_value`` for batches [..., accounts].
+    """
+    value = batch["state_value"]
+    following = torch.cat([value[..., 1:, :], torch.zeros_like(value[..., :1, :])], -2)
+    unseen = batch["next", "truncated"].squeeze(-1).any(-2)  # [..., paths, T]
+    unseen[..., -1] = True
+    states = path_times(batch["next"].select(*critic.in_keys))[unseen.reshape(-1)]
+    by_path = following.movedim(-2, -3).flatten(0, -3)  # [path-times, accounts, 1]
+    by_path[unseen.reshape(-1)] = critic(states)["state_value"].to(value.dtype)
+    time_shape = following.movedim(-2, -3).shape
+    batch["next", "state_value"] = by_path.view(time_shape).movedim(-3, -2)
+
+
+def path_times(batch: TensorDictBase) -> TensorDictBase:
+    """A rollout [..., paths, accounts, T] as items [path-times, accounts].
+
+    An item is one path at one time with all its accounts, so that a shuffle of items keeps
+    together the lanes that share a window.
+    """
+    order = [*range(batch.ndim - 2), batch.ndim - 1, batch.ndim - 2]
+    return batch.permute(*order).flatten(0, -2)
+
+
+class Learner:
+    """Clipped policy updates on rollouts of one policy.
+
+    Args:
+        policy: actor whose log-probabilities the ratio compares.
+        value_head: value from the features that the actor's trunk wrote; the trunk runs once.
+        critic: the whole value operator, for states that the rollout did not act on.
+        cfg: the hyper-parameters.
+        accounts: lanes in one item, the last batch dimension.
+        num_items: path-times in a rollout.
+        iterations: updates that the learning-rate schedule spans.
+        device: where updates happen.
+    """
+
+    def __init__(
+        self,
+        policy: ProbabilisticTensorDictSequential,
+        value_head: TensorDictModule,
+        critic: TensorDictModule,
+        cfg: TrainConfig,
+        *,
+        accounts: int,
+        num_items: int,
+        iterations: int,
+        device: torch.device,
+    ) -> None:
+        self.cfg = cfg
+        self.device = device
+        self.critic = critic
+        self.advantage = GAE(gamma=cfg.gamma, lmbda=cfg.lmbda, value_network=None)
+        self.loss = ClipPPOLoss(
+            policy,
+            value_head,
+            clip_epsilon=cfg.clip_epsilon,
+            clip_value=cfg.clip_value,
+            critic_coeff=cfg.value_coeff,
+            entropy_coeff={
+                ("action", f"{head}_entropy"): coeff for head, coeff in cfg.entropy_coeff.items()
+            },
+            normalize_advantage=cfg.normalize_advantage,
+            loss_critic_type="l2",
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.loss.parameters(),
+            lr=cfg.lr,
+            eps=1e-5,
+            weight_decay=cfg.weight_decay,
+            fused=True,
+        )
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, partial(_lr_factor, cfg.lr_schedule, iterations)
+        )
+        self.buffer = TensorDictReplayBuffer(
+            storage=LazyTensorStorage(num_items, device=device),
+            sampler=SamplerWithoutReplacement(drop_last=False),
+            batch_size=cfg.minibatch // accounts,
+        )
+
+    def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """Improve the policy on one rollout [..., paths, accounts, T].
+
+        Returns:
+            Means over the minibatches, scalars on the device: losses, approximate KL divergence,
+            clip fraction, entropies, gradient norm.
+
+        Raises:
+            RuntimeError: if a gradient is not finite; the parameters are then unchanged.
+        """
+        bootstrap(batch, self.critic)
+        self.advantage(batch)
+        keys = [*self.loss.in_keys, "advantage", "value_target", "state_value"]
+        items = path_times(batch.select(*keys, strict=False))
+        self.buffer.empty()
+        self.buffer.extend(items)
+        stats: list[dict[str, Tensor]] = []
+        for _ in range(self.cfg.epochs):
+            for minibatch in self.buffer:
+                stats.append(self._step(minibatch))
+            if self.cfg.target_kl is not None and stats[-1]["approx_kl"] > self.cfg.target_kl:
+                break
+        self.scheduler.step()
+        means = {k: torch.stack([s[k] for s in stats]).mean() for k in stats[0]}
+        return means | {"explained_variance": _explained_variance(batch)}
+
+    def _step(self, minibatch: TensorDictBase) -> dict[str, Tensor]:
+        """One gradient step on items [B, accounts]."""
+        with torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"
+        ):
+            out = self.loss(minibatch)
+        total = out["loss_objective"] + out["loss_entropy"] + out["loss_critic"]
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.loss.parameters(), self.cfg.max_grad_norm, error_if_nonfinite=True
+        )
+        self.optimizer.step()
+        entropy = out["composite_entropy"].to_tensordict().flatten_keys(".")
+        return {
+            "loss": total.detach(),
+            "policy_gradient_loss": out["loss_objective"].detach(),
+            "value_loss": out["loss_critic"].detach(),
+            "entropy_loss": out["loss_entropy"].detach(),
+            "approx_kl": out["kl_approx"].detach().mean(),
+            "clip_fraction": out["clip_fraction"].detach().mean(),
+            "grad_norm": norm.detach(),
+            **{k.split(".")[-1]: v.detach().mean() for k, v in entropy.items()},
+        }
+
+
+def _lr_factor(schedule: str, iterations: int, iteration: int) -> float:
+    """Share of the initial learning rate after `iteration` of `iterations` updates."""
+    done = min(iteration / max(iterations, 1), 1.0)
+    if schedule == "linear":
+        return 1.0 - done
+    if schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * done))
+    return 1.0
+
+
+def _explained_variance(batch: TensorDictBase) -> Tensor:
+    """1 - Var[target - value] / Var[target]: 1 is a perfect critic, 0 one that knows the mean."""
+    target, value = batch["value_target"], batch["state_value"]
+    return 1.0 - (target - value).var() / target.var().clamp_min(1e-12)
