@@ -63,9 +63,10 @@ class FeedForward(nn.Sequential):
     """
 
     def __init__(self, d_model: int, hidden: int) -> None:
-        super().__init__(nn.Linear(d_model, hidden), nn.ReLU(), nn.Linear(hidden, d_model))
-        for layer in (self[0], self[2]):
-            init_linear(layer)
+        widen, narrow = nn.Linear(d_model, hidden), nn.Linear(hidden, d_model)
+        init_linear(widen)
+        init_linear(narrow)
+        super().__init__(widen, nn.ReLU(), narrow)
 
 
 def attend(q_BQD: Tensor, k_BTD: Tensor, v_BTD: Tensor, num_heads: int) -> Tensor:

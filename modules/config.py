@@ -61,6 +61,4 @@ class ModelConfig:
 
 def _require_whole(key: str, value: object, *, low: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(
-            f"model.{key}={value!r} is not allowed: a whole number, at least {low}"
-        )
+        raise ValueError(f"model.{key}={value!r} is not allowed: a whole number, at least {low}")

@@ -5,6 +5,7 @@ clipped policy update moves it.
 """
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor, nn
 
 from modules.fusion import init_orthogonal
@@ -26,10 +27,13 @@ class ActionHeads(nn.Module):
         self.linear = nn.Linear(features_dim, sum(num_actions.values()))
         init_orthogonal(self.linear, gain=POLICY_GAIN)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Logits float32 [..., categories] of every head, in the order of `num_actions`."""
-        logits = _linear_float32(self.linear, features)
-        return logits.split(list(self.num_actions.values()), -1)
+    def forward(self, features: Tensor) -> TensorDict:
+        """``(head, "logits")`` float32 [..., categories], as parameters of a composite."""
+        logits = _linear_float32(self.linear, features).split(list(self.num_actions.values()), -1)
+        heads = zip(self.num_actions, logits, strict=True)
+        return TensorDict(
+            {head: {"logits": value} for head, value in heads}, batch_size=features.shape[:-1]
+        )
 
     def extra_repr(self) -> str:
         """Heads and their categories, for the printed graph."""

@@ -18,7 +18,6 @@ from tensordict.nn import (
     TensorDictModuleBase,
     TensorDictSequential,
 )
-from tensordict.utils import NestedKey
 from torch import Tensor
 from torch.distributions import Categorical
 from torchrl.modules import ActorValueOperator, ProbabilisticActor, ValueOperator
@@ -151,9 +150,8 @@ def _encoder_modules(
 
 
 def _make_actor(features_dim: int, num_actions: dict[str, int]) -> ProbabilisticActor:
-    logits: list[NestedKey] = [("params", head, "logits") for head in num_actions]
     return ProbabilisticActor(
-        TensorDictModule(ActionHeads(features_dim, num_actions), ["agent_state"], logits),
+        TensorDictModule(ActionHeads(features_dim, num_actions), ["agent_state"], ["params"]),
         in_keys=["params"],
         distribution_class=CompositeDistribution,
         distribution_kwargs={

@@ -1,7 +1,6 @@
 """One encoding of the market for all accounts that look at it."""
 
-import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 
@@ -40,20 +39,6 @@ class PerPath(TensorDictModuleBase):
                 "PerPath: a TensorDict of batch size [] is not allowed: "
                 "the last batch dimension must be the accounts of a path, [..., accounts]"
             )
-        account_dim = len(batch) - 1
-        paths = batch[:-1].numel()
-        path = TensorDict(
-            {
-                key: tensordict.get(key).select(account_dim, 0).flatten(0, account_dim - 1)
-                if account_dim
-                else tensordict.get(key)[:1]
-                for key in self.in_keys
-            },
-            batch_size=[paths],
-        )
-        path = self.module(path)
-        for key in self.out_keys:
-            value = path.get(key)
-            value = value.view(*batch[:-1], 1, *value.shape[1:])
-            tensordict.set(key, value.expand(*batch, *value.shape[account_dim + 1 :]))
-        return tensordict
+        path = tensordict.select(*self.in_keys)[..., 0].reshape(-1)
+        path = self.module(path).select(*self.out_keys)
+        return tensordict.update(path.reshape(batch[:-1]).unsqueeze(-1).expand(batch))

@@ -1,0 +1,148 @@
+"""What a policy must beat: accounts that need no learning, on the same bars at the same costs.
+
+Flat, random and always-short are policies: callables that write ``action`` into the environment's
+TensorDict. Buy-and-hold is not, since the environment's bracket would stop it out.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from envs.checks import require
+from envs.config import BPS, EnvConfig
+from envs.fills import Book, Grid, fill_price
+from envs.table import BarTable
+from pipelines.metrics import COLUMNS
+
+SHORT, FLAT = 0, 1
+
+
+class ConstantPolicy:
+    """The same action in every lane at every step.
+
+    Args:
+        action: index of each head.
+    """
+
+    def __init__(self, action: dict[str, int]) -> None:
+        self.action = action
+
+    def __call__(self, state: TensorDictBase) -> TensorDictBase:
+        """Write the action into `state`."""
+        shape, device = state.batch_size, state.device
+        heads = {
+            head: torch.full(shape, index, dtype=torch.int64, device=device)
+            for head, index in self.action.items()
+        }
+        return state.set("action", TensorDict(heads, shape, device=device))
+
+
+class RandomPolicy:
+    """Every head drawn uniformly and independently, anew at every step.
+
+    Args:
+        num_actions: categories of each head.
+        seed: of the generator.
+        device: of the states it will see.
+    """
+
+    def __init__(
+        self, num_actions: dict[str, int], seed: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.num_actions = num_actions
+        self.rng = torch.Generator(device=device).manual_seed(seed)
+
+    def __call__(self, state: TensorDictBase) -> TensorDictBase:
+        """Write an action into `state`."""
+        shape, device = state.batch_size, self.rng.device
+        heads = {
+            head: torch.randint(count, shape, generator=self.rng, device=device)
+            for head, count in self.num_actions.items()
+        }
+        return state.set("action", TensorDict(heads, shape, device=device))
+
+
+def flat_policy(cfg: EnvConfig) -> ConstantPolicy:
+    """Never hold anything."""
+    return ConstantPolicy({**dict.fromkeys(cfg.num_actions, 0), "direction": FLAT})
+
+
+def always_short_policy(cfg: EnvConfig) -> ConstantPolicy:
+    """Short at every step: risk multiple 1, the widest stop, no take-profit.
+
+    Where the buckets lack them, the nearest multiple and the furthest target stand in.
+    """
+    size = min(range(len(cfg.risk_multiples)), key=lambda i: abs(cfg.risk_multiples[i] - 1.0))
+    targets = [target or float("inf") for target in cfg.take_profit_r]
+    return ConstantPolicy(
+        {
+            "direction": SHORT,
+            "size": size,
+            "stop_loss": cfg.stop_steps - 1,
+            "take_profit": targets.index(max(targets)),
+        }
+    )
+
+
+def buy_and_hold(table: BarTable, cfg: EnvConfig, bounds: Tensor) -> pd.DataFrame:
+    """Rows of an account that buys once and holds to the end.
+
+    All of the initial cash is spent, at leverage 1, at the first open of the first tile, and all is
+    sold at the last close of the last: both orders with slippage and the taker fee, rounded to
+    tick and lot. It is one account through everything, the gaps between tiles included, and spot:
+    no bracket, no margin, no funding, no limit of `max_units` or `max_participation`.
+
+    Args:
+        table: the market.
+        cfg: cash, costs, tick and lot.
+        bounds: int64 [tiles, 2], first and last bar of every tile.
+
+    Returns:
+        The columns that `pipelines.metrics` reads, one row a bar of the tiles.
+
+    Raises:
+        ValueError: if the initial cash does not buy a lot.
+    """
+    bars = torch.cat([torch.arange(first + 1, last + 1) for first, last in bounds.tolist()])
+    open_, close = table.ohlcv[bars[0], 0].cpu(), table.ohlcv[bars, 3].cpu()
+    taker = torch.tensor(cfg.taker_fee_bps * BPS, dtype=torch.float64)
+    cash = torch.tensor(cfg.initial_cash, dtype=torch.float64)
+    bought, sold = _price(open_, 1.0, cfg), _price(close[-1], -1.0, cfg)
+    units = Grid(cfg.lot_size).toward(cash / (bought * (1.0 + taker)), -1.0)
+    require(bool(units > 0), "env.initial_cash", cfg.initial_cash, "enough to buy one lot")
+
+    entry = Book.carried(cash, torch.zeros_like(cash))
+    entry.fill(units, bought, open_, taker)
+    exit_ = Book.carried(entry.cash, entry.position)
+    exit_.fill(-units, sold, close[-1], taker)
+
+    held = torch.full_like(close, float(units))
+    held[-1] = exit_.position
+    equity = entry.cash + entry.position * close
+    equity[-1] = exit_.cash
+    rows = _idle_rows(table, bars).assign(position=held.numpy(), equity=equity.numpy())
+    first, last = rows.index[0], rows.index[-1]
+    rows.loc[first, ["entry_units", "entry_fill_price"]] = [float(units), float(bought)]
+    rows.loc[last, ["exit_units", "exit_price"]] = [-float(units), float(sold)]
+    rows.loc[last, "exit_reason"] = "end"
+    for row, book in ((first, entry), (last, exit_)):
+        rows.loc[row, "fee"] += float(book.fee)
+        rows.loc[row, "slippage_cost"] += float(book.slippage_cost)
+    return rows
+
+
+def _price(reference: Tensor, side: float, cfg: EnvConfig) -> Tensor:
+    """Fill price of a market order."""
+    ticks = Grid(cfg.tick_size)
+    return fill_price(reference, torch.tensor(side).double(), cfg.slippage_bps * BPS, ticks)
+
+
+def _idle_rows(table: BarTable, bars: Tensor) -> pd.DataFrame:
+    """Rows of one lane in which nothing happens: no fills, no costs, no position."""
+    rows = pd.DataFrame(np.nan, index=range(len(bars)), columns=list(COLUMNS))
+    rows = rows.assign(lane=0, episode=0, open_exit_reason="", exit_reason="", terminated=False)
+    rows["timestamp"] = pd.to_datetime(table.timestamp[bars].cpu().numpy(), utc=True)
+    rows["close"] = table.ohlcv[bars, 3].cpu().numpy()
+    return rows.assign(fee=0.0, slippage_cost=0.0, funding=0.0, position=0.0)

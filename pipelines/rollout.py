@@ -1,0 +1,138 @@
+"""A policy over the tiles of a split: every tile a lane, all lanes through one batch."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.envs import TransformedEnv
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from envs.checks import require
+from envs.config import EnvConfig
+from envs.episodes import tile
+from envs.factory import account_norm
+from envs.ledger import HEADS
+from envs.market import MarketEnv
+from envs.table import BarTable
+from envs.trace_rows import Chunk, RowMaker
+
+Policy = Callable[[TensorDictBase], TensorDictBase]
+
+# What the trace is written from; the rest of a step is dropped at once.
+_KEPT = (
+    *(("action", head) for head in HEADS),
+    *(("action", f"{head}_log_prob") for head in HEADS),
+    "state_value",
+    ("next", "bar"),
+    ("next", "fills"),
+    ("next", "terminated"),
+    ("next", "truncated"),
+)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One episode of every account on every tile.
+
+    Attributes:
+        batch: [tiles, accounts, T], time last; T is the longest tile.
+        alive: bool [tiles, accounts, T], the steps before and at an episode's end. What follows
+            it in the batch means nothing.
+    """
+
+    batch: TensorDict
+    alive: Tensor
+
+    @property
+    def accounts(self) -> int:
+        """Accounts on a tile."""
+        return self.batch.batch_size[1]
+
+    def rows(self, table: BarTable, cfg: EnvConfig, account: int = 0) -> pd.DataFrame:
+        """The trace of one account, lanes numbered by tile, as `envs.trace.read_trace` has it."""
+        texts = dict.fromkeys(("run_id", "split", "asset"), "")
+        batch, alive = self.batch[:, account], self.alive[:, account]
+        chunk = Chunk.copy(batch, None, alive)
+        return RowMaker(table, cfg, texts, 0).table(chunk).to_pandas()
+
+
+def split_tiles(table: BarTable, cfg: EnvConfig, split: str, limit: int | None = None) -> Tensor:
+    """First and last bar of every tile of a split, in order: int64 [tiles, 2].
+
+    Tiles of one run follow each other without a gap. Between two runs lies what cannot be traded:
+    a hole in the data, and the warm-up of the features and the window after it.
+
+    Args:
+        table: the market.
+        cfg: `window` and `episode_bars`.
+        split: ``train``, ``val`` or ``test``.
+        limit: at most so many tiles, the first ones.
+
+    Raises:
+        ValueError: if the split is unknown or holds no window with a bar after it.
+    """
+    if limit is not None:
+        require(limit >= 1, "episodes", limit, "a whole number, at least 1; none for all")
+    bounds = tile(table.runs(split), cfg.window, cfg.episode_bars)[:limit]
+    require(len(bounds) > 0, "split", split, f"a split with more than {cfg.window} bars in a row")
+    return bounds
+
+
+@torch.no_grad()
+def play_tiles(
+    table: BarTable,
+    cfg: EnvConfig,
+    bounds: Tensor,
+    policy: Policy,
+    *,
+    accounts: int = 1,
+    max_lanes: int = 256,
+    device: torch.device | str = "cpu",
+) -> Rollout:
+    """Play every tile once with fresh accounts; what is held at its end is closed, with costs.
+
+    A probabilistic policy takes the most likely action of each head.
+
+    Args:
+        table: the market.
+        cfg: the simulator's parameters; `paths`, `accounts` and `workers` are not read.
+        bounds: from `split_tiles`.
+        policy: writes ``action`` into a TensorDict [tiles, accounts] with the environment's keys,
+            ``account`` normalised as in training.
+        accounts: accounts on each tile.
+        max_lanes: tiles x accounts that are played at a time, which bounds the memory.
+        device: where the environment lives and the policy is run.
+    """
+    share = max(1, max_lanes // accounts)
+    length = int((bounds[:, 1] - bounds[:, 0]).max())
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        parts = [
+            _play(_evaluation_env(table, cfg, part, accounts, device), policy, length)
+            for part in bounds.split(share)
+        ]
+    batch = TensorDict.cat(parts, 0)
+    done = (batch["next", "terminated"] | batch["next", "truncated"]).squeeze(-1)
+    ended_before = done.cumsum(-1) - done.long() > 0
+    return Rollout(batch, ~ended_before)
+
+
+def _evaluation_env(
+    table: BarTable, cfg: EnvConfig, bounds: Tensor, accounts: int, device: torch.device | str
+) -> TransformedEnv:
+    cfg = dataclasses.replace(
+        cfg, paths=len(bounds), accounts=accounts, workers=0, flatten_at_end=True
+    )
+    return TransformedEnv(MarketEnv(table, cfg, starts=bounds, device=device), account_norm(cfg))
+
+
+def _play(env: TransformedEnv, policy: Policy, length: int) -> TensorDict:
+    """`length` steps of all lanes; a lane that is done starts anew, which its caller ignores."""
+    state, steps = env.reset(), []
+    for _ in range(length):
+        played, state = env.step_and_maybe_reset(policy(state))
+        steps.append(played.select(*_KEPT, strict=False).to("cpu"))
+    return TensorDict.stack(steps, -1)

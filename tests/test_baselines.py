@@ -1,0 +1,158 @@
+"""The accounts that a policy must beat, on markets whose outcome is known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from envs.config import EnvConfig
+from envs.table import BarTable
+from pipelines.baselines import (
+    ConstantPolicy,
+    RandomPolicy,
+    always_short_policy,
+    buy_and_hold,
+    flat_policy,
+)
+from pipelines.metrics import in_order, measure
+from pipelines.rollout import play_tiles, split_tiles
+
+CFG = EnvConfig(window=4, episode_bars=20, workers=0)
+
+
+def walk(bars, drift=0.0, seed=0):
+    """A table on a random walk around 10,000, prices on the tick."""
+    rng = np.random.default_rng(seed)
+    close = np.round(10_000 * np.exp(np.cumsum(rng.normal(drift, 0.001, bars))), 1)
+    opening = np.r_[10_000.0, close[:-1]]
+    high, low = np.maximum(opening, close) + 2.0, np.minimum(opening, close) - 2.0
+    return BarTable.from_arrays(np.stack([opening, high, low, close, np.full(bars, 9.0)], 1))
+
+
+def result_of(policy, table, cfg=CFG):
+    rollout = play_tiles(table, cfg, split_tiles(table, cfg, "test"), policy)
+    return measure(in_order(rollout.rows(table, cfg)), cfg)
+
+
+def test_flat_neither_earns_nor_pays():
+    metrics = result_of(flat_policy(CFG), walk(64))
+    assert metrics.total_return == 0.0
+    assert (metrics.fees, metrics.trades, metrics.exposure) == (0.0, 0, 0.0)
+
+
+def test_always_short_earns_in_a_fall_and_loses_in_a_rise():
+    assert result_of(always_short_policy(CFG), walk(64, drift=-0.002)).total_return > 0.02
+    assert result_of(always_short_policy(CFG), walk(64, drift=+0.002)).total_return < -0.02
+
+
+def test_always_short_takes_multiple_one_the_widest_stop_and_no_target():
+    rollout = play_tiles(
+        walk(64), CFG, split_tiles(walk(64), CFG, "test"), always_short_policy(CFG)
+    )
+    rows = rollout.rows(walk(64), CFG)
+    assert set(rows["direction_value"]) == {-1}
+    assert set(rows["risk_multiple"]) == {1.0}
+    assert set(rows["stop_distance_bps"]) == {CFG.stop_step_bps * CFG.stop_steps}
+    assert set(rows["take_profit_r"]) == {0.0}
+
+
+def test_always_short_without_a_bucket_for_no_target_takes_the_furthest():
+    cfg = dataclasses.replace(CFG, take_profit_r=[1.0, 3.0, 2.0], risk_multiples=[0.3, 0.9])
+    assert always_short_policy(cfg).action == {
+        "direction": 0, "size": 1, "stop_loss": 9, "take_profit": 1,
+    }  # fmt: skip
+
+
+def test_random_draws_every_index_of_every_head_equally_often():
+    table = walk(64)
+    rollout = play_tiles(
+        table, CFG, split_tiles(table, CFG, "test"), RandomPolicy(CFG.num_actions, 7), accounts=200
+    )
+    for head, count in CFG.num_actions.items():
+        drawn = rollout.batch["action", head].flatten().bincount(minlength=count)
+        expected = drawn.sum() / count
+        assert len(drawn) == count
+        assert (drawn - expected).abs().max() < 5.0 * expected.sqrt()
+
+
+def test_random_accounts_differ_and_a_seed_repeats_them():
+    table = walk(64)
+    bounds = split_tiles(table, CFG, "test")
+
+    def returns(seed):
+        rollout = play_tiles(table, CFG, bounds, RandomPolicy(CFG.num_actions, seed), accounts=5)
+        traces = (in_order(rollout.rows(table, CFG, k)) for k in range(5))
+        return [measure(rows, CFG).total_return for rows in traces]
+
+    assert returns(3) == returns(3)
+    assert len(set(returns(3))) == 5
+    assert returns(3) != returns(4)
+
+
+# Row 0 is the bar before the first tile's first step.
+BARS = [
+    (100, 101, 99, 100, 1),
+    (100, 120, 99, 110, 1),
+    (110, 125, 90, 95, 1),
+    (95, 130, 95, 120, 1),
+]
+HOLD_CFG = EnvConfig(
+    initial_cash=1000.0, taker_fee_bps=10.0, slippage_bps=10.0, lot_size=0.1, tick_size=0.1,
+    stop_step_bps=100.0, stop_steps=2, workers=0,
+)  # fmt: skip
+
+
+def test_buy_and_hold_reckoned_by_hand():
+    rows = buy_and_hold(BarTable.from_arrays(BARS), HOLD_CFG, torch.tensor([[0, 3]]))
+    # Bought at 100 * 1.001 = 100.1; 1000 / (100.1 * 1.001) = 9.98 units, in lots 9.9.
+    cash = 1000 - 9.9 * 100.1 * 1.001
+    # Sold at 120 * 0.999 = 119.88, rounded against the account to 119.8.
+    final = cash + 9.9 * 119.8 * 0.999
+    assert rows["equity"].tolist() == pytest.approx([cash + 1089, cash + 940.5, final], rel=1e-12)
+    metrics = measure(in_order(rows), HOLD_CFG)
+    assert metrics.total_return == pytest.approx(final / 1000 - 1, rel=1e-12)
+    assert metrics.max_drawdown == pytest.approx(1 - (cash + 940.5) / (cash + 1089), rel=1e-12)
+    assert metrics.fees == pytest.approx(9.9 * (100.1 + 119.8) * 0.001, rel=1e-12)
+    assert metrics.slippage_cost == pytest.approx(9.9 * (0.1 + 0.2), rel=1e-9)
+    assert (metrics.trades, metrics.hit_rate, metrics.bars) == (1, 1.0, 3)
+
+
+def test_buy_and_hold_buys_and_sells_within_one_bar():
+    rows = buy_and_hold(BarTable.from_arrays(BARS), HOLD_CFG, torch.tensor([[0, 1]]))
+    assert len(rows) == 1
+    assert rows["fee"].item() == pytest.approx(9.9 * (100.1 + 109.8) * 0.001, rel=1e-9)
+    assert rows["equity"].item() == pytest.approx(1000 + 9.9 * 9.7 - rows["fee"].item(), rel=1e-9)
+
+
+def test_buy_and_hold_keeps_its_units_through_the_gap_between_two_tiles():
+    table = walk(100)
+    rows = buy_and_hold(table, CFG, torch.tensor([[3, 10], [50, 60]]))
+    assert len(rows) == 7 + 10
+    assert rows["position"].iloc[:-1].nunique() == 1
+    moved = rows["equity"].iloc[7] - rows["equity"].iloc[6]
+    closes = table.ohlcv[:, 3]
+    assert moved == pytest.approx(rows["position"].iloc[0] * float(closes[51] - closes[10]))
+
+
+def test_costs_never_help_buy_and_hold():
+    table, bounds = walk(100), torch.tensor([[3, 90]])
+    finals = [
+        buy_and_hold(table, dataclasses.replace(CFG, **costs), bounds)["equity"].iloc[-1]
+        for costs in ({"taker_fee_bps": 1.0}, {}, {"slippage_bps": 8.0}, {"taker_fee_bps": 30.0})
+    ]
+    assert finals == sorted(finals, reverse=True)
+
+
+def test_cash_that_does_not_buy_a_lot_is_refused():
+    cfg = dataclasses.replace(HOLD_CFG, lot_size=100.0)
+    with pytest.raises(ValueError, match=r"env\.initial_cash=1000\.0 is not allowed: enough"):
+        buy_and_hold(BarTable.from_arrays(BARS), cfg, torch.tensor([[0, 3]]))
+
+
+def test_a_constant_policy_leaves_the_state_of_the_market_alone():
+    table = walk(64)
+    bounds = split_tiles(table, CFG, "test")
+    long = ConstantPolicy({"direction": 2, "size": 3, "stop_loss": 0, "take_profit": 1})
+    rows = play_tiles(table, CFG, bounds, long).rows(table, CFG)
+    assert rows["close"].tolist() == table.ohlcv[4:64, 3].tolist()
