@@ -243,7 +243,8 @@ def _close(
     reference = torch.where(closing, reference, 1.0)
     rate: Tensor | float = rules.taker
     if maker is not None:
-        rate = torch.where(maker, rules.maker, rules.taker)
+        # Between two plain numbers torch.where would round to float32.
+        rate = torch.full_like(units, rules.taker).masked_fill(maker, rules.maker)
     book.fill(units, price, reference, rate)
     holding.forget(closing)
     return Exit(torch.where(closing, at.reason, 0.0), units, price)

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike
 from tensordict import TensorDict
 from torch import Tensor
 
-from envs.bars import Bars, DataConfig, load_bars, refuse_insane_prices
+from envs.bars import Bars, DataConfig, load_bars
 from envs.features import FEATURE_NAMES, market_features
+from envs.mending import refuse_insane_prices
 from envs.splits import (
     SPLITS,
     fit_normaliser,
@@ -149,7 +150,7 @@ class BarTable:
         Raises:
             ValueError: for a wrong shape or an impossible bar, naming its row.
         """
-        bars = torch.as_tensor(ohlcv, dtype=torch.float64)
+        bars = _copied(ohlcv, torch.float64)
         if bars.ndim != 2 or bars.shape[1] != 5 or not len(bars):
             raise ValueError(f"ohlcv has shape {tuple(bars.shape)}: [N, 5] with N >= 1 is needed")
         times = _regular_times(len(bars), start, interval_s)
@@ -162,7 +163,7 @@ class BarTable:
             columns, names = returns.float().unsqueeze(1), ["log_return_1"]
             loc, scale = torch.zeros(1), torch.ones(1)
         else:
-            columns = torch.as_tensor(features, dtype=torch.float32)
+            columns = _copied(features, torch.float32)
             if columns.ndim != 2 or len(columns) != len(bars):
                 raise ValueError(f"features have shape {tuple(columns.shape)}: [{len(bars)}, F]")
             names = [f"feature_{i}" for i in range(columns.shape[1])]
@@ -231,6 +232,13 @@ def _report(bars: Bars, tradable: Tensor, splits: dict[str, tuple[int, int]]) ->
         report[f"{name}_bars"] = end - first
         report[f"{name}_tradable_bars"] = int(tradable[first:end].sum())
     return report
+
+
+def _copied(values: ArrayLike | Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy on the CPU: a table never shares memory with its maker."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().to(dtype, copy=True)
+    return torch.tensor(np.asarray(values, dtype=np.float64), dtype=dtype)
 
 
 def _regular_times(count: int, start: str, interval_s: float) -> np.ndarray:

@@ -24,7 +24,7 @@ from envs.checks import require
 from envs.config import EnvConfig
 from envs.table import BarTable
 from envs.trace_files import open_trace_file
-from envs.trace_rows import REASON_COLUMNS, SCHEMA, Chunk, RowMaker
+from envs.trace_rows import SCHEMA, Chunk, RowMaker, to_frame
 
 COLUMNS: tuple[str, ...] = tuple(SCHEMA.names)
 # Rollouts that may wait for the thread before `write` does.
@@ -136,6 +136,7 @@ class TraceWriter:
                 try:
                     self._file.append(self._rows.table(chunk))
                 except BaseException as error:
+                    error.add_note(f"while writing {self.path}")
                     self._failure = error
         try:
             self._file.close()
@@ -148,9 +149,7 @@ class TraceWriter:
 
 
 def read_trace(path: str | Path) -> pd.DataFrame:
-    """The rows of a trace, `COLUMNS` with their types; floats are the very ones that were written.
-
-    Empty numbers are NaN, empty reasons the empty string, times are UTC.
+    """The rows of a trace file as `to_frame` has them; floats are the very ones that were written.
 
     Raises:
         ValueError: for a file without the columns of a trace.
@@ -164,7 +163,7 @@ def read_trace(path: str | Path) -> pd.DataFrame:
     if tuple(rows.column_names) != COLUMNS:
         missing = [name for name in COLUMNS if name not in rows.column_names]
         raise ValueError(f"{path}: not a trace, or not in order; columns missing: {missing}")
-    return rows.to_pandas().fillna(dict.fromkeys(REASON_COLUMNS, ""))
+    return to_frame(rows)
 
 
 def _about(table: BarTable, cfg: EnvConfig) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """Files that Arrow tables are appended to: CSV in whole lines, or Parquet."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Protocol
@@ -106,8 +107,6 @@ def _with_iso_times(rows: pa.Table) -> pa.Table:
 
 
 def _iso(times: pa.Array) -> pa.Array:
-    try:
+    with contextlib.suppress(pa.ArrowInvalid):  # a fraction of a second would be lost
         times = times.cast(pa.timestamp("s", "UTC"))
-    except pa.ArrowInvalid:  # a fraction of a second would be lost
-        pass
     return pa.compute.strftime(times, format="%Y-%m-%dT%H:%M:%SZ")

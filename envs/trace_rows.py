@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import torch
 from tensordict import TensorDictBase
@@ -86,7 +87,7 @@ class Chunk:
             truncated=array(_get(following, "truncated")),
             actions={head: array(_get(batch.get("action"), head)) for head in HEADS},
             log_prob=None if log_prob is None else array(log_prob),
-            state_value=None if value is None else array(value.double()),
+            state_value=None if value is None else array(value),
             alive=array(everything if alive is None else alive),
         )
 
@@ -176,6 +177,14 @@ class RowMaker:
         self._step = self._step + alive.sum(axis=0) - first[-1]
         lane = np.broadcast_to(chunk.lane, frame.shape)
         return {"env_frame": frame, "lane": lane, "episode": episode, "step": step}
+
+
+def to_frame(rows: pa.Table) -> pd.DataFrame:
+    """Rows with the columns of `SCHEMA` for pandas.
+
+    Empty numbers are NaN, empty reasons the empty string, times are UTC.
+    """
+    return rows.to_pandas().fillna(dict.fromkeys(REASON_COLUMNS, ""))
 
 
 def _get(batch: TensorDictBase, key: str) -> Tensor:

@@ -14,9 +14,62 @@ from envs.checks import require
 from envs.config import BPS, EnvConfig
 from envs.fills import Book, Grid, fill_price
 from envs.table import BarTable
-from pipelines.metrics import COLUMNS
+from pipelines.metrics import COLUMNS, Metrics, in_order, measure
+from pipelines.rollout import Policy, play_tiles
 
 SHORT, FLAT = 0, 1
+RANDOM_ACCOUNTS = 32
+# Random accounts that are played at a time, a bound on the memory.
+_MAX_LANES = 2048
+
+
+def measure_baselines(
+    table: BarTable,
+    cfg: EnvConfig,
+    bounds: Tensor,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> tuple[dict[str, Metrics], tuple[float, float]]:
+    """Results of flat, buy-and-hold, random and always-short over the same tiles.
+
+    Random is the account of median return among `RANDOM_ACCOUNTS`.
+
+    Args:
+        table: the market.
+        cfg: the simulator's parameters.
+        bounds: int64 [tiles, 2], first and last bar of every tile.
+        device: where the environment lives.
+        seed: of the random accounts.
+
+    Returns:
+        Metrics by name, and the 5 % and 95 % quantiles of the random accounts' returns.
+    """
+
+    def play(policy: Policy, accounts: int = 1) -> list[Metrics]:
+        rollout = play_tiles(
+            table, cfg, bounds, policy, accounts=accounts, max_lanes=_MAX_LANES, device=device
+        )
+        traces = (in_order(rollout.rows(table, cfg, account)) for account in range(accounts))
+        return [measure(rows, cfg) for rows in traces]
+
+    random = play(RandomPolicy(cfg.num_actions, seed, device), RANDOM_ACCOUNTS)
+    middle, interval = middle_account(random)
+    metrics = {
+        "flat": play(flat_policy(cfg))[0],
+        "buy_and_hold": measure(in_order(buy_and_hold(table, cfg, bounds)), cfg),
+        "random": middle,
+        "always_short": play(always_short_policy(cfg))[0],
+    }
+    return metrics, interval
+
+
+def middle_account(accounts: list[Metrics]) -> tuple[Metrics, tuple[float, float]]:
+    """The account of median return, and the 5 % and 95 % quantiles of the returns."""
+    ranked = sorted(accounts, key=lambda metrics: metrics.total_return)
+    returns = [metrics.total_return for metrics in ranked]
+    low, high = np.quantile(returns, [0.05, 0.95])
+    return ranked[len(ranked) // 2], (float(low), float(high))
 
 
 class ConstantPolicy:

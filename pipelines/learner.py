@@ -6,10 +6,11 @@ from functools import partial
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
+from tensordict.nn import TensorDictModule
 from torch import Tensor
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
+from torchrl.modules import ActorValueOperator
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
@@ -126,38 +127,33 @@ def path_times(batch: TensorDictBase) -> TensorDictBase:
 
 
 class Learner:
-    """Clipped policy updates on rollouts of one policy.
+    """Clipped policy updates on the rollouts of one policy.
 
     Args:
-        policy: actor whose log-probabilities the ratio compares.
-        value_head: value from the features that the actor's trunk wrote; the trunk runs once.
-        critic: the whole value operator, for states that the rollout did not act on.
+        model: actor and critic on one trunk; the loss runs the trunk once for both.
         cfg: the hyper-parameters.
-        accounts: lanes in one item, the last batch dimension.
-        num_items: path-times in a rollout.
+        lanes: lanes of a rollout.
+        accounts: lanes that share a path, the last batch dimension of an item.
         iterations: updates that the learning-rate schedule spans.
         device: where updates happen.
     """
 
     def __init__(
         self,
-        policy: ProbabilisticTensorDictSequential,
-        value_head: TensorDictModule,
-        critic: TensorDictModule,
+        model: ActorValueOperator,
         cfg: TrainConfig,
-        *,
+        lanes: int,
         accounts: int,
-        num_items: int,
         iterations: int,
         device: torch.device,
     ) -> None:
         self.cfg = cfg
         self.device = device
-        self.critic = critic
+        self.critic = model.get_value_operator()
         self.advantage = GAE(gamma=cfg.gamma, lmbda=cfg.lmbda, value_network=None)
         self.loss = ClipPPOLoss(
-            policy,
-            value_head,
+            model.get_policy_operator(),
+            model.get_value_head(),
             clip_epsilon=cfg.clip_epsilon,
             clip_value=cfg.clip_value,
             critic_coeff=cfg.value_coeff,
@@ -178,7 +174,7 @@ class Learner:
             self.optimizer, partial(_lr_factor, cfg.lr_schedule, iterations)
         )
         self.buffer = TensorDictReplayBuffer(
-            storage=LazyTensorStorage(num_items, device=device),
+            storage=LazyTensorStorage(cfg.steps * lanes // accounts, device=device),
             sampler=SamplerWithoutReplacement(drop_last=False),
             batch_size=cfg.minibatch // accounts,
         )

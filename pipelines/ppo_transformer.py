@@ -1,19 +1,18 @@
 """Train a transformer trading policy with PPO on bars: ``python pipelines/ppo_transformer.py``.
 
 Any key of the configuration can follow on the command line, ``--help`` lists them:
-``env.paths=64 model.d_model=320 total_frames=1e6 seed=404 tag=NAME``.
+``env.paths=64 model.d_model=320 total_frames=1_000_000 seed=404 tag=NAME``.
 """
 
 import sys
 import time
 
 import torch
-from tensordict import TensorDictBase
 from torchrl.collectors import Collector
 
 from envs.factory import make_env
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable, build_table
+from envs.table import build_table
 from envs.trace import TraceWriter
 from modules.policy import make_actor_value, make_collection_policy
 from pipelines.checkpoint import save_checkpoint
@@ -22,26 +21,25 @@ from pipelines.device import pick_device
 from pipelines.learner import Learner, check_minibatch
 from pipelines.replay import replay
 from pipelines.run_folder import RunFolder
-from pipelines.tracking import Tracker
+from pipelines.tracking import Tracker, rollout_metrics
 
 
 def main(cfg: RunConfig) -> RunFolder:
-    """Bars, environment, policy, collector, advantages, loss, logs; then the held-out replay."""
+    """Bars, environment, policy, collector, advantages and loss, logs; then the held-out replay."""
     device = pick_device(cfg.device)
-    torch.manual_seed(cfg.seed)
     check_minibatch(cfg.train, accounts=cfg.env.accounts, lanes=cfg.env.lanes)
-    run = RunFolder.create(cfg.run, cfg.tag)
-
+    torch.manual_seed(cfg.seed)
     table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
-    table.save(run.table)
+    run = RunFolder.create(cfg.run.root, cfg.run.dir, cfg.tag)
+    table.save(run.bars)
+
     env = make_env(
-        run.table,
+        run.bars,
         cfg.env,
         record_fills=cfg.recorder.enabled,
         device="cpu" if cfg.env.workers else device,
         seed=cfg.seed,
     )
-
     model = make_actor_value(
         cfg.model,
         features=table.features,
@@ -52,36 +50,50 @@ def main(cfg: RunConfig) -> RunFolder:
         num_account=NUM_ACCOUNT,
     ).to(device)
 
-    frames = cfg.env.lanes * cfg.train.steps
-    iterations = -(-cfg.total_frames // frames)
+    frames_per_batch = cfg.env.lanes * cfg.train.steps
+    iterations = -(-cfg.total_frames // frames_per_batch)
     collector = Collector(
         env,
         make_collection_policy(model),
-        frames_per_batch=frames,
-        total_frames=iterations * frames,
+        frames_per_batch=frames_per_batch,
+        total_frames=iterations * frames_per_batch,
         env_device=env.device,
         policy_device=device,
         storing_device=device,
         track_traj_ids=False,
         auto_register_policy_transforms=False,
     )
-    learner = Learner(
-        model.get_policy_operator(),
-        model.get_value_head(),
-        model.get_value_operator(),
-        cfg.train,
-        accounts=cfg.env.accounts,
-        num_items=frames // cfg.env.accounts,
-        iterations=iterations,
-        device=device,
-    )
-    tracker = Tracker(run, cfg, total_frames=iterations * frames)
-    trace = TraceWriter.for_run(run, table, cfg) if cfg.recorder.enabled else None
+    learner = Learner(model, cfg.train, cfg.env.lanes, cfg.env.accounts, iterations, device)
+    trace = TraceWriter.for_run(run.train_trace, table, cfg) if cfg.recorder.enabled else None
+    tracker = Tracker(run, cfg, total_frames=iterations * frames_per_batch)
 
-    clock = time.perf_counter()
-    for iteration, batch in enumerate(collector, start=1):
+    frames, clock = 0, time.perf_counter()
+    for rollout in collector:
         collected = time.perf_counter()
         if trace is not None:
-            trace.write(batch)
-        stats = learner.update(batch)
+            trace.write(rollout)
+        losses = learner.update(rollout)
         trained = time.perf_counter()
+        frames += frames_per_batch
+        tracker.log(
+            rollout_metrics(rollout)
+            | losses
+            | {
+                "time/sps": frames_per_batch / (trained - clock),
+                "time/sps_collect": frames_per_batch / (collected - clock),
+                "time/sps_train": frames_per_batch / (trained - collected),
+            },
+            frames,
+        )
+        clock = trained
+
+    if trace is not None:
+        trace.close()
+    save_checkpoint(run.checkpoint, model=model, optimizer=learner.optimizer, cfg=cfg, table=table)
+    tracker.log(replay(run.path), frames)
+    tracker.close()
+    return run
+
+
+if __name__ == "__main__":
+    main(load_config("ppo_transformer", sys.argv[1:]))

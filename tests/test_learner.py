@@ -1,0 +1,177 @@
+"""The learner against plain Python: advantages, bootstrap values, the ratio before a step."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.collectors import Collector
+from torchrl.envs import TransformedEnv
+from torchrl.objectives.value import GAE
+
+from envs.config import EnvConfig
+from envs.factory import training_transforms
+from envs.market import MarketEnv
+from envs.observation import NUM_ACCOUNT
+from envs.table import BarTable
+from modules.config import ModelConfig
+from modules.policy import make_actor_value, make_collection_policy
+from pipelines.learner import Learner, TrainConfig, bootstrap, check_minibatch, path_times
+
+PATHS, ACCOUNTS, STEPS, WINDOW = 3, 4, 12, 8
+
+
+@pytest.fixture
+def setup():
+    """A rollout with truncations and ruins mid-way, its model and its learner."""
+    generator = torch.Generator().manual_seed(0)
+    steps = 3e-3 * torch.randn(300, generator=generator, dtype=torch.float64)
+    close = 100.0 * steps.cumsum(0).exp()
+    open_ = torch.cat([close[:1], close[:-1]])
+    high, low = torch.maximum(open_, close) * 1.001, torch.minimum(open_, close) * 0.999
+    table = BarTable.from_arrays(torch.stack([open_, high, low, close, close], -1))
+    cfg = EnvConfig(
+        paths=PATHS,
+        accounts=ACCOUNTS,
+        workers=0,
+        window=WINDOW,
+        episode_bars=5,
+        tick_size=0.01,
+        ruin_equity_frac=0.985,
+    )
+    env = TransformedEnv(MarketEnv(table, cfg, seed=1), training_transforms(cfg))
+    torch.manual_seed(3)
+    sizes = ModelConfig(
+        d_model=16,
+        num_heads=2,
+        num_layers=1,
+        ff_dim=16,
+        context_ff_dim=16,
+        account_dim=8,
+        features_dim=16,
+    )
+    model = make_actor_value(
+        sizes,
+        features=table.features,
+        loc=table.loc,
+        scale=table.scale,
+        window=WINDOW,
+        num_actions=cfg.num_actions,
+        num_account=NUM_ACCOUNT,
+    )
+    train = TrainConfig(steps=STEPS, epochs=1, minibatch=PATHS * ACCOUNTS * STEPS)
+    learner = Learner(model, train, PATHS * ACCOUNTS, ACCOUNTS, 1, torch.device("cpu"))
+    collector = Collector(
+        env,
+        make_collection_policy(model),
+        frames_per_batch=PATHS * ACCOUNTS * STEPS,
+        total_frames=-1,
+        track_traj_ids=False,
+        auto_register_policy_transforms=False,
+    )
+    rollout = next(iter(collector)).clone()
+    collector.shutdown()
+    assert rollout["next", "truncated"].any()
+    assert rollout["next", "terminated"].any()
+    return model, learner, rollout
+
+
+def test_next_values_equal_a_forward_over_every_next_state(setup):
+    model, learner, rollout = setup
+    bootstrap(rollout, learner.critic)
+    with torch.no_grad():
+        states = path_times(rollout["next"].select("bar", "account"))
+        full = model.get_value_operator()(states)["state_value"]
+    full = full.view(PATHS, STEPS, ACCOUNTS, 1).permute(0, 2, 1, 3)
+    alive = ~rollout["next", "terminated"]
+    torch.testing.assert_close(
+        rollout["next", "state_value"][alive], full[alive], atol=1e-6, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("lmbda", [0.0, 0.95, 1.0])
+@pytest.mark.parametrize("layout", ["paths", "workers"])
+def test_advantages_equal_a_plain_loop(setup, lmbda, layout):
+    _, learner, rollout = setup
+    if layout == "workers":
+        rollout = torch.stack([rollout, rollout], 0)
+    bootstrap(rollout, learner.critic)
+    gamma = 0.97
+    GAE(gamma=gamma, lmbda=lmbda, value_network=None)(rollout)
+    flat = rollout.reshape(-1, STEPS)
+    for lane in range(flat.shape[0]):
+        row, expected, carried = flat[lane], [0.0] * STEPS, 0.0
+        for t in reversed(range(STEPS)):
+            following = row["next", "state_value"][t].item()
+            ruined, done = (bool(row["next", k][t]) for k in ("terminated", "done"))
+            delta = row["next", "reward"][t].item() - row["state_value"][t].item()
+            delta += 0.0 if ruined else gamma * following
+            carried = delta + (0.0 if done else gamma * lmbda * carried)
+            expected[t] = carried
+        torch.testing.assert_close(
+            row["advantage"][:, 0], torch.tensor(expected), atol=1e-5, rtol=1e-4
+        )
+
+
+def test_ratio_is_one_before_the_first_step(setup):
+    _, learner, rollout = setup
+    bootstrap(rollout, learner.critic)
+    learner.advantage(rollout)
+    with torch.no_grad():
+        out = learner.loss(path_times(rollout))
+    assert abs(float(out["mean_ratio"]) - 1.0) < 1e-5
+    assert abs(float(out["max_ratio"]) - 1.0) < 1e-5
+    assert float(out["clip_fraction"]) == 0.0
+
+
+def test_items_keep_the_accounts_of_a_path_together(setup):
+    _, _, rollout = setup
+    items = path_times(rollout)
+    assert items.batch_size == (PATHS * STEPS, ACCOUNTS)
+    assert (items["bar"] == items["bar"][:, :1]).all()
+    torch.testing.assert_close(items["bar"][:STEPS, 2], rollout["bar"][0, 2])
+
+
+def test_an_update_moves_the_policy_towards_better_actions(setup):
+    model, learner, rollout = setup
+    # Pretend that going long was always worth it: its probability must rise.
+    long = (rollout["action", "direction"] == 2)[..., None]
+    rollout["next", "reward"] = long.float()
+    rollout["next", "terminated"].zero_()
+    states = path_times(rollout.select("bar", "account"))
+
+    def probability() -> float:
+        with torch.no_grad():
+            params = model.get_policy_operator().get_dist(states.clone())
+        return float(
+            params.log_prob(_all_long(states))["action", "direction_log_prob"].exp().mean()
+        )
+
+    before = probability()
+    for _ in range(40):
+        learner.update(rollout.clone())
+    assert probability() > before + 0.02
+
+
+def _all_long(states: TensorDict) -> TensorDict:
+    actions = {
+        head: torch.full(states.batch_size, 2, dtype=torch.int64)
+        for head in ("direction", "size", "stop_loss", "take_profit")
+    }
+    return TensorDict({"action": actions}, states.batch_size)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_parameters_change(setup):
+    model, learner, rollout = setup
+    rollout["next", "reward"][0, 0, 3] = torch.nan
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(RuntimeError, match="non-finite"):
+        learner.update(rollout)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("minibatch", "accounts", "words"),
+    [(100, 16, "a multiple of env.accounts=16"), (4096, 16, "at most the 2048 frames")],
+)
+def test_a_minibatch_that_cannot_be_filled_is_refused(minibatch, accounts, words):
+    with pytest.raises(ValueError, match=words):
+        check_minibatch(TrainConfig(steps=32, minibatch=minibatch), accounts=accounts, lanes=64)

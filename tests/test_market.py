@@ -1,0 +1,238 @@
+"""MarketEnv as a TorchRL environment: specs, resets, clocks, seeds, workers, devices."""
+
+from functools import partial
+
+import pytest
+import torch
+from torchrl.envs import SerialEnv, TransformedEnv, check_env_specs
+from torchrl.envs.utils import step_mdp
+
+from envs.config import EnvConfig
+from envs.factory import make_env, training_transforms
+from envs.ledger import LEDGER
+from envs.market import MarketEnv
+from envs.table import BarTable
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+        ],
+    ),
+]
+SMALL = {"paths": 4, "accounts": 3, "workers": 0, "window": 8, "episode_bars": 6}
+
+
+def random_bars(count: int = 400, volatility: float = 3e-3, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    steps = torch.randn(count, generator=generator, dtype=torch.float64)
+    close = 100.0 * (volatility * steps).cumsum(0).exp()
+    open_ = torch.cat([close[:1], close[:-1]])
+    high, low = torch.maximum(open_, close) * 1.001, torch.minimum(open_, close) * 0.999
+    return torch.stack([open_, high, low, close, 50.0 + 0 * close], -1)
+
+
+@pytest.fixture(scope="module")
+def table() -> BarTable:
+    return BarTable.from_arrays(random_bars())
+
+
+def config(**changes) -> EnvConfig:
+    return EnvConfig(**(SMALL | {"tick_size": 0.01} | changes))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("record_fills", [True, False])
+def test_specs_plain_and_transformed(table, device, record_fills):
+    env = MarketEnv(table, config(), device=device, record_fills=record_fills)
+    check_env_specs(env)
+    check_env_specs(TransformedEnv(env, training_transforms(config())))
+
+
+def test_specs_in_serial_env(table):
+    check_env_specs(SerialEnv(2, partial(MarketEnv, table, config())))
+
+
+def test_specs_and_distinct_starts_in_parallel_env(table, tmp_path):
+    table.save(tmp_path)
+    env = make_env(tmp_path, config(workers=2), seed=5)
+    try:
+        assert env.batch_size == (2, 2, 3)
+        check_env_specs(env)
+        env.set_seed(5)
+        starts = env.reset()["bar"][..., 0, 0]
+        assert len(starts.unique()) == starts.numel()
+        # The same table through a fresh, in-process environment: the same rules, the same keys.
+        plain = make_env(tmp_path, config(), seed=5)
+        rollout, single = env.rollout(8), plain.rollout(8)
+        assert set(rollout.keys(True, True)) == set(single.keys(True, True))
+        assert rollout.names[-1] == "time"
+    finally:
+        env.close()
+
+
+def test_the_parent_keeps_its_threads(table, tmp_path):
+    table.save(tmp_path)
+    before = torch.get_num_threads()
+    env = make_env(tmp_path, config(workers=2))
+    try:
+        env.reset()
+        assert torch.get_num_threads() == before
+    finally:
+        env.close()
+
+
+def test_accounts_of_a_path_share_its_bar_and_paths_do_not(table):
+    rollout = MarketEnv(table, config(paths=16)).rollout(30, break_when_any_done=False)
+    assert (rollout["bar"] == rollout["bar"][:, :1]).all()
+    assert len(rollout["bar"][:, 0, 0].unique()) > 8
+
+
+def test_a_path_starts_anew_after_its_last_bar_and_nowhere_else(table):
+    rollout = MarketEnv(table, config()).rollout(40, break_when_any_done=False)
+    bar, following = rollout["bar"][:, 0, 1:, 0], rollout["next", "bar"][:, 0, :-1, 0]
+    ended = rollout["next", "truncated"][:, 0, :-1, 0]
+    assert ended.any()
+    assert (bar[~ended] == following[~ended]).all()
+    assert (bar[ended] != following[ended]).any()
+    length = config().episode_bars
+    assert (ended.nonzero()[:, 1] % length == length - 1).all()
+
+
+def test_a_ruined_account_starts_anew_on_its_path_s_clock(table):
+    cfg = config(ruin_equity_frac=0.99, episode_bars=60, paths=16)
+    rollout = MarketEnv(table, cfg).rollout(50, break_when_any_done=False)
+    ruined = rollout["next", "terminated"][:, :, :-1, 0]
+    assert ruined.any()
+    assert not (rollout["next", "terminated"] & rollout["next", "truncated"]).any()
+    after = rollout["ledger"][:, :, 1:][ruined]
+    assert (after[:, LEDGER.index("cash")] == cfg.initial_cash).all()
+    assert (after[:, LEDGER.index("position")] == 0).all()
+    bar, following = rollout["bar"][:, :, 1:, 0], rollout["next", "bar"][:, :, :-1, 0]
+    assert (bar[ruined] == following[ruined]).all()
+    # Others on the path live on, and the terminal observation is the ruined account's own.
+    assert (ruined.any(1) & ~ruined.all(1)).any()
+    terminal = rollout["next", "account"][:, :, :-1][ruined]
+    assert (terminal[:, 1] < 0).all()
+
+
+def test_windows_and_episodes_stay_within_a_run_of_tradable_bars():
+    features = torch.zeros(300, 1)
+    features[:50] = torch.nan
+    features[160:175] = torch.nan
+    table = BarTable.from_arrays(random_bars(300), features=features)
+    cfg = config(paths=512, accounts=1, window=8, episode_bars=20)
+    first = MarketEnv(table, cfg).reset()["bar"].flatten()
+    runs = table.runs("train").tolist()
+    inside = [(first >= a + 7) & (first + 20 < b) for a, b in runs]
+    assert torch.stack(inside).any(0).all()
+    # Every start that is allowed occurs, the very first and the very last too.
+    allowed = {p for a, b in runs for p in range(a + 7, b - 20)}
+    assert (
+        set(
+            MarketEnv(table, config(paths=20_000, window=8, episode_bars=20))
+            .reset()["bar"][:, 0, 0]
+            .tolist()
+        )
+        == allowed
+    )
+
+
+def test_no_room_for_an_episode_is_refused():
+    with pytest.raises(ValueError, match="longest stretch of tradable bars has 20"):
+        MarketEnv(BarTable.from_arrays(random_bars(20)), config(window=16))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_same_seed_same_rollout_and_other_seeds_differ(table, device):
+    def rollout(seed: int):
+        env = MarketEnv(table, config(), seed=seed, device=device)
+        torch.manual_seed(0)
+        return env.rollout(20, break_when_any_done=False)
+
+    one, again, other = rollout(1), rollout(1), rollout(2)
+    assert (one == again).all() or torch.equal(one["next", "ledger"], again["next", "ledger"])
+    assert not torch.equal(one["bar"], other["bar"])
+
+
+def test_starts_do_not_draw_from_the_global_generator(table):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    env = MarketEnv(table, config())
+    env.reset()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_state_dict_carries_generator_and_clocks(table):
+    env, twin = MarketEnv(table, config(), seed=1), MarketEnv(table, config(), seed=2)
+    state = env.rollout(4, break_when_any_done=False)[..., -1]
+    twin.load_state_dict(env.state_dict())
+    carried = step_mdp(state)
+    for _ in range(12):
+        torch.manual_seed(9)
+        action = env.rand_action(carried.clone())["action"]
+        one = env.step_and_maybe_reset(carried.clone().set("action", action.clone()))[1]
+        two = twin.step_and_maybe_reset(carried.clone().set("action", action.clone()))[1]
+        assert torch.equal(one["ledger"], two["ledger"])
+        assert torch.equal(one["bar"], two["bar"])
+        carried = one
+
+
+def test_set_state_continues_from_the_given_accounts(table):
+    env = MarketEnv(table, config())
+    rollout = env.rollout(4)
+    state = step_mdp(rollout[..., -1]).select("bar", "ledger")
+    restored = env.reset(state, set_state=True)
+    assert torch.equal(restored["ledger"], state["ledger"])
+    assert torch.equal(restored["account"], rollout[..., -1]["next", "account"])
+
+
+def test_a_step_changes_nothing_it_was_given(table):
+    env = MarketEnv(table, config())
+    before = env.rand_action(env.reset())
+    copy = before.clone()
+    env.step(before)
+    assert (
+        before.select("bar", "ledger", "account") == copy.select("bar", "ledger", "account")
+    ).all()
+
+
+def test_tiles_step_into_every_bar_of_a_split_once():
+    features = torch.zeros(300, 1)
+    features[140:150] = torch.nan
+    splits = {"train": (0, 100), "val": (100, 120), "test": (120, 300)}
+    table = BarTable.from_arrays(random_bars(300), features=features, splits=splits)
+    env = MarketEnv.tiles(table, config(accounts=1, window=8, episode_bars=20), "test")
+    bounds = torch.stack([env.reset()["bar"][:, 0, 0], env.last_bar], -1).tolist()
+    stepped = [bar for first, last in bounds for bar in range(first + 1, last + 1)]
+    assert stepped == [*range(128, 140), *range(158, 300)]
+    assert env.cfg.flatten_at_end
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_lane_is_the_same_alone_as_in_a_batch(table, device):
+    cfg = config(ruin_equity_frac=0.97)
+    starts = torch.tensor([[20, 60], [90, 130], [200, 240]])
+    batch = MarketEnv(table, cfg, starts=starts, device=device)
+    torch.manual_seed(1)
+    actions = [batch.rand_action(batch.reset())["action"] for _ in range(40)]
+
+    def play(env: MarketEnv, chosen) -> torch.Tensor:
+        state, ledgers = env.reset(), []
+        for action in chosen:
+            state = env.step(state.set("action", action))["next"]
+            ledgers.append(torch.cat([state["ledger"], state["fills"]], -1))
+        return torch.stack(ledgers)
+
+    together = play(batch, actions)
+    one = EnvConfig(**{**SMALL, "tick_size": 0.01, "ruin_equity_frac": 0.97, "accounts": 1})
+    for path in range(3):
+        for account in range(3):
+            env = MarketEnv(table, one, starts=starts[path : path + 1], device=device)
+            alone = play(env, [a[path : path + 1, account : account + 1] for a in actions])
+            expected = together[:, path : path + 1, account : account + 1]
+            assert torch.equal(alone.nan_to_num(-7.0), expected.nan_to_num(-7.0))

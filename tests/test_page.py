@@ -1,0 +1,273 @@
+"""The page of a replay: that it stands alone, and that what it draws is what the trace says."""
+
+import dataclasses
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from envs.config import EnvConfig
+from envs.table import BarTable
+from pipelines.baselines import RandomPolicy, always_short_policy, buy_and_hold, middle_account
+from pipelines.figure import MAX_CANDLES, bracket_line, draw_chart, merge_bars
+from pipelines.metrics import completed_trades, in_order, measure
+from pipelines.page import write_page
+from pipelines.result import Replayed, Result, as_text, caveats
+from pipelines.rollout import play_tiles, split_tiles
+
+CFG = EnvConfig(window=4, episode_bars=30, workers=0)
+GAP = pd.Timedelta("3h")
+
+
+class Document(HTMLParser):
+    """Every element of a page, and the text of those with an id."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.texts = [], [], {}
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        """Note an element."""
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "link"):
+            self.open.append((tag, dict(attrs).get("id")))
+
+    def handle_endtag(self, tag):
+        """Elements close in the order they were opened."""
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        """Text belongs to every element around it."""
+        for _, name in self.open:
+            self.texts[name] = self.texts.get(name, "") + data
+
+
+def market(bars=130, seed=0):
+    """A random walk with a hole in the middle."""
+    rng = np.random.default_rng(seed)
+    close = np.round(10_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
+    opening = np.r_[10_000.0, close[:-1]]
+    high, low = np.maximum(opening, close) + 3.0, np.minimum(opening, close) - 3.0
+    table = BarTable.from_arrays(np.stack([opening, high, low, close, np.full(bars, 9.0)], 1))
+    hole = bars // 2
+    table.segment[hole:] += 1
+    table.timestamp[hole:] += GAP.value
+    return table
+
+
+@pytest.fixture(scope="module")
+def replayed():
+    """Rows of a random policy and of buy-and-hold, and the result, on a market with a hole."""
+    table = market()
+    bounds = split_tiles(table, CFG, "test")
+    rollout = play_tiles(table, CFG, bounds, RandomPolicy(CFG.num_actions, 0), accounts=3)
+    accounts = [in_order(rollout.rows(table, CFG, k)) for k in range(3)]
+    hold = in_order(buy_and_hold(table, CFG, bounds))
+    middle, interval = middle_account([measure(rows, CFG) for rows in accounts])
+    metrics = {"policy": measure(accounts[0], CFG), "buy_and_hold": measure(hold, CFG)}
+    about = Replayed.describe(
+        hold, run="20260101_<b>", asset="BTC/USD", split="test", source_name="bars & more.csv",
+        source_sha256="00ff", interval_s=60.0, tiles=len(bounds),
+    )  # fmt: skip
+    result = Result(about, {**metrics, "random": middle}, interval, 3, [])
+    return accounts[0], hold, result
+
+
+@pytest.fixture(scope="module")
+def page(replayed, tmp_path_factory):
+    rows, hold, result = replayed
+    path = tmp_path_factory.mktemp("page") / "replay.html"
+    write_page(path, result, rows, hold, CFG)
+    return path.read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def document(page):
+    return Document(page)
+
+
+@pytest.fixture(scope="module")
+def traces(document):
+    figure = json.loads(document.texts["figure"])
+    return {trace["name"]: trace for trace in figure["data"]}
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(document):
+    assert not document.open
+    for tag, attrs in document.elements:
+        for key in ("src", "href", "data", "action"):
+            assert not attrs.get(key, "").startswith(("http", "//", "file:")), (tag, attrs)
+        assert tag not in ("iframe", "object", "embed", "form")
+    policies = [a["content"] for _, a in document.elements if a.get("http-equiv")]
+    assert len(policies) == 1
+    assert policies[0].startswith("default-src 'none';")
+    assert "http" not in policies[0]
+
+
+def test_the_embedded_result_is_the_result(document, replayed):
+    assert json.loads(document.texts["result"]) == json.loads(json.dumps(replayed[2].to_json()))
+
+
+def test_texts_are_escaped(page, document):
+    assert "20260101_<b>" not in page
+    assert "20260101_&lt;b&gt;" in page
+    assert "bars &amp; more.csv" in page
+    assert ("b", {}) not in document.elements
+
+
+def test_the_table_sets_the_policy_beside_its_baselines(document, replayed):
+    cells = document.texts[None]
+    for row in replayed[2].table()[1:]:
+        for cell in row:
+            assert cell in cells
+    for line in caveats(replayed[2]):
+        assert line in cells
+
+
+def test_candles_are_the_bars_of_the_trace(traces, replayed):
+    rows, candles = replayed[0], traces["bars"]
+    for column in ("open", "high", "low", "close"):
+        assert candles[column] == rows[column].tolist()
+    assert pd.to_datetime(candles["x"], utc=True).tolist() == rows["timestamp"].tolist()
+
+
+def test_every_entry_and_exit_of_the_trace_is_marked(traces, replayed):
+    rows = replayed[0]
+    for name, entered in (
+        ("long entry", rows["entry_units"] > 0),
+        ("short entry", rows["entry_units"] < 0),
+    ):
+        assert traces[name]["y"] == rows.loc[entered, "entry_fill_price"].tolist()
+    exits = {}
+    for prefix in ("open_exit", "exit"):
+        for reason, price in zip(rows[f"{prefix}_reason"], rows[f"{prefix}_price"], strict=True):
+            if reason:
+                exits.setdefault(f"exit: {reason.replace('_', '-')}", []).append(price)
+    drawn = {name: trace["y"] for name, trace in traces.items() if name.startswith("exit")}
+    assert {name: sorted(prices) for name, prices in exits.items()} == {
+        name: sorted(prices) for name, prices in drawn.items()
+    }
+    assert len(drawn) >= 4
+    assert len({traces[name]["marker"]["color"] for name in drawn}) == len(drawn)
+
+
+def test_curves_show_chained_equity_and_do_not_cross_a_gap(traces, replayed):
+    rows = replayed[0]
+    equity = traces["policy"]["y"]
+    assert equity.count(None) == 1
+    before_the_hole = (rows["timestamp"].diff() > GAP).to_numpy().argmax()
+    assert equity.index(None) == before_the_hole
+    final = [value for value in equity if value is not None][-1]
+    total_return = replayed[2].metrics["policy"].total_return
+    assert final == pytest.approx(CFG.initial_cash * (1 + total_return))
+    worst = -min(value for value in traces["drawdown"]["y"] if value is not None)
+    assert worst == pytest.approx(replayed[2].metrics["policy"].max_drawdown)
+    assert traces["position"]["y"][:3] == rows["position"].tolist()[:3]
+
+
+def test_brackets_run_from_the_entry_to_the_exit_of_a_position():
+    table = market()
+    bounds = split_tiles(table, CFG, "test")
+    rollout = play_tiles(table, CFG, bounds, always_short_policy(CFG))
+    rows = in_order(rollout.rows(table, CFG))
+    trades = completed_trades(rows, CFG)
+    times, prices = bracket_line(rows, trades, "stop_price")
+    first = trades.iloc[0]
+    assert times[:3] == [
+        *(first[key].strftime("%Y-%m-%dT%H:%M:%S") for key in ("entry_time", "exit_time")), None,
+    ]  # fmt: skip
+    assert prices[:3] == [*[rows["stop_price"].iloc[0]] * 2, None]
+    assert bracket_line(rows, trades, "take_profit_price") == ([], [])
+
+
+def test_a_trailing_stop_is_drawn_as_steps():
+    table = market()
+    cfg = dataclasses.replace(CFG, trailing=True)
+    rollout = play_tiles(table, cfg, split_tiles(table, cfg, "test"), always_short_policy(cfg))
+    rows = in_order(rollout.rows(table, cfg))
+    _, prices = bracket_line(rows, completed_trades(rows, cfg), "stop_price")
+    held = rows.loc[: completed_trades(rows, cfg)["exit_row"].iloc[0] - 1, "stop_price"]
+    steps = held[held.diff() != 0].tolist()
+    assert len(steps) > 2
+    assert prices[: len(steps) + 2] == [*steps, steps[-1], None]
+
+
+def test_merged_bars_keep_extremes_and_stop_at_a_gap():
+    rows = pd.DataFrame(
+        {
+            "timestamp": pd.date_range("2025-01-01", periods=7, freq="min", tz="UTC"),
+            "open": [1.0, 2, 3, 4, 5, 6, 7],
+            "high": [5.0, 9, 4, 5, 6, 8, 9],
+            "low": [1.0, 2, 0.5, 3, 4, 5, 6],
+            "close": [2.0, 3, 4, 5, 6, 7, 8],
+            "position": [0.0, 1, 1, 0, 0, 2, 0],
+            "chained": [10.0, 11, 12, 13, 14, 15, 16],
+            "chained_drawdown": [0.0, 0.3, 0.1, 0.0, 0.0, 0.1, 0.0],
+            "stretch": [0, 0, 0, 0, 1, 1, 1],
+        }
+    )
+    merged = merge_bars(rows, 3)
+    assert merged["open"].tolist() == [1, 4, 5]
+    assert merged["high"].tolist() == [9, 5, 9]
+    assert merged["low"].tolist() == [0.5, 3, 4]
+    assert merged["close"].tolist() == [4, 5, 8]
+    assert merged["position"].tolist() == [1, 0, 0]
+    assert merged["equity"].tolist() == [12, 13, 16]
+    assert merged["drawdown"].tolist() == [0.3, 0, 0.1]
+
+
+def test_a_long_replay_stays_light_and_says_so():
+    bars = 2 * MAX_CANDLES + 100
+    cfg = dataclasses.replace(CFG, episode_bars=1000)
+    table = market(bars)
+    bounds = split_tiles(table, cfg, "test")
+    rollout = play_tiles(table, cfg, bounds, RandomPolicy(cfg.num_actions, 0))
+    hold = in_order(buy_and_hold(table, cfg, bounds))
+    chart = draw_chart(in_order(rollout.rows(table, cfg)), hold, cfg, interval_s=60.0)
+    drawn = chart.figure.data[0]
+    assert len(drawn.x) <= MAX_CANDLES
+    assert max(drawn.high) == table.ohlcv[4:, 1].max()
+    assert "A candle is 3 bars" in chart.notes[0]
+    assert "1,500 trades of" in chart.notes[1]
+    assert sum(len(t.x) for t in chart.figure.data if "entry" in t.name) == 1500
+
+
+def test_a_gap_that_dwarfs_the_bars_is_cut_out_of_the_time_axis(replayed):
+    rows, hold, _ = replayed
+    chart = draw_chart(rows, hold, CFG, interval_s=60.0)
+    (cut,) = chart.figure.layout.xaxis.rangebreaks
+    start, end = pd.to_datetime(list(cut.bounds), utc=True)
+    assert rows["timestamp"].between(start, end).sum() == 0
+    assert end - start > pd.Timedelta("2h")
+    assert any("1 long gap between bars" in note for note in chart.notes)
+
+
+def test_few_trades_and_few_days_are_called_meaningless(replayed):
+    result = replayed[2]
+    lines = caveats(result)
+    assert any(line.startswith("Too few trades to mean anything: with ") for line in lines)
+    assert any(line.startswith("Too little time to mean anything") for line in lines)
+    policy = result.metrics["policy"]
+    many = dataclasses.replace(policy, trades=100, ruined=0)
+    years = dataclasses.replace(result.replayed, bars=366 * 24 * 60)
+    fine = dataclasses.replace(result, metrics={"policy": many}, replayed=years)
+    assert caveats(fine) == []
+    none = dataclasses.replace(
+        fine, metrics={"policy": dataclasses.replace(policy, trades=0, ruined=0)}
+    )
+    assert caveats(none) == ["The policy did not trade."]
+    ruined = dataclasses.replace(fine, metrics={"policy": dataclasses.replace(many, ruined=1)})
+    assert caveats(ruined) == ["The account was ruined in 1 of 6 tiles."]
+
+
+def test_the_terminal_shows_the_same_rows_and_doubts(replayed):
+    text = as_text(replayed[2])
+    for row in replayed[2].table():
+        for cell in row:
+            assert cell in text
+    for line in caveats(replayed[2]):
+        assert line in text
