@@ -16,6 +16,9 @@ from tensordict import TensorDict
 
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, LEDGER, REASONS
+from envs.market import MarketEnv
+from envs.observation import ACCOUNT
+from envs.table import BarTable
 
 CENTRE = 10_000.0  # mirrored tables are reflected at this price
 NO_COSTS = {
@@ -25,16 +28,6 @@ NO_COSTS = {
     "stop_slippage_bps": 0.0,
     "allow_zero_costs": True,
 }
-ACCOUNT = (
-    "side",
-    "log_equity",
-    "drawdown",
-    "leverage",
-    "open_profit_r",
-    "stop_steps",
-    "take_profit_steps",
-    "bars_held",
-)
 # What a step shows when nothing was filled; `check` expects these unless a test says otherwise.
 NOTHING = {
     "open_exit_reason": "",
@@ -145,9 +138,6 @@ def check_accounting(step, before, close: float, cfg: EnvConfig) -> None:
 
 def play_table(rows, tickets, *, side=1, interval_s=60.0, last=None, **params):
     """Play order tickets on a candle table with one lane; a list of steps comes back."""
-    from envs.market import MarketEnv
-    from envs.table import BarTable
-
     cfg = EnvConfig(paths=1, accounts=1, workers=0, **params)
     rows = reflect(rows) if side < 0 else rows
     ohlcv = np.array(rows, dtype=np.float64)

@@ -6,13 +6,13 @@ import torch
 
 from envs.config import EnvConfig
 from envs.ledger import HEADS
+from envs.market import MarketEnv
 from envs.table import BarTable
 
 
 @pytest.fixture
 def build():
     """Build an environment on bars at one price."""
-    from envs.market import MarketEnv
 
     def build(price=10_000.0, **params):
         table = BarTable.from_arrays(np.tile([price] * 4 + [100.0], (8, 1)))

@@ -1,5 +1,6 @@
 """What a fill costs: its reference, slippage, the tick, the fee, and what the reward sees of it."""
 
+import itertools
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
@@ -34,9 +35,7 @@ def test_the_fee_of_100_000_at_two_basis_points_is_twenty(play_free, check, side
         (-1, 9_995.0, 99.95, 10.00500250, 10_095.0, 9_795.1),
     ],
 )
-def test_an_entry_under_the_default_costs(
-    play, check, side, entry, distance, units, stop, target
-):
+def test_an_entry_under_the_default_costs(play, check, side, entry, distance, units, stop, target):
     (step,) = play([QUIET, CALM], ["long x1 stop100 tp2R"], side=side)
     fee = units * entry * 5e-4
     check(
@@ -78,9 +77,7 @@ def test_an_exit_by_signal_under_the_default_costs(play, check, side, fill, slip
     )
 
 
-@pytest.mark.parametrize(
-    ("side", "target"), [(1, 10_205.1), (-1, 9_795.1)], ids=["long", "short"]
-)
+@pytest.mark.parametrize(("side", "target"), [(1, 10_205.1), (-1, 9_795.1)], ids=["long", "short"])
 def test_a_take_profit_pays_the_maker_fee_and_no_slippage(play, check, side, target):
     rows = [QUIET, CALM, (10_100, 10_300, 10_090, 10_100, 100)]
     steps = play(rows, ["long tp2R", "long"], side=side)
@@ -237,7 +234,7 @@ def test_round_trips_at_an_unmoved_price_only_lose(play):
     trips, bps = 20, 5e-4
     steps = play([QUIET] * (2 * trips + 1), ["long x2 stop25", "flat"] * trips)
     equities = [100_000.0] + [step.equity for step in steps]
-    assert all(later < earlier for earlier, later in zip(equities, equities[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(equities))
     # three times leverage (the cap), four costs of 5 bps a trip
     assert equities[-1] == pytest.approx(100_000 * (1 - 4 * bps * 3) ** trips, rel=2e-3)
 
@@ -249,7 +246,7 @@ def test_a_dearer_market_never_leaves_more(play, dearer):
     prices = [10_000, 10_030, 10_080, 10_010, 9_950, 9_940, 10_060, 10_150, 10_120, 10_000, 9_930]
     rows = [
         (a, max(a, b) + 15, min(a, b) - 15, b, 100)
-        for a, b in zip(prices, prices[1:], strict=False)
+        for a, b in itertools.pairwise(prices)
     ]
     tickets = ["long stop25 tp1R", "short stop25 tp1R", "flat"] * 3
     params = {"max_units": 1.0, "interval_s": 3_600.0}  # one unit whatever the equity

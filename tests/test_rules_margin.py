@@ -3,6 +3,8 @@
 400 units from 10,000 on an equity of 100,000: long cash -3,900,000, short cash 4,100,000.
 """
 
+import itertools
+
 import pytest
 
 QUIET = (10_000, 10_000, 10_000, 10_000, 100)
@@ -117,7 +119,7 @@ def test_a_deeper_gap_never_leaves_more_and_never_less_than_nothing(play, side):
         opens = 10_000 - gap
         rows = [QUIET, CALM, (opens, opens + 5, opens - 5, opens, 100)]
         left.append(play(rows, [BOLD, "flat"], side=side, **FORTYFOLD)[1].cash)
-    assert all(b <= a + 1e-6 for a, b in zip(left, left[1:], strict=False))
+    assert all(b <= a + 1e-6 for a, b in itertools.pairwise(left))
     assert min(left) == pytest.approx(0, abs=1e-6)
     assert min(left) > -1e-6
 

@@ -57,9 +57,7 @@ def test_a_clean_stop_costs_the_risk_the_fees_and_the_slippage(play, check):
         (-1, 5.0, 29.95506739),
     ],
 )
-def test_leverage_caps_the_order_and_does_not_reject_it(
-    play_free, check, side, fee_bps, units
-):
+def test_leverage_caps_the_order_and_does_not_reject_it(play_free, check, side, fee_bps, units):
     (step,) = play_free([QUIET, CALM], ["long x2 stop25"], side=side, taker_fee_bps=fee_bps)
     check(
         step,
@@ -111,15 +109,11 @@ def test_participation_caps_the_order_by_the_volume_that_was_seen(play_free, che
 def test_exits_are_never_capped_by_volume(play_free, check, side):
     rows = [QUIET, (*CALM[:4], 0), (*CALM[:4], 0)]
     steps = play_free(rows, ["long", "flat"], side=side, max_participation=0.1)
-    check(
-        steps[1], open_exit_reason="signal", open_exit_units=-side * 10, open_exit_price=10_000
-    )
+    check(steps[1], open_exit_reason="signal", open_exit_units=-side * 10, open_exit_price=10_000)
 
 
 @pytest.mark.parametrize("ticket", ["long x2", "short x0.5 stop25 tp1R"])
-def test_a_bar_without_volume_allows_no_order_under_a_participation_cap(
-    play_free, check, ticket
-):
+def test_a_bar_without_volume_allows_no_order_under_a_participation_cap(play_free, check, ticket):
     rows = [(10_000, 10_000, 10_000, 10_000, 0), CALM]
     (step,) = play_free(rows, [ticket], max_participation=0.5)
     check(step, requested_units=20, position=0, equity=100_000, reward=0, heads=ALL)
@@ -136,16 +130,14 @@ def test_without_a_participation_cap_volume_plays_no_part(play_free, side):
 )
 def test_units_are_floored_to_the_lot(play_free, check, side, lot, units):
     (step,) = play_free([QUIET, CALM], ["long x1 stop75"], side=side, lot_size=lot)
-    check(
-        step, requested_units=1_000 / 75, entry_units=side * units, entry_fill_price=10_000
-    )
+    check(step, requested_units=1_000 / 75, entry_units=side * units, entry_fill_price=10_000)
     assert abs(step.entry_units) == units  # the decimal itself
 
 
 @pytest.mark.parametrize(
     ("lot", "cap", "units"),
     # in floats 0.3 / 0.1 is under 3, 0.7 / 0.1 under 7 and 1.1 / 0.1 over 11
-    [(0.1, 0.3, 0.3), (0.1, 0.7, 0.7), (0.1, 1.1, 1.1), (0.1, 0.2999999, 0.2), (0.1, 0.35, 0.3)],
+    [(0.1, 0.3, 0.3), (0.1, 0.7, 0.7), (0.1, 1.1, 1.1), (0.1, 0.29999, 0.2), (0.1, 0.35, 0.3)],
 )
 def test_a_size_that_is_on_the_lot_stays(play_free, lot, cap, units):
     (step,) = play_free([QUIET, CALM], ["long"], lot_size=lot, max_units=cap)
