@@ -95,11 +95,12 @@ def _parse(path: Path) -> pd.DataFrame:
         if name.endswith(".parquet"):
             frame = pd.read_parquet(path)
         else:
-            # Arrow's parser is exact; that of pandas is off in the last place before pandas 3.1.
-            frame = csv.read_csv(path).to_pandas()
+            # Arrow's parser is exact, that of pandas before 3.1 is not; and in one thread it
+            # names the row of what it cannot parse, counting the header as row 1.
+            frame = csv.read_csv(path, read_options=csv.ReadOptions(use_threads=False)).to_pandas()
     except (ValueError, OSError, EOFError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path.name}: cannot be read, the file is damaged: {reason}") from error
+        raise ValueError(f"{path.name}: cannot be read: {reason}") from error
     index = frame.index
     if isinstance(index, pd.DatetimeIndex) and index.name is None:
         index.name = "timestamp"
@@ -133,7 +134,7 @@ def _numbers(column: pd.Series, time_ns: pd.Series, source: str) -> pd.Series:
     if len(text):
         row = text.index[0]
         where = f"{source}, row {row} ({time_text(time_ns[row])})"
-        raise ValueError(f"{where}: {column.name}={text.iloc[0]!r} is not a number")
+        raise ValueError(f"{where}: {column.name}={str(text.iloc[0])!r} is not a number")
     return numbers
 
 
@@ -152,9 +153,11 @@ def _times(column: pd.Series, source: str) -> tuple[pd.Series, pd.Series]:
         naive = ~text.str.contains(_ZONE).fillna(False)
     bad = column[stamps.isna()]
     if len(bad):
+        value = bad.iloc[0]
+        found = " is missing" if pd.isna(value) or value == "" else f"={str(value)!r} is not a time"
         raise ValueError(
-            f"{source}, row {bad.index[0]}: {column.name}={bad.iloc[0]!r} is not a time: ISO 8601 "
-            "text, or a number of s, ms, us or ns since 1970"
+            f"{source}, row {bad.index[0]}: {column.name}{found}: ISO 8601 text, or a number of "
+            "s, ms, us or ns since 1970, is needed"
         )
     time_us = stamps.dt.as_unit("us").astype("int64")
     outside = time_us[(time_us < _FIRST_TIME_US) | (time_us >= _END_TIME_US)]

@@ -53,7 +53,7 @@ class RecorderConfig:
     enabled: bool = True
     # Lanes to record, whole, spread over the paths; null: all.
     lanes: int | None = None
-    # csv, or parquet: a fifth of the size, readable when the run has ended.
+    # csv, or parquet: smaller, but readable only when the run has ended.
     format: str = "csv"
 
     def __post_init__(self) -> None:

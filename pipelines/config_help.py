@@ -24,8 +24,9 @@ def help_text(
         values: nested values, those that a run would have.
         presets: names by group.
     """
+    words = "[GROUP=PRESET ...] [KEY=VALUE ...]" if presets else "[KEY=VALUE ...]"
     lines = [
-        f"usage: python pipelines/{program}.py [GROUP=PRESET ...] [KEY=VALUE ...]",
+        f"usage: python pipelines/{program}.py {words}",
         "",
         *(inspect.getdoc(config) or "").splitlines()[:1],
     ]

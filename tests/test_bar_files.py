@@ -136,9 +136,9 @@ ROW = f"2024-03-01T00:00:00Z,{PRICES}"
         ([HEADER, "2024-03-01T00:01:00Z,yes,12,9,11,5", ROW], r"row 1 .*open='yes' is not a number"),
         ([HEADER, "2024-03-01T00:01:00Z,true,12,9,11,5"], r"'open' holds true and false"),
         ([HEADER, ROW, f"soon,{PRICES}"], r"row 2: timestamp='soon' is not a time"),
-        ([HEADER, ROW, f",{PRICES}"], r"row 2: timestamp=.* is not a time"),
+        ([HEADER, ROW, f",{PRICES}"], r"row 2: timestamp is missing"),
         ([HEADER, f"03/01/2024 10:00,{PRICES}"], r"row 1: timestamp='03/01/2024 10:00' is not a time"),
-        ([HEADER, f"1709251200,{PRICES}", f",{PRICES}"], r"row 2: timestamp=.* is not a time"),
+        ([HEADER, f"1709251200,{PRICES}", f",{PRICES}"], r"row 2: timestamp is missing"),
         ([HEADER, ROW, f"2124-03-01T00:00:00Z,{PRICES}"], r"row 2: timestamp=2124.* lies outside 1970..2100"),
         ([HEADER, f"1709251200,{PRICES}", f"-5,{PRICES}"], r"row 2: timestamp=-5 lies outside"),
         ([HEADER, f"9e30,{PRICES}"], r"row 1: timestamp=.* is not a time"),
@@ -147,8 +147,8 @@ ROW = f"2024-03-01T00:00:00Z,{PRICES}"
         (["time;open;high;low;close;volume", "0;1;1;1;1;1"], r"no column .* has: time;open;high"),
         ([HEADER + ",Close", ROW + ",1"], r"several columns are named 'close'"),
         ([HEADER], r"the file has no rows"),
-        ([], r"bars.csv: .*[Ee]mpty"),
-        ([HEADER, ROW, "2024-03-01T00:01:00Z,10,12"], r"cannot be read.*Row #3"),
+        ([], r": cannot be read: Empty CSV file"),
+        ([HEADER, ROW, "2024-03-01T00:01:00Z,10,12"], r"cannot be read: .*Row #3: Expected 6 columns, got 3"),
     ],
 )  # fmt: skip
 def test_what_is_no_bar_is_refused_with_file_row_and_value(write, lines, message):
@@ -160,10 +160,10 @@ def test_a_damaged_parquet_file_is_refused_by_name(tmp_path):
     path = tmp_path / "bars.parquet"
     frame_of().to_parquet(path)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"bars.parquet: cannot be read, the file is damaged"):
+    with pytest.raises(ValueError, match=r"bars.parquet: cannot be read: "):
         read_bars(path)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"bars.parquet: cannot be read, the file is damaged"):
+    with pytest.raises(ValueError, match=r"bars.parquet: cannot be read: "):
         read_bars(path)
 
 
