@@ -80,7 +80,7 @@ class MarketEnv(EnvBase):
 
     Examples:
         >>> from envs.table import BarTable
-        >>> bars = [[100.0, 101.0, 99.0, 100.0, 5.0]] * 400
+        >>> bars = [[60_000.0, 60_050.0, 59_950.0, 60_010.0, 7.0]] * 400
         >>> env = MarketEnv(BarTable.from_arrays(bars), EnvConfig(paths=2, accounts=3))
         >>> env.rollout(4)["next", "reward"].shape
         torch.Size([2, 3, 4, 1])

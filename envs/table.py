@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 from tensordict import TensorDict
 from torch import Tensor
 
-from envs.bars import Bars, DataConfig, load_bars
+from envs.bar_files import time_text
+from envs.bars import Bars, DataConfig, load_bars, report_lines
 from envs.features import FEATURE_NAMES, market_features
 from envs.mending import refuse_insane_prices
 from envs.splits import (
@@ -97,6 +98,18 @@ class BarTable:
         """
         return tradable_runs(self.tradable, self.segment, self._rows(split))
 
+    def summary_lines(self) -> list[str]:
+        """For a person: what the file holds, what was mended, and what each split has to trade."""
+        lines = report_lines(self.meta.report) if self.meta.report else []
+        for name, (first, end) in self.meta.splits.items():
+            tradable = int(self.tradable[first:end].sum())
+            begin, last = (time_text(int(self.timestamp[row])) for row in (first, end - 1))
+            lines.append(
+                f"{name}: {tradable:,} tradable bars of {end - first:,}, {begin} to {last}, "
+                f"in {len(self.runs(name))} runs"
+            )
+        return lines
+
     def save(self, directory: str | Path) -> None:
         """Write the table to a folder, as memory-mapped tensors beside a JSON file."""
         folder = Path(directory)
@@ -157,17 +170,7 @@ class BarTable:
         refuse_insane_prices(bars.numpy(), times, np.arange(1, len(bars) + 1), asset)
         ranges = dict(splits) if splits is not None else dict.fromkeys(SPLITS, (0, len(bars)))
         _check_ranges(ranges, len(bars))
-        if features is None:
-            close = bars[:, 3]
-            returns = torch.log(close / torch.cat((close[:1], close[:-1])))
-            columns, names = returns.float().unsqueeze(1), ["log_return_1"]
-            loc, scale = torch.zeros(1), torch.ones(1)
-        else:
-            columns = _copied(features, torch.float32)
-            if columns.ndim != 2 or len(columns) != len(bars):
-                raise ValueError(f"features have shape {tuple(columns.shape)}: [{len(bars)}, F]")
-            names = [f"feature_{i}" for i in range(columns.shape[1])]
-            loc, scale = fit_normaliser(columns, ranges["train"])
+        columns, names, loc, scale = _given_features(bars, features, ranges["train"])
         tradable = torch.isfinite(columns).all(dim=1)
         meta = TableMeta(asset, float(interval_s), names, "", "", ranges)
         segment = torch.zeros(len(bars), dtype=torch.int64)
@@ -232,6 +235,21 @@ def _report(bars: Bars, tradable: Tensor, splits: dict[str, tuple[int, int]]) ->
         report[f"{name}_bars"] = end - first
         report[f"{name}_tradable_bars"] = int(tradable[first:end].sum())
     return report
+
+
+def _given_features(
+    bars: Tensor, features: ArrayLike | Tensor | None, train: tuple[int, int]
+) -> tuple[Tensor, list[str], Tensor, Tensor]:
+    """Columns, names, loc and scale: of the given features, or of the log return unscaled."""
+    if features is None:
+        close = bars[:, 3]
+        returns = torch.log(close / torch.cat((close[:1], close[:-1])))
+        return returns.float().unsqueeze(1), ["log_return_1"], torch.zeros(1), torch.ones(1)
+    columns = _copied(features, torch.float32)
+    if columns.ndim != 2 or len(columns) != len(bars):
+        raise ValueError(f"features have shape {tuple(columns.shape)}: [{len(bars)}, F] is needed")
+    loc, scale = fit_normaliser(columns, train)
+    return columns, [f"feature_{i}" for i in range(columns.shape[1])], loc, scale
 
 
 def _copied(values: ArrayLike | Tensor, dtype: torch.dtype) -> Tensor:

@@ -109,6 +109,11 @@ class TraceWriter:
             raise ValueError(f"{self.path}: a batch of {num_lanes} lanes after {self._num_lanes}")
         self._queue.put(Chunk.copy(batch, self._lanes, alive))
 
+    def flush(self) -> None:
+        """Wait until everything written so far is in the file."""
+        self._queue.join()
+        self._raise_failure()
+
     def close(self) -> None:
         """Write what is waiting and close the file; a second call does nothing."""
         if self._thread is None:
@@ -138,6 +143,7 @@ class TraceWriter:
                 except BaseException as error:
                     error.add_note(f"while writing {self.path}")
                     self._failure = error
+            self._queue.task_done()
         try:
             self._file.close()
         except BaseException as error:

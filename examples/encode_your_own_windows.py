@@ -1,6 +1,6 @@
 """Use the market encoder alone: windows of your own in, one vector a window out.
 
-    python examples/encode_your_own_windows.py
+python examples/encode_your_own_windows.py
 """
 
 import torch

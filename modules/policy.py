@@ -157,6 +157,9 @@ def _make_actor(features_dim: int, num_actions: dict[str, int]) -> Probabilistic
         distribution_kwargs={
             "distribution_map": dict.fromkeys(num_actions, Categorical),
             "name_map": {head: ("action", head) for head in num_actions},
+            # The checks read every tensor back to the host, which stalls an accelerator a dozen
+            # times a forward; sampling from logits that are not finite still raises.
+            "extra_kwargs": {head: {"validate_args": False} for head in num_actions},
         },
         return_log_prob=True,
     )

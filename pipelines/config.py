@@ -27,6 +27,7 @@ from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 TRACE_FORMATS = ("csv", "parquet")
+BENCHMARK_SUITES = ("env", "recorder")
 _EMBEDDED_INTERVAL = pd.Timedelta("15min")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -187,6 +188,27 @@ class ReplayConfig:
         _require_seed_and_device(self.seed, self.device)
 
 
+@dataclass
+class BenchmarkConfig:
+    """One measurement of this machine: ``python pipelines/benchmark.py suite=env``.
+
+    Raises:
+        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    """
+
+    # What to measure: env or recorder.
+    suite: str = "env"
+    # Repetitions, of which the median counts.
+    repeats: int = 5
+    # JSON file for the result; null: only print it.
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        allowed = f"one of {', '.join(BENCHMARK_SUITES)}"
+        require(self.suite in BENCHMARK_SUITES, "suite", self.suite, allowed)
+        require_at_least("repeats", self.repeats, 1)
+
+
 class _Program(NamedTuple):
     """A runnable file of ``pipelines/``, its configuration and what may be chosen by name."""
 
@@ -200,6 +222,7 @@ _PROGRAMS = {
         RunConfig, "run_schema", ("experiment", "env", "data", "model", "train")
     ),
     "replay": _Program(ReplayConfig, "replay_schema", ()),
+    "benchmark": _Program(BenchmarkConfig, "benchmark_schema", ()),
 }
 
 
@@ -207,6 +230,8 @@ _PROGRAMS = {
 def load_config(program: Literal["ppo_transformer"], argv: Sequence[str]) -> RunConfig: ...
 @overload
 def load_config(program: Literal["replay"], argv: Sequence[str]) -> ReplayConfig: ...
+@overload
+def load_config(program: Literal["benchmark"], argv: Sequence[str]) -> BenchmarkConfig: ...
 def load_config(program: str, argv: Sequence[str]) -> Any:
     """The configuration of a program from its command line, or the end of the program.
 
@@ -226,7 +251,7 @@ def compose_config(program: str, argv: Sequence[str]) -> Any:
     """The configuration of a program: defaults, presets, then the words, of which the last wins.
 
     Args:
-        program: ``ppo_transformer`` or ``replay``.
+        program: the name of a runnable file in ``pipelines/``.
         argv: words ``KEY=VALUE`` or ``GROUP=PRESET``.
 
     Raises:

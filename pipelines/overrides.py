@@ -34,10 +34,9 @@ def list_keys(config: type, prefix: str = "") -> dict[str, Any]:
     for field in dataclasses.fields(config):
         name, kind = prefix + field.name, hints[field.name]
         if dataclasses.is_dataclass(kind):
-            keys |= list_keys(kind, f"{name}.")  # type: ignore[arg-type]
-        elif get_origin(kind) is dict:
-            default = field.default_factory()  # type: ignore[misc]
-            keys |= {f"{name}.{key}": get_args(kind)[1] for key in default}
+            keys |= list_keys(kind, f"{name}.")
+        elif get_origin(kind) is dict and field.default_factory is not dataclasses.MISSING:
+            keys |= {f"{name}.{key}": get_args(kind)[1] for key in field.default_factory()}
         else:
             keys[name] = kind
     return keys

@@ -73,7 +73,7 @@ def _conventions(replayed: Replayed, cfg: EnvConfig) -> str:
         f"{cfg.funding_bps_per_day:g} a day. {counted(replayed.tiles, 'tile')} of at most "
         f"{counted(cfg.episode_bars, 'bar')} start with a fresh account of {cfg.initial_cash:,.0f} "
         f"each{gaps}. Returns are chained by compounding, fees are summed. Buy-and-hold buys once, "
-        "without leverage, and also holds through the gaps."
+        "without leverage, and holds to the end, through gaps as well."
     )
 
 

@@ -4,24 +4,18 @@
 Writes the trace of every action, the result beside its baselines, and a page to look at.
 """
 
-import dataclasses
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import torch
-from torch import Tensor
-from torchrl.modules import ActorValueOperator
 
 from envs.config import EnvConfig
 from envs.table import BarTable
 from envs.trace import TraceWriter, read_trace
-from modules.policy import make_collection_policy
-from pipelines.baselines import RandomPolicy, always_short_policy, buy_and_hold, flat_policy
-from pipelines.metrics import Metrics, in_order, measure
+from pipelines.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
+from pipelines.metrics import in_order, measure
 from pipelines.page import write_page
-from pipelines.result import POLICY, Replayed, Result, as_text, middle_account
+from pipelines.result import POLICY, Replayed, Result, as_text
 from pipelines.rollout import Policy, play_tiles, split_tiles
 
 

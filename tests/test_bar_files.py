@@ -73,7 +73,9 @@ def test_milliseconds_may_turn_into_microseconds_within_a_file(write):
     assert (np.diff(bars["time_ns"]) / 1e9).tolist() == [60.0]
 
 
-@pytest.mark.parametrize("name", ["Timestamp", "datetime", "Date", "TIME", "open_time", "Open Time"])
+@pytest.mark.parametrize(
+    "name", ["Timestamp", "datetime", "Date", "TIME", "open_time", "Open Time"]
+)
 def test_columns_are_found_by_their_usual_names_in_any_case_and_order(write, name):
     bars = read_bars(
         write(
@@ -131,26 +133,47 @@ ROW = f"2024-03-01T00:00:00Z,{PRICES}"
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([HEADER, ROW, "2024-03-01T00:01:00Z,10,12,9,cheap,5"], r"row 2 \(2024-03-01T00:01.*close='cheap' is not a number"),
-        ([HEADER, ROW, "2024-03-01T00:01:00Z,10,12,9,\"1,100\",5"], r"row 2 .*close='1,100' is not a number"),
-        ([HEADER, "2024-03-01T00:01:00Z,yes,12,9,11,5", ROW], r"row 1 .*open='yes' is not a number"),
+        (
+            [HEADER, ROW, "2024-03-01T00:01:00Z,10,12,9,cheap,5"],
+            r"row 2 \(2024-03-01T00:01.*close='cheap' is not a number",
+        ),
+        (
+            [HEADER, ROW, '2024-03-01T00:01:00Z,10,12,9,"1,100",5'],
+            r"row 2 .*close='1,100' is not a number",
+        ),
+        (
+            [HEADER, "2024-03-01T00:01:00Z,yes,12,9,11,5", ROW],
+            r"row 1 .*open='yes' is not a number",
+        ),
         ([HEADER, "2024-03-01T00:01:00Z,true,12,9,11,5"], r"'open' holds true and false"),
         ([HEADER, ROW, f"soon,{PRICES}"], r"row 2: timestamp='soon' is not a time"),
         ([HEADER, ROW, f",{PRICES}"], r"row 2: timestamp is missing"),
-        ([HEADER, f"03/01/2024 10:00,{PRICES}"], r"row 1: timestamp='03/01/2024 10:00' is not a time"),
+        (
+            [HEADER, f"03/01/2024 10:00,{PRICES}"],
+            r"row 1: timestamp='03/01/2024 10:00' is not a time",
+        ),
         ([HEADER, f"1709251200,{PRICES}", f",{PRICES}"], r"row 2: timestamp is missing"),
-        ([HEADER, ROW, f"2124-03-01T00:00:00Z,{PRICES}"], r"row 2: timestamp=2124.* lies outside 1970..2100"),
+        (
+            [HEADER, ROW, f"2124-03-01T00:00:00Z,{PRICES}"],
+            r"row 2: timestamp=2124.* lies outside 1970..2100",
+        ),
         ([HEADER, f"1709251200,{PRICES}", f"-5,{PRICES}"], r"row 2: timestamp=-5 lies outside"),
         ([HEADER, f"9e30,{PRICES}"], r"row 1: timestamp=.* is not a time"),
         (["time,open,high,low,close", "0,1,1,1,1"], r"no column volume; the file has: time, open"),
-        (["when,open,high,low,close,volume", "0,1,1,1,1,1"], r"no column timestamp or .* has: when"),
+        (
+            ["when,open,high,low,close,volume", "0,1,1,1,1,1"],
+            r"no column timestamp or .* has: when",
+        ),
         (["time;open;high;low;close;volume", "0;1;1;1;1;1"], r"no column .* has: time;open;high"),
         ([HEADER + ",Close", ROW + ",1"], r"several columns are named 'close'"),
         ([HEADER], r"the file has no rows"),
         ([], r": cannot be read: Empty CSV file"),
-        ([HEADER, ROW, "2024-03-01T00:01:00Z,10,12"], r"cannot be read: .*Row #3: Expected 6 columns, got 3"),
+        (
+            [HEADER, ROW, "2024-03-01T00:01:00Z,10,12"],
+            r"cannot be read: .*Row #3: Expected 6 columns, got 3",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_bar_is_refused_with_file_row_and_value(write, lines, message):
     with pytest.raises(ValueError, match=r"(?s)^bars.csv.*" + message):
         read_bars(write(*lines))

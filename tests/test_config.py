@@ -64,7 +64,7 @@ def test_words_of_every_type_reach_their_keys():
         "total_frames=1e6",
         "seed=404",
         "tag=my-run_1.0",
-        "run.dir=/tmp/a b,(c)=d",
+        "run.dir=out/a b,(c)=d",
         "data.path='x y.csv'",
         "env.trailing=True",
         "env.max_units=0.5",
@@ -76,7 +76,7 @@ def test_words_of_every_type_reach_their_keys():
     )
     assert (cfg.env.paths, cfg.model.d_model, cfg.total_frames) == (64, 320, 1_000_000)
     assert isinstance(cfg.total_frames, int)
-    assert (cfg.seed, cfg.tag, cfg.run.dir) == (404, "my-run_1.0", "/tmp/a b,(c)=d")
+    assert (cfg.seed, cfg.tag, cfg.run.dir) == (404, "my-run_1.0", "out/a b,(c)=d")
     assert (cfg.data.path, cfg.env.trailing, cfg.env.max_units) == ("x y.csv", True, 0.5)
     assert cfg.env.risk_multiples == [1.0, 2.5]
     assert (cfg.train.target_kl, cfg.train.clip_value) == (0.02, None)

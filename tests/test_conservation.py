@@ -135,7 +135,12 @@ def tick_round(value, direction):
 def played(request):
     """One market's configuration and everything that happened in it."""
     cfg = EnvConfig(
-        paths=PATHS, accounts=ACCOUNTS, workers=0, window=4, episode_bars=60, **MARKETS[request.param]
+        paths=PATHS,
+        accounts=ACCOUNTS,
+        workers=0,
+        window=4,
+        episode_bars=60,
+        **MARKETS[request.param],
     )
     return cfg, roll(cfg)
 
@@ -193,7 +198,9 @@ def test_the_sample_is_large_and_everything_happens_in_it(played):
     assert run.terminated.size * len(MARKETS) >= 100_000
     happened = {REASONS[int(c)] for c in np.unique(run.fills.open_exit_reason)}
     happened |= {REASONS[int(c)] for c in np.unique(run.fills.exit_reason)}
-    expected = {"signal", "flip", "stop", "take_profit"} | ({"end"} if cfg.flatten_at_end else set())
+    expected = {"signal", "flip", "stop", "take_profit"} | (
+        {"end"} if cfg.flatten_at_end else set()
+    )
     expected |= {"liquidation"} if cfg.risk_pct > 1 else set()
     assert happened >= expected
     assert run.truncated.any()

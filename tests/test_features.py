@@ -182,7 +182,9 @@ def test_features_do_not_depend_on_the_price_level_or_the_unit_of_volume():
         )
 
 
-@pytest.mark.parametrize("tail", ["flat", "flat without volume", "one tick", "crash", "from a hole"])
+@pytest.mark.parametrize(
+    "tail", ["flat", "flat without volume", "one tick", "crash", "from a hole"]
+)
 def test_features_are_finite_and_bounded_in_degenerate_markets(tail):
     bars = market(2 * ROWS, seed=5)
     rest = bars[ROWS:]

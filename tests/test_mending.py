@@ -113,7 +113,6 @@ def test_the_complete_copy_of_a_forming_bar_is_kept():
     bars = check((0, *BAR), (1, *BAR), forming, quote, *second)
     assert minutes(bars) == [0, 1, 2, 3, 4, 5]
     assert bars.ohlcv[2].tolist() == list(BAR)
-    assert bars.report.out_of_order_rows == 2
     assert bars.report.identical_duplicates == 1
 
 

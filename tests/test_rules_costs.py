@@ -244,10 +244,7 @@ def test_round_trips_at_an_unmoved_price_only_lose(play):
 )
 def test_a_dearer_market_never_leaves_more(play, dearer):
     prices = [10_000, 10_030, 10_080, 10_010, 9_950, 9_940, 10_060, 10_150, 10_120, 10_000, 9_930]
-    rows = [
-        (a, max(a, b) + 15, min(a, b) - 15, b, 100)
-        for a, b in itertools.pairwise(prices)
-    ]
+    rows = [(a, max(a, b) + 15, min(a, b) - 15, b, 100) for a, b in itertools.pairwise(prices)]
     tickets = ["long stop25 tp1R", "short stop25 tp1R", "flat"] * 3
     params = {"max_units": 1.0, "interval_s": 3_600.0}  # one unit whatever the equity
     cheap = play([QUIET, *rows], tickets, **params)

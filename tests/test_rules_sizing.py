@@ -184,3 +184,12 @@ def test_stop_and_take_profit_round_away_from_the_entry(play_free, side, entry, 
     ticket = f"{'long' if side == 1 else 'short'} stop139 tp2R"
     (step,) = play_free(rows, [ticket], stop_step_bps=139.0, stop_steps=1)
     assert (step.stop_price, step.take_profit_price) == (stop, target)
+
+
+def test_a_short_cannot_aim_below_zero(play_free, check):
+    # a stop 50 % away and a target of three times that
+    rows = [QUIET, CALM, (5_000, 5_010, 0.1, 4_000, 100)]
+    params = {"stop_step_bps": 500.0, "risk_pct": 50.0}
+    steps = play_free(rows, ["short x1 stop5000 tp3R"] * 2, **params)
+    assert steps[0].take_profit_price is None
+    check(steps[1], position=-10, take_profit_price=None, equity=160_000)

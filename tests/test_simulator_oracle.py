@@ -45,6 +45,7 @@ class Oracle:
 
     @property
     def side(self):
+        """-1, 0, 1."""
         return (self.position > 0) - (self.position < 0)
 
     def liquidation(self):
@@ -203,7 +204,9 @@ def draw_config(rng):
 
 def draw_bars(count, rng):
     """Bars on the tick of 0.1 with gaps, wicks, and closes that repeat."""
-    steps = np.where(rng.random(count) < 0.8, rng.normal(0, 0.002, count), rng.normal(0, 0.03, count))
+    steps = np.where(
+        rng.random(count) < 0.8, rng.normal(0, 0.002, count), rng.normal(0, 0.03, count)
+    )
     close = 10_000 * np.exp(np.cumsum(steps * (rng.random(count) < 0.9)))
     gap = np.exp(np.where(rng.random(count) < 0.15, rng.normal(0, 0.04, count), 0))
     opens = np.concatenate([close[:1], close[:-1]]) * gap

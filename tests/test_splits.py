@@ -1,5 +1,7 @@
 """Splits: by time, an embargo apart; runs of tradable rows; a normaliser of the train split."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ def test_splits_are_ordered_an_embargo_apart_and_end_with_the_bars(count, train,
     for first, end in splits.values():
         assert 0 <= first <= end <= count
     used = [rows for rows in splits.values() if rows[0] < rows[1]]
-    for (_, end), (first, _) in zip(used, used[1:], strict=False):
+    for (_, end), (first, _) in itertools.pairwise(used):
         assert first - end >= embargo
 
 

@@ -273,6 +273,14 @@ def test_a_full_disk_leaves_whole_lines_and_names_the_file(tmp_path, table):
     assert (tmp_path / "whole.csv").read_bytes().startswith(written)
 
 
+def test_flush_waits_until_the_rows_can_be_read(tmp_path, table):
+    with TraceWriter(tmp_path / "a.csv", table, EnvConfig(), run_id="r", split="train") as trace:
+        for count in (1, 2):
+            trace.write(rollout(64, 32))
+            trace.flush()
+            assert len(read_trace(tmp_path / "a.csv")) == count * 64 * 32
+
+
 def test_an_error_in_the_thread_is_raised_in_the_caller_with_the_file(tmp_path, table):
     trace = TraceWriter(tmp_path / "a.csv", table, EnvConfig(), run_id="r", split="train")
     trace.write(rollout(1, 2, first_bar=1000))  # no such bar

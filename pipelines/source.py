@@ -1,0 +1,26 @@
+"""Which code is running."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def git_revision() -> str | None:
+    """Commit of the code, with ``-dirty`` if tracked files were changed since.
+
+    None if the code does not lie in a checkout of its own, or git cannot tell.
+    """
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        return None
+    describe = [git, "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty"]
+    describe += ["--exclude=*"]  # no tags: always the hash
+    try:
+        done = subprocess.run(  # noqa: S603: fixed words, and git found on the path
+            describe, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

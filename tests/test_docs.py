@@ -1,0 +1,67 @@
+"""What the documents promise: their code runs, their commands are understood, their links lead."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import compose_config
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"python pipelines/(\w+)\.py([^`&|\n]*)")
+LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+            if kind == language:
+                found.append((f"{page.name}:{len(found)}", text))
+    return found
+
+
+@pytest.mark.parametrize(("name", "code"), blocks("python"))
+def test_python_blocks_run(name: str, code: str, tmp_path: Path) -> None:
+    program = tmp_path / f"{name.replace(':', '_')}.py"
+    program.write_text(code, encoding="utf-8")
+    runpy.run_path(str(program), run_name="__main__")
+
+
+def commands() -> list[tuple[str, str]]:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    plain = [c for c in COMMAND.findall(text) if not re.search(r"PATH|FILE|NAME|…|\.\.\.", c[1])]
+    return sorted({(program, words.strip()) for program, words in plain})
+
+
+@pytest.mark.parametrize(("program", "words"), commands())
+def test_commands_are_understood(program: str, words: str) -> None:
+    assert (ROOT / "pipelines" / f"{program}.py").is_file()
+    if words in ("--help", "") and program != "ppo_transformer":
+        return
+    compose_config(program, [word for word in shlex.split(words) if word != "--help"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    local = [target for target, _ in LINK.findall(text) if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_the_readme_shows_every_source_file_and_stays_short() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 200
+    tree = next(text for _, text in re.findall(r"^```(text)\n(.*?)^```", readme, re.M | re.S))
+    for package in ("envs", "modules", "pipelines"):
+        files = [p.name for p in (ROOT / package).glob("*.py") if p.name != "__init__.py"]
+        assert [name for name in files if f" {name}" not in tree] == []
+
+
+def test_no_page_speaks_of_this_project_s_workshop() -> None:
+    for page in PAGES:
+        assert not re.search(r"\.\./shared|/work/|issue #?\d", page.read_text("utf-8")), page

@@ -1,0 +1,30 @@
+"""The example programs, as a user runs them."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_hand_made_network_learns_the_sine(capsys) -> None:
+    rewards = load("train_with_your_own_network").main(iterations=15)
+    assert rewards[0] < 0.0
+    assert rewards[-1] > 0.15
+
+
+def test_the_encoder_takes_windows_of_one_s_own(capsys) -> None:
+    state = load("encode_your_own_windows").main()
+    assert state.shape == (5, 64)
+    assert torch.isfinite(state).all()
