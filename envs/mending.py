@@ -215,8 +215,16 @@ def fill_and_segment(
     report.holes = len(holes)
     report.missing_bars = int(missing[holes - 1].sum())
     report.segments = len(holes) + 1
+    report.longest_holes = _longest_holes(time_ns, missing, holes)
+    return time_ns[source] + nth * interval_ns, bars, segment
+
+
+def _longest_holes(
+    time_ns: np.ndarray, missing: np.ndarray, holes: np.ndarray
+) -> list[dict[str, Any]]:
+    """The longest holes first; `holes` are the rows after them."""
     longest = holes[np.argsort(-missing[holes - 1], kind="stable")][:_LONGEST_HOLES]
-    report.longest_holes = [
+    return [
         {
             "after": time_text(time_ns[at - 1]),
             "before": time_text(time_ns[at]),
@@ -224,4 +232,3 @@ def fill_and_segment(
         }
         for at in longest
     ]
-    return time_ns[source] + nth * interval_ns, bars, segment

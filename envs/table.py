@@ -106,7 +106,7 @@ class BarTable:
             begin, last = (time_text(int(self.timestamp[row])) for row in (first, end - 1))
             lines.append(
                 f"{name}: {tradable:,} tradable bars of {end - first:,}, {begin} to {last}, "
-                f"in {len(self.runs(name))} runs"
+                f"unbroken runs: {len(self.runs(name))}"
             )
         return lines
 
@@ -215,16 +215,8 @@ def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
         episode_bars=episode_bars,
         report=_report(bars, tradable, splits),
     )
-    return BarTable(
-        timestamp=torch.from_numpy(bars.time_ns),
-        ohlcv=torch.from_numpy(bars.ohlcv),
-        features=features,
-        segment=segment,
-        tradable=tradable,
-        loc=loc,
-        scale=scale,
-        meta=meta,
-    )
+    timestamp, ohlcv = torch.from_numpy(bars.time_ns), torch.from_numpy(bars.ohlcv)
+    return BarTable(timestamp, ohlcv, features, segment, tradable, loc, scale, meta)
 
 
 def _report(bars: Bars, tradable: Tensor, splits: dict[str, tuple[int, int]]) -> dict[str, Any]:

@@ -19,10 +19,18 @@ class ActionHeads(nn.Module):
     Args:
         features_dim: width of the features.
         num_actions: categories of each head, by name.
+
+    Raises:
+        ValueError: for no head, or for a head without a category.
     """
 
     def __init__(self, features_dim: int, num_actions: dict[str, int]) -> None:
         super().__init__()
+        if not num_actions or min(num_actions.values()) < 1:
+            raise ValueError(
+                f"num_actions={num_actions!r} is not allowed: "
+                "one head or more, each with one category or more"
+            )
         self.num_actions = dict(num_actions)
         self.linear = nn.Linear(features_dim, sum(num_actions.values()))
         init_orthogonal(self.linear, gain=POLICY_GAIN)

@@ -120,8 +120,8 @@ def market_encoder(model: ActorValueOperator) -> TensorDictSequential:
     """The model's own encoder, with its parameters: bar -> window -> tokens -> market_state.
 
     It takes a batch of paths, ``bar`` int64 [paths, 1]. Its
-    ``select_subsequence(in_keys=["window"])`` starts at windows of one's own, normalised by the
-    buffers ``loc`` and ``scale`` of its ``module["window"].module``.
+    ``select_subsequence(in_keys=["window"])`` starts at windows of one's own, which
+    ``module["window"].module.normalise`` brings to the scale that the encoder was trained on.
     """
     return model.module[0].module["market"].module
 

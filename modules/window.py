@@ -54,7 +54,11 @@ class BarWindow(nn.Module):
         """
         # A negative row would wrap around to the end of the table, that is into the future.
         rows = (bar + self.offsets).clamp_min(0)
-        return ((self.features[rows] - self.loc) / self.scale).clamp(-self.clip, self.clip)
+        return self.normalise(self.features[rows])
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """Normalised and clipped features of any bars, raw float32 [..., F]."""
+        return ((features - self.loc) / self.scale).clamp(-self.clip, self.clip)
 
     def extra_repr(self) -> str:
         """Sizes, for the printed graph."""

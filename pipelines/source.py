@@ -18,7 +18,7 @@ def git_revision() -> str | None:
     describe = [git, "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty"]
     describe += ["--exclude=*"]  # no tags: always the hash
     try:
-        done = subprocess.run(  # noqa: S603: fixed words, and git found on the path
+        done = subprocess.run(  # noqa: S603 (fixed words)
             describe, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):

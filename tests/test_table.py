@@ -123,7 +123,7 @@ def test_the_summary_says_what_each_split_has_to_trade(table):
     first, end = table.meta.splits["train"]
     tradable = table.meta.report["train_tradable_bars"]
     assert lines[-3].startswith(f"train: {tradable:,} tradable bars of {end - first:,}, 2024-03-01")
-    assert lines[-3].endswith("in 2 runs")
+    assert lines[-3].endswith("unbroken runs: 2")
     assert [line.split(":")[0] for line in lines[-3:]] == ["train", "val", "test"]
     assert len(BarTable.from_arrays(BARS).summary_lines()) == 3
 
