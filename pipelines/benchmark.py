@@ -97,12 +97,8 @@ def time_recorder(folder: Path, repeats: int) -> list[dict[str, Any]]:
         track_traj_ids=False,
         auto_register_policy_transforms=False,
     )
-    learner = Learner(
-        model, train, env_cfg.lanes, env_cfg.accounts, repeats, torch.device("cpu")
-    )
-    writer = TraceWriter(
-        folder / "trace.csv", table, env_cfg, run_id="benchmark", split="train"
-    )
+    learner = Learner(model, train, env_cfg.lanes, env_cfg.accounts, repeats, torch.device("cpu"))
+    writer = TraceWriter(folder / "trace.csv", table, env_cfg, run_id="benchmark", split="train")
     training, recording = [], []
     rollouts = iter(collector)
     for _ in range(repeats + 1):

@@ -199,11 +199,13 @@ class Learner:
         for _ in range(self.cfg.epochs):
             for minibatch in self.buffer:
                 stats.append(self._step(minibatch))
-            if self.cfg.target_kl is not None and stats[-1]["approx_kl"] > self.cfg.target_kl:
+            if self.cfg.target_kl is not None and stats[-1]["train/approx_kl"] > self.cfg.target_kl:
                 break
+        means = {key: torch.stack([s[key] for s in stats]).mean() for key in stats[0]}
+        means["train/explained_variance"] = _explained_variance(batch)
+        means["train/learning_rate"] = torch.tensor(self.scheduler.get_last_lr()[0])
         self.scheduler.step()
-        means = {k: torch.stack([s[k] for s in stats]).mean() for k in stats[0]}
-        return means | {"explained_variance": _explained_variance(batch)}
+        return means
 
     def _step(self, minibatch: TensorDictBase) -> dict[str, Tensor]:
         """One gradient step on items [B, accounts]."""
@@ -218,17 +220,18 @@ class Learner:
             self.loss.parameters(), self.cfg.max_grad_norm, error_if_nonfinite=True
         )
         self.optimizer.step()
-        entropy = out["composite_entropy"].to_tensordict().flatten_keys(".")
-        return {
-            "loss": total.detach(),
-            "policy_gradient_loss": out["loss_objective"].detach(),
-            "value_loss": out["loss_critic"].detach(),
-            "entropy_loss": out["loss_entropy"].detach(),
-            "approx_kl": out["kl_approx"].detach().mean(),
-            "clip_fraction": out["clip_fraction"].detach().mean(),
-            "grad_norm": norm.detach(),
-            **{k.split(".")[-1]: v.detach().mean() for k, v in entropy.items()},
+        scalars = {
+            "loss": total,
+            "policy_gradient_loss": out["loss_objective"],
+            "value_loss": out["loss_critic"],
+            "entropy_loss": out["loss_entropy"],
+            "approx_kl": out["kl_approx"],
+            "clip_fraction": out["clip_fraction"],
+            "grad_norm": norm,
         }
+        entropies = out["composite_entropy"]["action"].items()
+        scalars |= {f"entropy_{key.removesuffix('_entropy')}": value for key, value in entropies}
+        return {f"train/{name}": value.detach().mean() for name, value in scalars.items()}
 
 
 def _lr_factor(schedule: str, iterations: int, iteration: int) -> float:

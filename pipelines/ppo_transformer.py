@@ -1,11 +1,12 @@
 """Train a transformer trading policy with PPO on bars: ``python pipelines/ppo_transformer.py``.
 
 Any key of the configuration can follow on the command line, ``--help`` lists them:
-``env.paths=64 model.d_model=320 total_frames=1_000_000 seed=404 tag=NAME``.
+``env.paths=64 model.d_model=320 total_frames=1000000 seed=404 tag=NAME``.
 """
 
 import sys
 import time
+from contextlib import ExitStack, closing
 
 import torch
 from torchrl.collectors import Collector
@@ -18,16 +19,15 @@ from modules.policy import make_actor_value, make_collection_policy
 from pipelines.checkpoint import save_checkpoint
 from pipelines.config import RunConfig, load_config
 from pipelines.device import pick_device
-from pipelines.learner import Learner, check_minibatch
+from pipelines.learner import Learner
 from pipelines.replay import replay
 from pipelines.run_folder import RunFolder
 from pipelines.tracking import Tracker, rollout_metrics
 
 
 def main(cfg: RunConfig) -> RunFolder:
-    """Bars, environment, policy, collector, advantages and loss, logs; then the held-out replay."""
+    """Bars, environment, policy, collector, learner, logs; then the replay on held-out bars."""
     device = pick_device(cfg.device)
-    check_minibatch(cfg.train, accounts=cfg.env.accounts, lanes=cfg.env.lanes)
     torch.manual_seed(cfg.seed)
     table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
     run = RunFolder.create(cfg.run.root, cfg.run.dir, cfg.tag)
@@ -64,34 +64,37 @@ def main(cfg: RunConfig) -> RunFolder:
         auto_register_policy_transforms=False,
     )
     learner = Learner(model, cfg.train, cfg.env.lanes, cfg.env.accounts, iterations, device)
-    trace = TraceWriter.for_run(run.train_trace, table, cfg) if cfg.recorder.enabled else None
-    tracker = Tracker(run, cfg, total_frames=iterations * frames_per_batch)
 
-    frames, clock = 0, time.perf_counter()
-    for rollout in collector:
-        collected = time.perf_counter()
-        if trace is not None:
-            trace.write(rollout)
-        losses = learner.update(rollout)
-        trained = time.perf_counter()
-        frames += frames_per_batch
-        tracker.log(
-            rollout_metrics(rollout)
-            | losses
-            | {
-                "time/sps": frames_per_batch / (trained - clock),
-                "time/sps_collect": frames_per_batch / (collected - clock),
+    with ExitStack() as stack:
+        stack.callback(collector.shutdown)
+        tracker = stack.enter_context(Tracker(run, cfg, total_frames=collector.total_frames))
+        trace = None
+        if cfg.recorder.enabled:
+            path = run.trace("train", cfg.recorder.format)
+            lanes = cfg.recorder.kept_lanes(cfg.env.lanes)
+            trace = TraceWriter(path, table, cfg.env, run_id=run.name, split="train", lanes=lanes)
+            stack.enter_context(closing(trace))
+
+        frames, began = 0, time.perf_counter()
+        for rollout in collector:
+            collected = time.perf_counter()
+            if trace is not None:
+                trace.write(rollout)
+            losses = learner.update(rollout)
+            trained = time.perf_counter()
+            frames += frames_per_batch
+            speed = {
+                "time/sps": frames_per_batch / (trained - began),
+                "time/sps_collect": frames_per_batch / (collected - began),
                 "time/sps_train": frames_per_batch / (trained - collected),
-            },
-            frames,
-        )
-        clock = trained
+            }
+            tracker.log(rollout_metrics(rollout) | losses | speed, frames)
+            began = trained
 
-    if trace is not None:
-        trace.close()
-    save_checkpoint(run.checkpoint, model=model, optimizer=learner.optimizer, cfg=cfg, table=table)
-    tracker.log(replay(run.path), frames)
-    tracker.close()
+        optimizer = learner.optimizer
+        save_checkpoint(run.checkpoint, model=model, optimizer=optimizer, cfg=cfg, table=table)
+        if cfg.replay.enabled:
+            replay(run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device)
     return run
 
 

@@ -18,6 +18,7 @@ class Recorder(nn.Module):
         self.calls = []
 
     def forward(self, bar):
+        """One output of width 5 for each bar."""
         self.calls.append(tuple(bar.shape))
         return self.net(bar.float())
 
