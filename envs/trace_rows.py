@@ -20,6 +20,8 @@ from envs.table import BarTable
 
 MARKET = ("open", "high", "low", "close", "volume")
 REASON_COLUMNS = ("open_exit_reason", "exit_reason")
+# What the index of each head means, in the order of HEADS.
+_MEANINGS = ("direction_value", "risk_multiple", "stop_distance_bps", "take_profit_r")
 _TYPES: dict[str, pa.DataType] = {
     "run_id": pa.string(),
     "split": pa.string(),
@@ -31,10 +33,8 @@ _TYPES: dict[str, pa.DataType] = {
     "timestamp": pa.timestamp("ns", "UTC"),
     **dict.fromkeys(MARKET, pa.float64()),
     **dict.fromkeys(HEADS, pa.int64()),
+    **dict.fromkeys(_MEANINGS, pa.float64()),
     "direction_value": pa.int64(),
-    "risk_multiple": pa.float64(),
-    "stop_distance_bps": pa.float64(),
-    "take_profit_r": pa.float64(),
     "log_prob": pa.float64(),
     "state_value": pa.float64(),
     **{name: pa.string() if name in REASON_COLUMNS else pa.float64() for name in FILLS},
@@ -92,6 +92,16 @@ class Chunk:
         )
 
 
+def action_values(cfg: EnvConfig) -> dict[str, list[float]]:
+    """What each index of each head stands for: side, risk multiple, bps, multiples of the stop."""
+    return {
+        "direction": [-1, 0, 1],
+        "size": [float(multiple) for multiple in cfg.risk_multiples],
+        "stop_loss": [(i + 1) * cfg.stop_step_bps for i in range(cfg.stop_steps)],
+        "take_profit": [float(multiple) for multiple in cfg.take_profit_r],
+    }
+
+
 class RowMaker:
     """Turns chunks into Arrow tables and counts frames, episodes and steps across them.
 
@@ -108,13 +118,7 @@ class RowMaker:
         self._texts = texts
         self._timestamp = table.timestamp.cpu().numpy()
         self._ohlcv = table.ohlcv.cpu().numpy()
-        stops = (np.arange(cfg.stop_steps) + 1) * cfg.stop_step_bps
-        self._meaning = {
-            "direction_value": ("direction", np.array([-1, 0, 1])),
-            "risk_multiple": ("size", np.array(cfg.risk_multiples, dtype=np.float64)),
-            "stop_distance_bps": ("stop_loss", stops),
-            "take_profit_r": ("take_profit", np.array(cfg.take_profit_r, dtype=np.float64)),
-        }
+        self._meanings = [np.array(values) for values in action_values(cfg).values()]
         self._next_frame = first_frame
         self._episode: np.ndarray | None = None
         self._step: np.ndarray | None = None
@@ -136,7 +140,7 @@ class RowMaker:
             add(name, prices)
         for head, index in chunk.actions.items():
             add(head, index.T)
-        for name, (head, meaning) in self._meaning.items():
+        for name, head, meaning in zip(_MEANINGS, HEADS, self._meanings, strict=True):
             add(name, meaning[chunk.actions[head].T])
         nothing = np.full(bar.shape, np.nan)
         add("log_prob", nothing if chunk.log_prob is None else chunk.log_prob.T)

@@ -22,9 +22,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from envs.checks import require
-from envs.config import EnvConfig
 from envs.table import BarTable
+from envs.trace_rows import action_values
 from pipelines.config import RunConfig, restore_config
 from pipelines.source import git_revision
 
@@ -105,7 +104,7 @@ def save_checkpoint(
     manifest["files"] = {name: hashlib.sha256(blob).hexdigest() for name, blob in blobs.items()}
     text = (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
     blobs[_MANIFEST] = text
-    blobs[_MANIFEST_HASH] = f"{hashlib.sha256(text).hexdigest()}  {_MANIFEST}\n".encode()
+    blobs[_MANIFEST_HASH] = _hash_line(text)
     _write_folder(folder, blobs)
 
 
@@ -117,7 +116,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         ValueError: if a file is not what was written, naming it, or is of another format.
     """
     text = _read(folder / _MANIFEST)
-    _require_hash(folder / _MANIFEST, text, folder / _MANIFEST_HASH)
+    if _read(folder / _MANIFEST_HASH) != _hash_line(text):
+        raise ValueError(f"{folder / _MANIFEST}: damaged, or {_MANIFEST_HASH} is")
     manifest = json.loads(text)
     if manifest["format"] != FORMAT:
         raise ValueError(f"{folder}: checkpoint of format {manifest['format']}, not {FORMAT}")
@@ -126,7 +126,99 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         for name in (_MODEL, _OPTIMIZER)
         if name in manifest["files"]
     }
-    optimizer = manifest["optimizer"]
-    if optimizer is not None:
-        optimizer = _join_optimizer(tensors[_OPTIMIZER], optimizer)
-    return Checkpoint(restore_config(manifest["config"]), manifest, tensors[_MODEL], optimizer)
+    config = restore_config(manifest["config"])
+    if action_values(config.env) != manifest["actions"]:
+        raise ValueError(f"{folder}: the actions meant something else when it was trained")
+    optimizer = None
+    if manifest["optimizer"] is not None:
+        optimizer = _join_optimizer(tensors[_OPTIMIZER], manifest["optimizer"])
+    return Checkpoint(config, manifest, tensors[_MODEL], optimizer)
+
+
+def _describe(cfg: RunConfig, table: BarTable) -> dict[str, Any]:
+    """What was trained, on what, by which code."""
+    meta = table.meta
+    return {
+        "format": FORMAT,
+        "config": dataclasses.asdict(cfg),
+        "actions": action_values(cfg.env),
+        "features": meta.feature_names,
+        "data": {
+            "file": meta.source_name,
+            "sha256": meta.source_sha256,
+            "asset": meta.asset,
+            "interval_s": meta.interval_s,
+            "splits": {name: list(rows) for name, rows in meta.splits.items()},
+        },
+        "git_revision": git_revision(),
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in _PACKAGES},
+    }
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of their own memory on the CPU, as safetensors wants them."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
+
+
+def _split_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """The tensors of an optimiser's state, named ``<parameter>.<name>``, and its plain groups."""
+    flat = {
+        f"{i}.{name}": value for i, part in state["state"].items() for name, value in part.items()
+    }
+    return _plain(flat), state["param_groups"]
+
+
+def _join_optimizer(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": groups}
+
+
+def _write_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
+    """Write files into a folder that gets its name only when they are on the disk."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
+    try:
+        unfinished.mkdir()
+        for name, blob in blobs.items():
+            with open(unfinished / name, "xb") as file:
+                file.write(blob)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync_folder(unfinished)
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system lets a folder be opened."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _hash_line(manifest: bytes) -> bytes:
+    return f"{hashlib.sha256(manifest).hexdigest()}  {_MANIFEST}\n".encode()
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: the checkpoint lacks this file")
+    return path.read_bytes()
+
+
+def _read_verified(path: Path, expected: str) -> bytes:
+    """The bytes of a file whose hash is as the manifest says."""
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise ValueError(f"{path}: damaged, its sha256 is not the one in {_MANIFEST}")
+    return data

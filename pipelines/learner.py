@@ -15,6 +15,7 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from envs.checks import require, require_at_least, require_between, require_positive
+from pipelines.precision import PRECISIONS, MixedPrecision, mixed
 
 LR_SCHEDULES = ("constant", "linear", "cosine")
 
@@ -49,6 +50,7 @@ class TrainConfig:
     normalize_advantage: bool = True
     target_kl: float | None = None
     weight_decay: float = 0.0
+    precision: str = "auto"  # of matrix products: auto (bfloat16 on CUDA), float32, bfloat16
 
     def __post_init__(self) -> None:
         for key in ("steps", "epochs", "minibatch"):
@@ -64,12 +66,10 @@ class TrainConfig:
             require_between(f"train.{key}", getattr(self, key), 0.0, 1e3)
         for head, value in self.entropy_coeff.items():
             require_between(f"train.entropy_coeff.{head}", value, 0.0, 1e3)
-        require(
-            self.lr_schedule in LR_SCHEDULES,
-            "train.lr_schedule",
-            self.lr_schedule,
-            f"one of {', '.join(LR_SCHEDULES)}",
-        )
+        choices = {"lr_schedule": LR_SCHEDULES, "precision": PRECISIONS}
+        for key, allowed in choices.items():
+            value = getattr(self, key)
+            require(value in allowed, f"train.{key}", value, f"one of {', '.join(allowed)}")
 
 
 def check_minibatch(cfg: TrainConfig, *, accounts: int, lanes: int) -> None:
@@ -149,7 +149,7 @@ class Learner:
     ) -> None:
         self.cfg = cfg
         self.device = device
-        self.critic = model.get_value_operator()
+        self.critic = MixedPrecision(model.get_value_operator(), cfg.precision, device)
         self.advantage = GAE(gamma=cfg.gamma, lmbda=cfg.lmbda, value_network=None)
         self.loss = ClipPPOLoss(
             model.get_policy_operator(),
@@ -198,20 +198,18 @@ class Learner:
         stats: list[dict[str, Tensor]] = []
         for _ in range(self.cfg.epochs):
             for minibatch in self.buffer:
-                stats.append(self._step(minibatch))
+                stats.append(self.step(minibatch))
             if self.cfg.target_kl is not None and stats[-1]["train/approx_kl"] > self.cfg.target_kl:
                 break
         means = {key: torch.stack([s[key] for s in stats]).mean() for key in stats[0]}
         means["train/explained_variance"] = _explained_variance(batch)
-        means["train/learning_rate"] = torch.tensor(self.scheduler.get_last_lr()[0])
+        means["train/learning_rate"] = torch.as_tensor(self.scheduler.get_last_lr()[0]).double()
         self.scheduler.step()
         return means
 
-    def _step(self, minibatch: TensorDictBase) -> dict[str, Tensor]:
+    def step(self, minibatch: TensorDictBase) -> dict[str, Tensor]:
         """One gradient step on items [B, accounts]."""
-        with torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"
-        ):
+        with mixed(self.cfg.precision, self.device):
             out = self.loss(minibatch)
         total = out["loss_objective"] + out["loss_entropy"] + out["loss_critic"]
         self.optimizer.zero_grad(set_to_none=True)

@@ -20,6 +20,8 @@ from pipelines.checkpoint import save_checkpoint
 from pipelines.config import RunConfig, load_config
 from pipelines.device import pick_device
 from pipelines.learner import Learner
+from pipelines.precision import MixedPrecision
+from pipelines.refusal import plain_refusals
 from pipelines.replay import replay
 from pipelines.run_folder import RunFolder
 from pipelines.tracking import Tracker, rollout_metrics
@@ -27,10 +29,12 @@ from pipelines.tracking import Tracker, rollout_metrics
 
 def main(cfg: RunConfig) -> RunFolder:
     """Bars, environment, policy, collector, learner, logs; then the replay on held-out bars."""
-    device = pick_device(cfg.device)
     torch.manual_seed(cfg.seed)
-    table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
-    run = RunFolder.create(cfg.run.root, cfg.run.dir, cfg.tag)
+    with plain_refusals():
+        device = pick_device(cfg.device)
+        table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
+        run = RunFolder.create(cfg.run.root, cfg.run.dir, cfg.tag)
+    print(f"run folder: {run.path}", *table.summary_lines(), sep="\n")
     table.save(run.bars)
 
     env = make_env(
@@ -54,7 +58,7 @@ def main(cfg: RunConfig) -> RunFolder:
     iterations = -(-cfg.total_frames // frames_per_batch)
     collector = Collector(
         env,
-        make_collection_policy(model),
+        MixedPrecision(make_collection_policy(model), cfg.train.precision, device),
         frames_per_batch=frames_per_batch,
         total_frames=iterations * frames_per_batch,
         env_device=env.device,

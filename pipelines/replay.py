@@ -1,75 +1,211 @@
 """Replay a trained policy on held-out bars: ``python pipelines/replay.py run=runs/NAME``.
 
-``data.path=FILE`` replays other bars than the run's own, ``split=`` and ``episodes=`` choose which.
+``data.path=FILE`` replays other bars than the run's own; ``split=`` and ``episodes=`` choose which.
 Writes the trace of every action, the result beside its baselines, and a page to look at.
 """
 
+import dataclasses
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from envs.config import EnvConfig
-from envs.table import BarTable
+from envs.observation import NUM_ACCOUNT
+from envs.table import BarTable, build_table
 from envs.trace import TraceWriter, read_trace
+from modules.policy import make_actor_value, make_collection_policy
 from pipelines.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
+from pipelines.checkpoint import Checkpoint, load_checkpoint
+from pipelines.config import ReplayConfig, load_config
+from pipelines.device import pick_device
 from pipelines.metrics import in_order, measure
 from pipelines.page import write_page
+from pipelines.refusal import plain_refusals
 from pipelines.result import POLICY, Replayed, Result, as_text
 from pipelines.rollout import Policy, play_tiles, split_tiles
+from pipelines.run_folder import RunFolder
 
 
-def measure_policy(
-    policy: Policy,
-    table: BarTable,
-    cfg: EnvConfig,
+@dataclass(frozen=True)
+class Inputs:
+    """What is replayed where.
+
+    Attributes:
+        run: folder of the run.
+        policy: the deterministic policy, on `device`.
+        table: the bars.
+        cfg: the simulator's parameters that the policy was trained under.
+        split: the split of the table.
+        bounds: int64 [tiles, 2], first and last bar of every tile.
+        notes: sentences that the result must carry.
+        device: where everything is computed.
+    """
+
+    run: RunFolder
+    policy: Policy
+    table: BarTable
+    cfg: EnvConfig
+    split: str
+    bounds: Tensor
+    notes: list[str]
+    device: torch.device
+
+
+def main(cfg: ReplayConfig) -> Result:
+    """Load what the command line names, replay it, print the result."""
+    with plain_refusals():
+        inputs = load_inputs(
+            cfg.run, data_path=cfg.data.path, split=cfg.split, episodes=cfg.episodes,
+            device=cfg.device,
+        )  # fmt: skip
+        folder = Path(cfg.out) if cfg.out else inputs.run.path
+        folder.mkdir(parents=True, exist_ok=True)
+    return play(inputs, folder, seed=cfg.seed)
+
+
+def replay(
+    run_dir: str | Path,
     *,
-    run_id: str,
-    split: str,
-    folder: Path,
+    data_path: str | None = None,
+    split: str = "test",
     episodes: int | None = None,
-    notes: tuple[str, ...] = (),
-    device: torch.device | str = "cpu",
-    seed: int = 0,
+    device: torch.device | str = "auto",
 ) -> Result:
-    """Play a policy and its baselines over the tiles of a split, and write what came of it.
+    """Replay a run's policy into the run's own folder.
 
     Args:
-        policy: what `pipelines.rollout.play_tiles` takes.
-        table: the market.
-        cfg: the simulator's parameters.
-        run_id: the run's name, for the trace and the page.
+        run_dir: folder of the run.
+        data_path: a file of bars; None: the bars that the run was trained on.
         split: ``train``, ``val`` or ``test``.
-        folder: where the four files go.
         episodes: at most so many tiles; None: all.
-        notes: sentences that the result must carry, before the caveats found here.
-        device: where everything is computed.
-        seed: of the random baseline.
+        device: where to compute.
 
-    Returns:
-        The result, as written to ``result.json``; beside it lie ``replay_actions.csv``,
-        ``replay_actions.json`` and ``replay.html``.
+    Raises:
+        FileNotFoundError: if the run lacks its checkpoint or its bars.
+        ValueError: if the checkpoint is damaged, or the bars do not fit the policy.
     """
+    inputs = load_inputs(
+        run_dir, data_path=data_path, split=split, episodes=episodes, device=device
+    )
+    return play(inputs, inputs.run.path)
+
+
+def load_inputs(
+    run_dir: str | Path,
+    *,
+    data_path: str | None,
+    split: str,
+    episodes: int | None,
+    device: torch.device | str,
+) -> Inputs:
+    """Read policy and bars, and refuse them if they do not belong together; see `replay`."""
+    run = RunFolder(Path(run_dir))
+    checkpoint = load_checkpoint(run.checkpoint)
+    cfg = checkpoint.config.env
+    if data_path is None:
+        table = BarTable.load(run.bars)
+    else:
+        data = dataclasses.replace(checkpoint.config.data, path=data_path)
+        table = build_table(data, window=cfg.window, episode_bars=cfg.episode_bars)
+    require_fit(checkpoint, table)
     bounds = split_tiles(table, cfg, split, episodes)
-    rollout = play_tiles(table, cfg, bounds, policy, device=device)
-    trace = folder / "replay_actions.csv"
-    with TraceWriter(trace, table, cfg, run_id=run_id, split=split) as writer:
+    device = pick_device(str(device))
+    return Inputs(
+        run=run,
+        policy=load_policy(checkpoint, table, device),
+        table=table,
+        cfg=cfg,
+        split=split,
+        bounds=bounds,
+        notes=in_sample_notes(run, table, bounds),
+        device=device,
+    )
+
+
+def require_fit(checkpoint: Checkpoint, table: BarTable) -> None:
+    """Refuse bars whose features or length are not those that the policy was trained on.
+
+    Raises:
+        ValueError: naming what the policy knows and what the bars have.
+    """
+    checkpoint.require_features(table.meta.feature_names)
+    known = checkpoint.manifest["data"]["interval_s"]
+    if table.meta.interval_s != known:
+        raise ValueError(
+            f"{table.meta.source_name}: bars of {table.meta.interval_s:g} s; the policy was "
+            f"trained on bars of {known:g} s"
+        )
+
+
+def load_policy(checkpoint: Checkpoint, table: BarTable, device: torch.device) -> Policy:
+    """The checkpoint's policy, looking at `table` through the normaliser it was trained with."""
+    cfg = checkpoint.config
+    model = make_actor_value(
+        cfg.model,
+        features=table.features,
+        loc=table.loc,
+        scale=table.scale,
+        window=cfg.env.window,
+        num_actions=cfg.env.num_actions,
+        num_account=NUM_ACCOUNT,
+    )
+    checkpoint.load_model_state(model)  # replaces the table's normaliser by the checkpoint's
+    return make_collection_policy(model.to(device).eval())
+
+
+def in_sample_notes(run: RunFolder, table: BarTable, bounds: Tensor) -> list[str]:
+    """Say so if replayed bars lie in the time that the policy was trained on, whatever the file."""
+    try:
+        trained = BarTable.load(run.bars)
+    except FileNotFoundError:
+        return ["Perhaps in-sample: the run's own bars are gone, so nobody can tell."]
+    first, end = trained.meta.splits["train"]
+    span = trained.timestamp[first], trained.timestamp[end - 1]
+    bars = torch.cat([torch.arange(a + 1, b + 1) for a, b in bounds.tolist()])
+    times = table.timestamp[bars]
+    inside = int(((times >= span[0]) & (times <= span[1])).sum())
+    if inside == 0:
+        return []
+    return [
+        f"In-sample: the policy was trained on the time of {inside:,} of these {len(bars):,} bars."
+    ]
+
+
+def play(inputs: Inputs, folder: Path, *, seed: int = 0) -> Result:
+    """Play the policy and its baselines over the tiles; write and print what came of it.
+
+    Writes ``replay_actions.csv`` and ``.json``, ``result.json`` and ``replay.html``.
+
+    Args:
+        inputs: what is replayed.
+        folder: where the files go; it must exist.
+        seed: of the random baseline.
+    """
+    table, cfg, bounds = inputs.table, inputs.cfg, inputs.bounds
+    rollout = play_tiles(table, cfg, bounds, inputs.policy, device=inputs.device)
+    trace = RunFolder(folder).trace("replay")
+    with TraceWriter(trace, table, cfg, run_id=inputs.run.name, split=inputs.split) as writer:
         writer.write(rollout.batch, rollout.alive)
     rows = in_order(read_trace(trace))
     hold = in_order(buy_and_hold(table, cfg, bounds))
-    baselines, interval = measure_baselines(table, cfg, bounds, device=device, seed=seed)
-    replayed = Replayed.describe(
-        hold,
-        run=run_id,
-        asset=table.meta.asset,
-        split=split,
-        source_name=table.meta.source_name,
-        source_sha256=table.meta.source_sha256,
-        interval_s=table.meta.interval_s,
-        tiles=len(bounds),
+    baselines, interval = measure_baselines(table, cfg, bounds, device=inputs.device, seed=seed)
+    result = Result(
+        replayed=Replayed.describe(
+            hold, table.meta, run=inputs.run.name, split=inputs.split, tiles=len(bounds)
+        ),
+        metrics={POLICY: measure(rows, cfg), **baselines},
+        random_interval=interval,
+        random_accounts=RANDOM_ACCOUNTS,
+        notes=inputs.notes,
     )
-    metrics = {POLICY: measure(rows, cfg), **baselines}
-    result = Result(replayed, metrics, interval, RANDOM_ACCOUNTS, list(notes))
     result.save(folder / "result.json")
     write_page(folder / "replay.html", result, rows, hold, cfg)
+    print(f"{as_text(result)}\n{folder / 'replay.html'}")
     return result
+
+
+if __name__ == "__main__":
+    main(load_config("replay", sys.argv[1:]))

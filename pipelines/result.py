@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from envs.table import TableMeta
 from pipelines.metrics import Metrics
 
 SECONDS_A_DAY = 86_400.0
@@ -41,15 +42,23 @@ class Replayed:
         return self.bars * self.interval_s / SECONDS_A_DAY
 
     @classmethod
-    def describe(cls, hold: pd.DataFrame, **names: Any) -> "Replayed":
+    def describe(
+        cls, hold: pd.DataFrame, meta: TableMeta, *, run: str, split: str, tiles: int
+    ) -> "Replayed":
         """What is covered by the rows of buy-and-hold, which has one for every bar of the tiles."""
         times = hold["timestamp"]
         return cls(
-            **names,
+            run=run,
+            asset=meta.asset,
+            split=split,
+            source_name=meta.source_name,
+            source_sha256=meta.source_sha256,
+            interval_s=meta.interval_s,
             first_bar=times.iloc[0].isoformat(),
             last_bar=times.iloc[-1].isoformat(),
             bars=len(hold),
-            gaps=int(stretches(times, names["interval_s"]).iloc[-1]),
+            tiles=tiles,
+            gaps=int(stretches(times, meta.interval_s).iloc[-1]),
         )
 
 

@@ -5,6 +5,7 @@ import torch
 from tensordict import TensorDict
 from torchrl.collectors import Collector
 from torchrl.envs import TransformedEnv
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.objectives.value import GAE
 
 from envs.config import EnvConfig
@@ -15,6 +16,7 @@ from envs.table import BarTable
 from modules.config import ModelConfig
 from modules.policy import make_actor_value, make_collection_policy
 from pipelines.learner import Learner, TrainConfig, bootstrap, check_minibatch, path_times
+from pipelines.precision import MixedPrecision
 
 PATHS, ACCOUNTS, STEPS, WINDOW = 3, 4, 12, 8
 
@@ -175,3 +177,20 @@ def test_a_gradient_that_is_not_finite_stops_before_the_parameters_change(setup)
 def test_a_minibatch_that_cannot_be_filled_is_refused(minibatch, accounts, words):
     with pytest.raises(ValueError, match=words):
         check_minibatch(TrainConfig(steps=32, minibatch=minibatch), accounts=accounts, lanes=64)
+
+
+def test_bfloat16_acts_and_trains_as_the_same_policy(setup):
+    model, learner, rollout = setup
+    policy = MixedPrecision(make_collection_policy(model), "bfloat16", torch.device("cpu"))
+    learner.cfg.precision = "bfloat16"
+    states = path_times(rollout)
+    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
+        acted = policy(states.select("bar", "account"))
+    assert acted["action", "direction_log_prob"].dtype == torch.float32
+    assert acted["state_value"].dtype == torch.float32
+    states.update(acted)
+    bootstrap(rollout, learner.critic)
+    learner.advantage(rollout)
+    states["advantage"] = path_times(rollout.select("advantage"))["advantage"]
+    states["value_target"] = path_times(rollout.select("value_target"))["value_target"]
+    assert abs(float(learner.step(states)["train/approx_kl"])) < 1e-4

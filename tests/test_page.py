@@ -69,10 +69,10 @@ def replayed():
     hold = in_order(buy_and_hold(table, CFG, bounds))
     middle, interval = middle_account([measure(rows, CFG) for rows in accounts])
     metrics = {"policy": measure(accounts[0], CFG), "buy_and_hold": measure(hold, CFG)}
-    about = Replayed.describe(
-        hold, run="20260101_<b>", asset="BTC/USD", split="test", source_name="bars & more.csv",
-        source_sha256="00ff", interval_s=60.0, tiles=len(bounds),
-    )  # fmt: skip
+    meta = dataclasses.replace(
+        table.meta, asset="BTC/USD", source_name="bars & more.csv", source_sha256="00ff"
+    )
+    about = Replayed.describe(hold, meta, run="20260101_<b>", split="test", tiles=len(bounds))
     result = Result(about, {**metrics, "random": middle}, interval, 3, [])
     return accounts[0], hold, result
 

@@ -310,7 +310,7 @@ def test_the_loss_is_finite_and_reaches_every_parameter(batch, device):
     loss = make_loss(model.to(device))
     out = loss(data)
     total(out).backward()
-    assert all(out[key].isfinite().all() for key in out if key.startswith("loss"))
+    assert total(out).isfinite()
     trained = {id(p) for p in loss.parameters()}
     for name, parameter in model.named_parameters():
         assert id(parameter) in trained, name

@@ -1,0 +1,244 @@
+"""Checkpoints: what comes back is what was saved, or an error that names the damaged file."""
+
+import dataclasses
+import hashlib
+import json
+import pickle
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from envs.observation import NUM_ACCOUNT
+from envs.table import BarTable
+from modules.policy import make_actor_value
+from pipelines.checkpoint import load_checkpoint, save_checkpoint
+from pipelines.config import compose_config
+
+FILES = ["manifest.json", "manifest.sha256", "model.safetensors", "optimizer.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def cfg():
+    return compose_config("ppo_transformer", ["model=tiny", "env.window=8"])
+
+
+@pytest.fixture(scope="module")
+def table():
+    close = 100 + np.arange(100) / 10
+    features = np.random.default_rng(0).normal(3, 2, (100, 5))
+    return BarTable.from_arrays(np.stack([close] * 4 + [close], 1), features=features)
+
+
+def make_model(cfg, table, seed):
+    torch.manual_seed(seed)
+    return make_actor_value(
+        cfg.model,
+        features=table.features,
+        loc=table.loc,
+        scale=table.scale,
+        window=cfg.env.window,
+        num_actions=cfg.env.num_actions,
+        num_account=NUM_ACCOUNT,
+    )
+
+
+def trained(cfg, table, seed=0):
+    """A model and its optimiser after one step."""
+    model = make_model(cfg, table, seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    sum((p**2).sum() for p in model.parameters()).backward()
+    optimizer.step()
+    return model, optimizer
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, cfg, table):
+    folder = tmp_path_factory.mktemp("run") / "checkpoint"
+    model, optimizer = trained(cfg, table)
+    counters = {"frames": 4096}
+    save_checkpoint(
+        folder, model=model, cfg=cfg, table=table, optimizer=optimizer, counters=counters
+    )
+    return folder, model, optimizer
+
+
+def same(a, b):
+    return a.dtype == b.dtype and torch.equal(a, b)
+
+
+def test_weights_normaliser_and_optimiser_come_back_bit_for_bit(saved, cfg, table):
+    folder, model, optimizer = saved
+    checkpoint = load_checkpoint(folder)
+    other = make_model(cfg, table, seed=1)
+    for name, buffer in other.named_buffers():
+        if name.endswith(("loc", "scale")):
+            buffer.fill_(7.0)
+    checkpoint.load_model_state(other)
+    for (name, value), (_, got) in zip(
+        model.state_dict().items(), other.state_dict().items(), strict=True
+    ):
+        assert same(value, got), name
+    assert any(same(value, table.loc) for value in checkpoint.model.values())
+    fresh = torch.optim.AdamW(other.parameters(), lr=1.0)
+    fresh.load_state_dict(checkpoint.optimizer)
+    assert fresh.param_groups[0]["lr"] == 1e-3
+    for key, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            assert same(value, fresh.state_dict()["state"][key][name])
+
+
+def test_the_manifest_says_what_was_trained_on_what_by_which_code(saved, cfg, table):
+    folder, _, _ = saved
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.config == cfg
+    m = checkpoint.manifest
+    assert m["counters"] == {"frames": 4096}
+    assert m["features"] == table.meta.feature_names
+    assert m["actions"]["stop_loss"][:2] == [25.0, 50.0]
+    assert m["data"]["sha256"] == table.meta.source_sha256
+    assert m["versions"]["torch"] == torch.__version__
+    assert "git_revision" in m
+    for name, digest in m["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_the_folder_holds_nothing_else_and_nothing_unfinished_lies_beside_it(saved):
+    folder, _, _ = saved
+    assert sorted(p.name for p in folder.iterdir()) == FILES
+    assert [p.name for p in folder.parent.iterdir()] == ["checkpoint"]
+    assert subprocess.run(["sha256sum", "-c", "manifest.sha256"], cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "empty", "missing"])
+def test_every_damage_is_refused_with_the_file(saved, tmp_path, name, damage):
+    folder, _, _ = saved
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    data = bytearray((copy / name).read_bytes())
+    rng = np.random.default_rng(0)
+    spots = rng.integers(0, len(data), 5) if damage == "flip" else [0]
+    for spot in spots:
+        hurt = bytearray(data)
+        hurt[spot] ^= 1 << int(rng.integers(8))
+        changed = {"flip": hurt, "cut": data[:-1], "grow": data + b" ", "empty": b""}
+        if damage == "missing":
+            (copy / name).unlink()
+            with pytest.raises(FileNotFoundError, match=name):
+                load_checkpoint(copy)
+        else:
+            (copy / name).write_bytes(changed[damage])
+            with pytest.raises(ValueError, match=rf"{name}: damaged|{name} is"):
+                load_checkpoint(copy)
+
+
+def rewrite(folder, copy, change):
+    """A checkpoint whose hashes are right and whose manifest is another."""
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    manifest = json.loads((copy / "manifest.json").read_text())
+    change(manifest)
+    text = json.dumps(manifest).encode()
+    (copy / "manifest.json").write_bytes(text)
+    line = f"{hashlib.sha256(text).hexdigest()}  manifest.json\n"
+    (copy / "manifest.sha256").write_text(line)
+    return copy
+
+
+def test_what_does_not_fit_is_refused(saved, tmp_path, cfg, table):
+    folder, _, _ = saved
+
+    def refused(name, change):
+        return load_checkpoint(rewrite(folder, tmp_path / name, change))
+
+    with pytest.raises(ValueError, match="format 99"):
+        refused("a", lambda m: m.update(format=99))
+    with pytest.raises(ValueError, match=r"env\.taker_fee_bps=0\.01"):
+        refused("b", lambda m: m["config"]["env"].update(taker_fee_bps=0.01))
+    with pytest.raises(ValueError, match="unknown key env.new"):
+        refused("c", lambda m: m["config"]["env"].update(new=1))
+    with pytest.raises(ValueError, match="the actions meant something else"):
+        refused("d", lambda m: m["actions"].update(stop_loss=[1.0]))
+    with pytest.raises(ValueError, match=r"\$\{oc\.env:HOME\}"):
+        refused("e", lambda m: m["config"].update(tag="${oc.env:HOME}"))
+    checkpoint = load_checkpoint(folder)
+    checkpoint.require_features(table.meta.feature_names)
+    with pytest.raises(ValueError, match=r"features \['feature_0'.*not \['rsi'\]"):
+        checkpoint.require_features(["rsi"])
+    wide = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, features_dim=64))
+    with pytest.raises(ValueError, match="another network.*features_dim|size mismatch"):
+        checkpoint.load_model_state(make_model(wide, table, 0))
+
+
+def test_a_pickle_in_the_place_of_weights_is_not_run(saved, tmp_path):
+    folder, _, _ = saved
+    bomb = pickle.dumps(_Bomb(str(tmp_path / "ran")))
+
+    def plant(manifest):
+        (tmp_path / "copy" / "model.safetensors").write_bytes(bomb)
+        manifest["files"]["model.safetensors"] = hashlib.sha256(bomb).hexdigest()
+
+    with pytest.raises(ValueError, match="model.safetensors"):
+        load_checkpoint(rewrite(folder, tmp_path / "copy", plant))
+    assert not (tmp_path / "ran").exists()
+
+
+class _Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_checkpoint_is_never_overwritten(saved, cfg, table):
+    folder, model, _ = saved
+    before = (folder / "manifest.json").read_bytes()
+    with pytest.raises(FileExistsError, match="checkpoint already"):
+        save_checkpoint(folder, model=model, cfg=cfg, table=table)
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_a_full_disk_leaves_nothing_behind(saved, tmp_path, cfg, table):
+    _, model, _ = saved
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_checkpoint(tmp_path / "checkpoint", model=model, cfg=cfg, table=table)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, sys, pipelines.checkpoint as c
+from pathlib import Path
+blobs = {"a": b"x" * 1000, "manifest.json": b"y" * 1000}
+calls = 0
+def fsync(descriptor, real=os.fsync):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[2]):
+        os._exit(9)
+    real(descriptor)
+os.fsync = fsync
+c._write_folder(Path(sys.argv[1]), blobs)
+"""
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_kill_at_any_sync_leaves_no_checkpoint_by_that_name(tmp_path, call):
+    folder = tmp_path / "checkpoint"
+    command = [sys.executable, "-c", KILLED, str(folder), str(call)]
+    assert subprocess.run(command).returncode == 9
+    assert not folder.exists()
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(folder)
