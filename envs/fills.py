@@ -55,7 +55,9 @@ class Book:
         """The book at the start of a bar."""
         return cls(cash, position, torch.zeros_like(cash), torch.zeros_like(cash))
 
-    def fill(self, units: Tensor, price: Tensor, reference: Tensor, fee_rate: Tensor) -> None:
+    def fill(
+        self, units: Tensor, price: Tensor, reference: Tensor, fee_rate: Tensor | float
+    ) -> None:
         """Buy (`units` > 0) or sell (< 0) at `price`; every fill of the simulator comes here.
 
         Lanes with 0 units are left exactly as they are; their price must still be finite.

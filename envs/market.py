@@ -9,12 +9,15 @@ from torch import Tensor
 from torchrl.data import Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
+from envs.action import ActionBuckets
 from envs.checks import require
 from envs.config import BPS, EnvConfig
 from envs.episodes import FixedStarts, RandomStarts, tile
 from envs.ledger import FILLS, HEADS, LEDGER
 from envs.observation import NUM_ACCOUNT, account_observation
-from envs.simulator import Account, Bar, Order, Outcome, Rules, advance
+from envs.rules import Rules
+from envs.simulator import Account, Bar, Outcome, advance
+from envs.step_columns import fill_columns
 from envs.table import BarTable
 
 REWARD_EQUITY_FLOOR = 0.01
@@ -113,8 +116,7 @@ class MarketEnv(EnvBase):
             else FixedStarts(starts.to(device))
         )
         self.register_buffer("ohlcv", table.ohlcv.to(device), persistent=False)
-        for head, values in _bucket_values(cfg).items():
-            self.register_buffer(f"{head}_values", values.to(device), persistent=False)
+        self.buckets = ActionBuckets(cfg, device)
         self.register_buffer("clock", torch.zeros(paths, dtype=torch.int64, device=device))
         self.register_buffer("last_bar", torch.zeros(paths, dtype=torch.int64, device=device))
         self._make_specs()
@@ -242,7 +244,7 @@ class MarketEnv(EnvBase):
         now = bar[:, :1, 0].clamp_max(len(self.ohlcv) - 1)
         bar_t = self.ohlcv[now - 1]
         bar_tp1 = Bar(*self.ohlcv[now].unbind(-1)[:4])
-        order = self._read(tensordict["action"])
+        order = self.buckets.read(tensordict["action"])
         last = bar[..., 0] >= before.last_bar
         outcome = advance(self.rules, before, order, bar_tp1, bar_t[..., 4], last)
         reward = self._reward(before, outcome, bar_t[..., 3])
@@ -263,24 +265,8 @@ class MarketEnv(EnvBase):
             "truncated": truncated,
         }
         if self.record_fills:
-            fields["fills"] = _fills(outcome, reward)
+            fields["fills"] = fill_columns(outcome, reward)
         return TensorDict(fields, self.batch_size, device=self.device)
-
-    def _read(self, action: TensorDictBase) -> Order:
-        """What the action's indices mean."""
-        values = []
-        for head in HEADS:
-            index, table = action[head], getattr(self, f"{head}_values")
-            try:
-                # index_select, unlike indexing, refuses negative numbers.
-                values.append(table.index_select(0, index.reshape(-1)).view(index.shape))
-            except (IndexError, RuntimeError) as error:
-                low, high = int(index.min()), int(index.max())
-                raise IndexError(
-                    f"action.{head} holds indices from {low} to {high}; "
-                    f"allowed are 0 to {len(table) - 1}"
-                ) from error
-        return Order(*values)
 
     def _reward(self, before: Account, outcome: Outcome, close_t: Tensor) -> Tensor:
         """Change of log equity and the weighted terms, float64 [paths, accounts]."""
@@ -307,44 +293,3 @@ def _check_tick(table: BarTable, cfg: EnvConfig) -> None:
         cfg.tick_size,
         f"at most a third of the tightest stop at the lowest close, {coarsest:.3g}",
     )
-
-
-def _bucket_values(cfg: EnvConfig) -> dict[str, Tensor]:
-    """Value of every index of every head, float64."""
-    values = {
-        "direction": [-1.0, 0.0, 1.0],
-        "size": cfg.risk_multiples,
-        "stop_loss": [(i + 1) * cfg.stop_step_bps * BPS for i in range(cfg.stop_steps)],
-        "take_profit": cfg.take_profit_r,
-    }
-    return {head: torch.tensor(values[head], dtype=torch.float64) for head in HEADS}
-
-
-def _fills(outcome: Outcome, reward: Tensor) -> Tensor:
-    """The columns of FILLS, not a number where there is nothing."""
-    account, nan = outcome.account, torch.nan
-    open_exit, entry, exit_ = outcome.open_exit, outcome.entry, outcome.exit
-
-    def where(happened: Tensor, *values: Tensor) -> list[Tensor]:
-        return [torch.where(happened, value, nan) for value in values]
-
-    held = account.position != 0
-    columns = [
-        open_exit.reason,
-        *where(open_exit.units != 0, open_exit.units, open_exit.price),
-        *where(entry.wanted, entry.requested_units),
-        *where(entry.units != 0, entry.units, entry.price),
-        exit_.reason,
-        *where(exit_.units != 0, exit_.units, exit_.price),
-        outcome.fee,
-        outcome.slippage_cost,
-        outcome.funding,
-        account.cash,
-        account.position,
-        *where(held, account.entry_price, account.stop_price),
-        *where(held & (account.take_profit_price > 0), account.take_profit_price),
-        outcome.equity,
-        outcome.drawdown,
-        reward,
-    ]
-    return torch.stack(columns, -1)

@@ -12,11 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.config import BPS, EnvConfig
-from envs.fills import GRID_TOLERANCE, Book, Grid, bankruptcy_price, fill_price, liquidation_price
+from envs.fills import Book, bankruptcy_price, fill_price, liquidation_price
 from envs.ledger import REASONS
+from envs.rules import Rules
 
-SECONDS_A_DAY = 86_400.0
 _CODE = {reason: float(code) for code, reason in enumerate(REASONS)}
 
 
@@ -85,53 +84,6 @@ class Holding:
             setattr(self, name, value.masked_fill(closed, 0.0))
 
 
-class Rules(NamedTuple):
-    """The configuration as the arithmetic needs it: fractions, grids, prices."""
-
-    ticks: Grid
-    lots: Grid
-    taker: float
-    maker: float
-    slippage: float
-    stop_slippage: float
-    touch: float  # how far off a touched price may lie
-    through: float  # how far beyond a take-profit a bar must trade
-    funding: float  # a bar, as a fraction of the notional
-    margin: float
-    ruin_equity: float
-    risk: float
-    max_leverage: float
-    max_units: float | None
-    max_participation: float | None
-    min_units: float
-    flatten_at_end: bool
-    trailing: bool
-
-    @classmethod
-    def of(cls, cfg: EnvConfig, interval_s: float) -> "Rules":
-        """The rules of a configuration on bars of `interval_s` seconds."""
-        return cls(
-            ticks=Grid(cfg.tick_size),
-            lots=Grid(cfg.lot_size),
-            taker=cfg.taker_fee_bps * BPS,
-            maker=cfg.maker_fee_bps * BPS,
-            slippage=cfg.slippage_bps * BPS,
-            stop_slippage=cfg.stop_slippage_bps * BPS,
-            touch=GRID_TOLERANCE * cfg.tick_size,
-            through=(cfg.tp_through_ticks - GRID_TOLERANCE) * cfg.tick_size,
-            funding=cfg.funding_bps_per_day * BPS * interval_s / SECONDS_A_DAY,
-            margin=cfg.maintenance_margin_rate,
-            ruin_equity=cfg.ruin_equity_frac * cfg.initial_cash,
-            risk=cfg.risk_pct / 100.0,
-            max_leverage=cfg.max_leverage,
-            max_units=cfg.max_units,
-            max_participation=cfg.max_participation,
-            min_units=cfg.min_units,
-            flatten_at_end=cfg.flatten_at_end,
-            trailing=cfg.trailing,
-        )
-
-
 class Outcome(NamedTuple):
     """What one bar did to every lane; each [paths, accounts]."""
 
@@ -176,7 +128,17 @@ def advance(
     peak = torch.maximum(account.peak, equity)
     holding.bars_held = torch.where(book.position != 0, holding.bars_held + 1.0, 0.0)
     return Outcome(
-        account=Account(book.cash, book.position, *vars(holding).values(), peak, account.last_bar),
+        account=Account(
+            book.cash,
+            book.position,
+            holding.entry_price,
+            holding.stop_price,
+            holding.take_profit_price,
+            holding.stop_distance,
+            holding.bars_held,
+            peak,
+            account.last_bar,
+        ),
         open_exit=open_exit,
         entry=entry,
         exit=_either(touched, closed),

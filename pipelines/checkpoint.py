@@ -118,21 +118,25 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     text = _read(folder / _MANIFEST)
     if _read(folder / _MANIFEST_HASH) != _hash_line(text):
         raise ValueError(f"{folder / _MANIFEST}: damaged, or {_MANIFEST_HASH} is")
-    manifest = json.loads(text)
+    try:
+        return _interpret(folder, json.loads(text))
+    except (KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{folder}: not a checkpoint of this program: {error!r}") from error
+
+
+def _interpret(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
+    """What a manifest describes; nothing of it is trusted but its hash."""
     if manifest["format"] != FORMAT:
         raise ValueError(f"{folder}: checkpoint of format {manifest['format']}, not {FORMAT}")
-    tensors = {
-        name: safetensors.torch.load(_read_verified(folder / name, manifest["files"][name]))
-        for name in (_MODEL, _OPTIMIZER)
-        if name in manifest["files"]
-    }
     config = restore_config(manifest["config"])
     if action_values(config.env) != manifest["actions"]:
         raise ValueError(f"{folder}: the actions meant something else when it was trained")
-    optimizer = None
-    if manifest["optimizer"] is not None:
-        optimizer = _join_optimizer(tensors[_OPTIMIZER], manifest["optimizer"])
-    return Checkpoint(config, manifest, tensors[_MODEL], optimizer)
+    hashes, groups = manifest["files"], manifest["optimizer"]
+    model = safetensors.torch.load(_read_verified(folder / _MODEL, hashes[_MODEL]))
+    if groups is None:
+        return Checkpoint(config, manifest, model, None)
+    tensors = safetensors.torch.load(_read_verified(folder / _OPTIMIZER, hashes[_OPTIMIZER]))
+    return Checkpoint(config, manifest, model, _join_optimizer(tensors, groups))
 
 
 def _describe(cfg: RunConfig, table: BarTable) -> dict[str, Any]:

@@ -203,7 +203,9 @@ class Learner:
                 break
         means = {key: torch.stack([s[key] for s in stats]).mean() for key in stats[0]}
         means["train/explained_variance"] = _explained_variance(batch)
-        means["train/learning_rate"] = torch.as_tensor(self.scheduler.get_last_lr()[0]).double()
+        means["train/learning_rate"] = torch.tensor(
+            self.scheduler.get_last_lr()[0], dtype=torch.float64
+        )
         self.scheduler.step()
         return means
 

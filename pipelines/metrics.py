@@ -148,17 +148,11 @@ def _events(
 ) -> pd.DataFrame:
     """Rows with a fill of one kind, under common names."""
     here = np.flatnonzero(rows[units].fillna(0.0).to_numpy() != 0.0)
-    picked = rows.iloc[here]
-    events = {
-        "tile": picked["tile"].to_numpy(),
-        "units": picked[units].to_numpy(),
-        f"{kind}_row": here,
-        f"{kind}_time": picked["timestamp"].to_numpy(),
-        f"{kind}_price": picked[price].to_numpy(),
-    }
+    columns = {"tile": "tile", units: "units", "timestamp": f"{kind}_time", price: f"{kind}_price"}
     if reason is not None:
-        events[f"{kind}_reason"] = picked[reason].to_numpy()
-    return pd.DataFrame(events)
+        columns[reason] = f"{kind}_reason"
+    events = rows[list(columns)].iloc[here].rename(columns=columns).reset_index(drop=True)
+    return events.assign(**{f"{kind}_row": here})
 
 
 def measure(rows: pd.DataFrame, cfg: EnvConfig) -> Metrics:

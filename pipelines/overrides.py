@@ -33,7 +33,7 @@ def list_keys(config: type, prefix: str = "") -> dict[str, Any]:
     keys: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         name, kind = prefix + field.name, hints[field.name]
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             keys |= list_keys(kind, f"{name}.")
         elif get_origin(kind) is dict and field.default_factory is not dataclasses.MISSING:
             keys |= {f"{name}.{key}": get_args(kind)[1] for key in field.default_factory()}

@@ -92,7 +92,7 @@ def main(cfg: RunConfig) -> RunFolder:
                 "time/sps_collect": frames_per_batch / (collected - began),
                 "time/sps_train": frames_per_batch / (trained - collected),
             }
-            tracker.log(rollout_metrics(rollout) | losses | speed, frames)
+            tracker.log({**rollout_metrics(rollout), **losses, **speed}, frames)
             began = trained
 
         optimizer = learner.optimizer

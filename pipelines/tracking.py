@@ -27,7 +27,7 @@ from pipelines.run_folder import RunFolder
 
 _LOG = logging.getLogger(__name__)
 # Without these limits an unreachable server holds up the start of a run for 90 s, its end for ever.
-_RETRIES = {
+_RETRIES: dict[str, Any] = {
     "init_timeout": 20,
     "login_timeout": 5,
     **{f"x_{part}_retry_max": 5 for part in ("graphql", "file_stream", "file_transfer")},
@@ -37,7 +37,7 @@ _RETRIES = {
     },
 }
 # What W&B would otherwise collect: output, code, command line, host, packages, machine load.
-_PRIVATE = {
+_PRIVATE: dict[str, Any] = {
     "console": "off",
     "save_code": False,
     "disable_code": True,

@@ -10,7 +10,13 @@ import pytest
 
 from envs.config import EnvConfig
 from envs.table import BarTable
-from pipelines.baselines import RandomPolicy, always_short_policy, buy_and_hold, middle_account
+from pipelines.baselines import (
+    RandomPolicy,
+    always_short_policy,
+    buy_and_hold,
+    flat_policy,
+    middle_account,
+)
 from pipelines.figure import MAX_CANDLES, bracket_line, draw_chart, merge_bars
 from pipelines.metrics import completed_trades, in_order, measure
 from pipelines.page import write_page
@@ -244,6 +250,19 @@ def test_a_gap_that_dwarfs_the_bars_is_cut_out_of_the_time_axis(replayed):
     assert rows["timestamp"].between(start, end).sum() == 0
     assert end - start > pd.Timedelta("2h")
     assert any("1 long gap between bars" in note for note in chart.notes)
+
+
+@pytest.mark.parametrize(
+    "policy", [flat_policy(CFG), always_short_policy(CFG)], ids=["flat", "short"]
+)
+def test_a_policy_that_never_trades_or_never_closes_by_itself_is_drawn(policy):
+    table = market()
+    bounds = split_tiles(table, CFG, "test")
+    rows = in_order(play_tiles(table, CFG, bounds, policy).rows(table, CFG))
+    hold = in_order(buy_and_hold(table, CFG, bounds))
+    names = [t.name for t in draw_chart(rows, hold, CFG, interval_s=60.0).figure.data]
+    assert ("short entry" in names) == (measure(rows, CFG).trades > 0)
+    assert {"bars", "policy", "buy-and-hold", "position", "drawdown"} <= set(names)
 
 
 def test_few_trades_and_few_days_are_called_meaningless(replayed):

@@ -159,6 +159,13 @@ def test_a_fresh_encoder_needs_neither_table_nor_account():
     assert out["market_state"].shape == (5, TINY.d_model)
 
 
+def test_the_trunk_compiles_into_one_graph():
+    model = make_model()
+    compiled = torch.compile(model.module[0], backend="eager", fullgraph=True)
+    expected = model.module[0](states(3, 4))["agent_state"]
+    torch.testing.assert_close(compiled(states(3, 4))["agent_state"], expected)
+
+
 def model_table(model):
     return market_encoder(model).module["window"].module.features
 

@@ -143,3 +143,40 @@ def test_leverage_at_the_fill_never_exceeds_the_limit(play, side):
         equity = 100_000 - fill.fee  # at the fill's price
         assert abs(fill.entry_units) * fill.entry_fill_price <= limit * equity * (1 + 1e-12)
         assert abs(fill.entry_units) * fill.entry_fill_price > 0.999999 * limit * equity
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_the_floor_holds_within_the_bar_where_a_coarse_tick_would_break_it(play, side):
+    # costs of 10 bps, a margin of 10.1, and a tick of 8 bps to round the fill by
+    params = {**FORTYFOLD, "maintenance_margin_rate": 0.00101, "tick_size": 8.0}
+    rows = [QUIET, CALM, (9_900, 9_960, 9_600, 9_900, 100)]
+    left = []
+    for initial_cash in range(100_000, 120_000, 2_000):
+        step = play(rows, [BOLD, "long"], side=side, initial_cash=initial_cash, **params)[1]
+        assert step.exit_reason == "liquidation"
+        left.append(step.cash)
+    assert min(left) == pytest.approx(0, abs=1e-6)
+    assert max(left) > 1
+
+
+@pytest.mark.parametrize(
+    ("opens", "ticket", "fill"),
+    [
+        # bought at 10,008 (10,000.998 up), liquidation price 10,008 * (1 - 1/199) / 0.996 = 9,997.7
+        (9_996, "long x2 stop25", 9_984),  # 9,996 * 0.9995 = 9,991.0 down to the tick of 8
+        # sold at 10,000 (10,006.99 down), 10,000 * (1 + 1/199) / 1.004 = 10,010.2
+        (10_012, "short x2 stop25", 10_024),  # 10,012 * 1.0005 = 10,017.0 up
+    ],
+)
+def test_a_liquidation_price_that_the_entrys_open_has_passed_is_paid_at_the_open(
+    play, opens, ticket, fill
+):
+    # all leverage there is, on a tick that moved the entry by nearly its whole width
+    rows = [QUIET, (opens, opens, opens, opens, 100)]
+    params = {"risk_pct": 100.0, "max_leverage": 199.0, "tick_size": 8.0}
+    (step,) = play(rows, [ticket], **params)
+    assert (step.exit_reason, step.exit_price) == ("liquidation", fill)
+    entry = abs(step.entry_units) * abs(step.entry_fill_price - opens)
+    assert step.slippage_cost == pytest.approx(
+        entry + abs(step.exit_units) * abs(fill - opens), rel=1e-9
+    )

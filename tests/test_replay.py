@@ -1,0 +1,208 @@
+"""A run's policy on held-out bars: what is written, what is refused, what is said about it."""
+
+import dataclasses
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from envs.bars import DataConfig
+from envs.config import EnvConfig
+from envs.observation import NUM_ACCOUNT
+from envs.table import BarTable, build_table
+from envs.trace import COLUMNS, read_trace
+from modules.config import ModelConfig
+from modules.policy import make_actor_value
+from pipelines.checkpoint import load_checkpoint, save_checkpoint
+from pipelines.config import RunConfig, load_config
+from pipelines.learner import TrainConfig
+from pipelines.replay import load_inputs, main, replay, require_fit
+from pipelines.run_folder import RunFolder
+
+ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
+MODEL = ModelConfig(
+    d_model=16, num_layers=1, num_heads=2, ff_dim=16, num_context_blocks=1, context_ff_dim=16,
+    account_dim=8, features_dim=16,
+)  # fmt: skip
+
+
+def write_bars(path, *, step="15min", bars=900, seed=0, start="2025-01-01"):
+    """A file of bars on a random walk."""
+    rng = np.random.default_rng(seed)
+    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
+    opening = np.r_[20_000.0, close[:-1]]
+    times = pd.date_range(start, periods=bars, freq=step, tz="UTC")
+    frame = pd.DataFrame(
+        {
+            "timestamp": times,
+            "open": opening,
+            "high": np.maximum(opening, close) + 5.0,
+            "low": np.minimum(opening, close) - 5.0,
+            "close": close,
+            "volume": rng.exponential(3.0, bars).round(3),
+        }
+    )
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run that stopped before its first update."""
+    root = tmp_path_factory.mktemp("runs")
+    cfg = RunConfig(
+        data=DataConfig(path=str(write_bars(root / "own.csv"))),
+        env=ENV,
+        model=MODEL,
+        train=TrainConfig(steps=8, minibatch=8),
+    )
+    table = build_table(cfg.data, window=ENV.window, episode_bars=ENV.episode_bars)
+    torch.manual_seed(0)
+    model = make_actor_value(
+        cfg.model, features=table.features, loc=table.loc, scale=table.scale, window=ENV.window,
+        num_actions=ENV.num_actions, num_account=NUM_ACCOUNT,
+    )  # fmt: skip
+    folder = RunFolder.create(str(root), None, "tiny")
+    table.save(folder.bars)
+    save_checkpoint(folder.checkpoint, model=model, cfg=cfg, table=table)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(run):
+    return replay(run.path)
+
+
+def files_of(folder):
+    names = ("replay_actions.csv", "replay_actions.json", "result.json", "replay.html")
+    return {name: (Path(folder) / name).read_bytes() for name in names}
+
+
+def test_the_trace_covers_the_test_split_once_and_gives_the_result_again(run, result):
+    rows = read_trace(run.path / "replay_actions.csv")
+    assert tuple(rows.columns) == COLUMNS
+    assert set(rows["run_id"]) == {run.name}
+    assert set(rows["split"]) == {"test"}
+    first, end = BarTable.load(run.bars).meta.splits["test"]
+    bars = BarTable.load(run.bars)
+    steps = bars.timestamp[first + ENV.window : end]
+    assert sorted(rows["timestamp"].astype("int64")) == steps.tolist()
+    assert rows["log_prob"].notna().all()
+    last = rows.sort_values("timestamp").groupby("lane").tail(1)
+    assert (last["position"] == 0).all()
+    growth = math.prod(last["equity"] / ENV.initial_cash)
+    written = json.loads((run.path / "result.json").read_text())
+    assert written["metrics"]["policy"]["total_return"] == pytest.approx(growth - 1, rel=1e-12)
+    assert written == json.loads(json.dumps(result.to_json()))
+
+
+def test_the_four_baselines_stand_beside_the_policy_in_the_terminal(run, tmp_path, capsys):
+    main(load_config("replay", [f"run={run.path}", f"out={tmp_path}", "episodes=1"]))
+    printed = capsys.readouterr().out
+    for name in ("policy", "flat", "buy-and-hold", "random", "always-short"):
+        assert f"\n{name}" in printed
+    assert "Too little time to mean anything" in printed
+    assert str(tmp_path / "replay.html") in printed
+
+
+def test_a_replay_is_repeated_byte_for_byte_whatever_the_global_generator(run, tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for seed, folder in enumerate(folders):
+        torch.manual_seed(seed)
+        main(load_config("replay", [f"run={run.path}", f"out={folder}"]))
+    assert files_of(folders[0]) == files_of(folders[1])
+
+
+def test_every_head_takes_its_most_likely_index(run, result):
+    inputs = load_inputs(run.path, data_path=None, split="test", episodes=1, device="cpu")
+    first = read_trace(run.path / "replay_actions.csv").query("lane == 0 and step == 0")
+    bar = inputs.bounds[:1, :1].expand(500, 1).unsqueeze(-1)
+    state = TensorDict(bar=bar, account=torch.zeros(500, 1, NUM_ACCOUNT), batch_size=(500, 1))
+    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
+        sampled = inputs.policy(state)["action"]
+    log_prob = sum(sampled[f"{head}_log_prob"].double() for head in ENV.num_actions)
+    assert log_prob.unique().numel() > 50
+    assert first["log_prob"].item() >= log_prob.max().item() - 1e-5
+
+
+def test_another_file_is_seen_through_the_normaliser_of_the_training(run, tmp_path):
+    other = write_bars(tmp_path / "other.csv", seed=5, start="2026-01-01")
+    inputs = load_inputs(run.path, data_path=str(other), split="val", episodes=2, device="cpu")
+    state = load_checkpoint(run.checkpoint).model
+    (name,) = (name for name in state if name.endswith(".loc"))
+    trained = state[name]
+    assert not torch.equal(inputs.table.loc, trained)
+    locs = [value for key, value in inputs.policy.state_dict().items() if key.endswith(".loc")]
+    assert all(torch.equal(loc, trained) for loc in locs)
+    assert len(locs) == 1
+    assert inputs.table.meta.source_name == "other.csv"
+    assert inputs.notes == []
+
+
+def test_bars_of_another_length_are_refused(run, tmp_path, capsys):
+    other = write_bars(tmp_path / "minutes.csv", step="1min")
+    argv = [f"run={run.path}", f"data.path={other}"]
+    with pytest.raises(SystemExit, match="2"):
+        main(load_config("replay", argv))
+    error = capsys.readouterr().err
+    assert error == "error: minutes.csv: bars of 60 s; the policy was trained on bars of 900 s\n"
+
+
+def test_other_features_are_refused_by_name(run):
+    table = BarTable.load(run.bars)
+    names = [*table.meta.feature_names[:-1], "astrology"]
+    other = dataclasses.replace(table, meta=dataclasses.replace(table.meta, feature_names=names))
+    with pytest.raises(ValueError, match="astrology"):
+        require_fit(load_checkpoint(run.checkpoint), other)
+
+
+def test_bars_that_were_trained_on_are_called_in_sample_whatever_the_file(run, tmp_path):
+    def notes(**changes):
+        given = {"data_path": None, "split": "test", "episodes": None, "device": "cpu"} | changes
+        return load_inputs(run.path, **given).notes
+
+    assert notes() == []
+    assert notes(split="val") == []
+    (own,) = notes(split="train", episodes=1)
+    assert own == "In-sample: the policy was trained on the time of 24 of these 24 bars."
+    # The test split of a shorter file lies within the train split of the run's.
+    shorter = write_bars(tmp_path / "shorter.csv", bars=620)
+    (found,) = notes(data_path=str(shorter))
+    assert found.startswith("In-sample: the policy was trained on the time of ")
+
+
+def test_a_run_without_its_bars_can_replay_a_file_and_says_what_it_cannot_know(run, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(run.checkpoint, moved / "checkpoint")
+    with pytest.raises(FileNotFoundError, match="no bar table here"):
+        replay(moved)
+    other = write_bars(tmp_path / "other.csv", seed=5)
+    inputs = load_inputs(moved, data_path=str(other), split="test", episodes=1, device="cpu")
+    assert inputs.notes[0].startswith("Perhaps in-sample")
+
+
+def test_a_folder_without_a_checkpoint_is_refused_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
+        replay(tmp_path)
+
+
+def test_the_program_runs_as_its_documentation_says(run, tmp_path):
+    program = Path(__file__).resolve().parents[1] / "pipelines" / "replay.py"
+    words = [f"run={run.path}", "split=val", "episodes=2", f"out={tmp_path / 'out'}"]
+    done = subprocess.run(
+        [sys.executable, str(program), *words], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 tiles" in done.stdout
+    rows = read_trace(tmp_path / "out" / "replay_actions.csv")
+    assert set(rows["lane"]) == {0, 1}
+    assert len(rows) == 48
