@@ -60,8 +60,7 @@ class RecorderConfig:
     def __post_init__(self) -> None:
         if self.lanes is not None:
             require_at_least("recorder.lanes", self.lanes, 1)
-        allowed = f"one of {', '.join(TRACE_FORMATS)}"
-        require(self.format in TRACE_FORMATS, "recorder.format", self.format, allowed)
+        _require_one_of("recorder.format", self.format, TRACE_FORMATS)
 
     def kept_lanes(self, num_lanes: int) -> list[int] | None:
         """Numbers of the lanes to record out of `num_lanes`, evenly spread; None: all."""
@@ -84,8 +83,7 @@ class WandbConfig:
     entity: str | None = None
 
     def __post_init__(self) -> None:
-        allowed = f"one of {', '.join(WANDB_MODES)}"
-        require(self.mode in WANDB_MODES, "wandb.mode", self.mode, allowed)
+        _require_one_of("wandb.mode", self.mode, WANDB_MODES)
         require(bool(self.project), "wandb.project", self.project, "a name")
 
 
@@ -104,7 +102,7 @@ class FinalReplayConfig:
     episodes: int | None = None
 
     def __post_init__(self) -> None:
-        _require_split("replay.split", self.split)
+        _require_one_of("replay.split", self.split, SPLITS)
         if self.episodes is not None:
             require_at_least("replay.episodes", self.episodes, 1)
 
@@ -182,7 +180,7 @@ class ReplayConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.run), "run", self.run, "the folder of a run, run=PATH")
-        _require_split("split", self.split)
+        _require_one_of("split", self.split, SPLITS)
         if self.episodes is not None:
             require_at_least("episodes", self.episodes, 1)
         _require_seed_and_device(self.seed, self.device)
@@ -204,8 +202,7 @@ class BenchmarkConfig:
     out: str | None = None
 
     def __post_init__(self) -> None:
-        allowed = f"one of {', '.join(BENCHMARK_SUITES)}"
-        require(self.suite in BENCHMARK_SUITES, "suite", self.suite, allowed)
+        _require_one_of("suite", self.suite, BENCHMARK_SUITES)
         require_at_least("repeats", self.repeats, 1)
 
 
@@ -293,8 +290,8 @@ def _help(program: str, argv: Sequence[str]) -> str:
     return help_text(program, spec.config, cast(dict[str, Any], values), list_presets(spec.groups))
 
 
-def _require_split(key: str, split: str) -> None:
-    require(split in SPLITS, key, split, f"one of {', '.join(SPLITS)}")
+def _require_one_of(key: str, value: str, allowed: Sequence[str]) -> None:
+    require(value in allowed, key, value, f"one of {', '.join(allowed)}")
 
 
 def _require_seed_and_device(seed: int, device: str) -> None:

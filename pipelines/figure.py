@@ -13,13 +13,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from envs.config import EnvConfig
+from pipelines.chart_points import bracket_line, broken_line, iso_times, long_gaps, merge_bars
 from pipelines.metrics import chained_equity, completed_trades, drawdown
 from pipelines.result import counted, stretches
 
 MAX_CANDLES = 4000
 MAX_TRADES = 1500
-# A gap that is longer than this fraction of the traded time is cut out of the time axis.
-CUT_GAP_FRACTION = 0.05
 # Markers shrink as they become many: (most trades, size in px).
 MARKER_SIZES = ((150, 9), (500, 6), (MAX_TRADES, 4))
 # Room above and below the bars, as a fraction of their range: wide brackets must not flatten them.
@@ -64,17 +63,16 @@ def draw_chart(
     hold = _with_curves(hold.assign(open=np.nan, high=np.nan, low=np.nan), cfg, interval_s)
     every = math.ceil(max(len(rows), len(hold)) / MAX_CANDLES)
     trades = completed_trades(rows, cfg)
-    shown = trades
+    shown = _largest(trades)
     notes = []
     if every > 1:
         notes.append(
             f"A candle is {every} bars; equity is shown at its close, drawdown at its worst. "
             "Entries and exits keep their own time and price."
         )
-    if len(trades) > MAX_TRADES:
-        shown = trades.loc[trades["profit"].abs().nlargest(MAX_TRADES).index].sort_index()
+    if len(shown) < len(trades):
         notes.append(
-            f"Drawn are the {MAX_TRADES:,} trades of {len(trades):,} that gained or lost most."
+            f"Drawn are the {len(shown):,} trades of {len(trades):,} that gained or lost most."
         )
     figure = make_subplots(
         rows=len(_PANELS), cols=1, shared_xaxes=True, vertical_spacing=0.045,
@@ -87,35 +85,16 @@ def draw_chart(
     _add_entries(figure, shown, size)
     _add_exits(figure, shown, size)
     _add_curves(figure, bars, merge_bars(hold, every), cfg)
-    cuts = _long_gaps(rows, interval_s)
+    cuts = long_gaps(rows, interval_s)
     if cuts:
         notes.append(f"Cut out of the time axis: {counted(len(cuts), 'long gap')} between bars.")
     _lay_out(figure, cuts)
     return Chart(figure, notes)
 
 
-def merge_bars(rows: pd.DataFrame, every: int) -> pd.DataFrame:
-    """Merge each `every` consecutive bars into one; a gap ends a merged bar early.
-
-    Args:
-        rows: with a column `stretch`, which numbers the unbroken runs of bars.
-        every: bars in a merged bar, at least 1.
-    """
-    number = rows.groupby("stretch").cumcount() // every
-    return (
-        rows.groupby([rows["stretch"], number.rename("number")], sort=False)
-        .agg(
-            timestamp=("timestamp", "first"),
-            open=("open", "first"),
-            high=("high", "max"),
-            low=("low", "min"),
-            close=("close", "last"),
-            position=("position", "last"),
-            equity=("chained", "last"),
-            drawdown=("chained_drawdown", "max"),
-        )
-        .reset_index()
-    )
+def _largest(trades: pd.DataFrame) -> pd.DataFrame:
+    """As many trades as a page carries: those that gained or lost most, in the order of time."""
+    return trades.loc[trades["profit"].abs().nlargest(MAX_TRADES).index].sort_index()
 
 
 def _with_curves(rows: pd.DataFrame, cfg: EnvConfig, interval_s: float) -> pd.DataFrame:
@@ -132,7 +111,7 @@ def _add_candles(figure: go.Figure, bars: pd.DataFrame) -> None:
     falling = {"line": {"color": "#b98a8a", "width": 1}, "fillcolor": "#dcb9b6"}
     prices = {name: bars[name].tolist() for name in ("open", "high", "low", "close")}
     candles = go.Candlestick(
-        x=_times(bars["timestamp"]), **prices, increasing=rising, decreasing=falling, name="bars"
+        x=iso_times(bars["timestamp"]), **prices, increasing=rising, decreasing=falling, name="bars"
     )
     figure.add_trace(candles, row=1, col=1)
     low, high = float(bars["low"].min()), float(bars["high"].max())
@@ -175,7 +154,7 @@ def _add_markers(
     symbol, color, size = look
     outline = {"color": "white", "width": 1 if size > 6 else 0.5}
     markers = go.Scatter(
-        x=_times(times),
+        x=iso_times(times),
         y=prices.tolist(),
         mode="markers",
         name=name,
@@ -208,32 +187,11 @@ def _add_brackets(figure: go.Figure, rows: pd.DataFrame, trades: pd.DataFrame) -
             figure.add_trace(line, row=1, col=1)
 
 
-def bracket_line(
-    rows: pd.DataFrame, trades: pd.DataFrame, column: str
-) -> tuple[list[str | None], list[float | None]]:
-    """Points of a step line along the stops or targets of `trades`, with None between two trades.
-
-    A level is known from the close of the entry bar on. Only the points where it moves are kept, so
-    that a long trade costs no more than a short one.
-    """
-    times: list[str | None] = []
-    prices: list[float | None] = []
-    stamps, levels = rows["timestamp"], rows[column].to_numpy()
-    for first, last in zip(trades["entry_row"], trades["exit_row"], strict=True):
-        held = levels[first:last]
-        if not len(held) or np.isnan(held[0]):
-            continue
-        moved = first + np.flatnonzero(np.diff(held, prepend=np.nan) != 0.0)
-        times += [*_times(stamps.iloc[[*moved, last]]), None]
-        prices += [*levels[moved].tolist(), float(held[-1]), None]
-    return times, prices
-
-
 def _add_curves(figure: go.Figure, bars: pd.DataFrame, hold: pd.DataFrame, cfg: EnvConfig) -> None:
     """Chained equity against buy-and-hold, position, and drawdown."""
 
     def line(panel: int, source: pd.DataFrame, column: str, name: str, **look: object) -> None:
-        times, values = _broken(source, column)
+        times, values = broken_line(source, column)
         figure.add_trace(
             go.Scatter(x=times, y=values, mode="lines", name=name, **look), row=panel, col=1
         )
@@ -249,25 +207,8 @@ def _add_curves(figure: go.Figure, bars: pd.DataFrame, hold: pd.DataFrame, cfg: 
     fill = {"fill": "tozeroy", "fillcolor": "rgba(200, 30, 58, 0.15)"}
     bars = bars.assign(drawdown=-bars["drawdown"])
     line(4, bars, "drawdown", "drawdown", line=loss, hovertemplate=percents, **fill)
-
-
-def _broken(bars: pd.DataFrame, column: str) -> tuple[list[str | None], list[float | None]]:
-    """Points of a line that is interrupted between two stretches of bars."""
-    times: list[str | None] = []
-    values: list[float | None] = []
-    for _, run in bars.groupby("stretch", sort=False):
-        times += [*_times(run["timestamp"]), None]
-        values += [*run[column].tolist(), None]
-    return times[:-1], values[:-1]
-
-
-def _long_gaps(rows: pd.DataFrame, interval_s: float) -> list[list[str]]:
-    """Start and end of the gaps that would leave too little room for the bars."""
-    times = rows["timestamp"]
-    after = times.diff() > pd.Timedelta(seconds=CUT_GAP_FRACTION * interval_s * len(rows))
-    step = pd.Timedelta(seconds=interval_s)
-    starts, ends = times.shift()[after] + step, times[after] - step
-    return [_times(pd.Series(pair)) for pair in zip(starts, ends, strict=True)]
+    worst = max(0.01, 1.05 * float(-bars["drawdown"].min()))
+    figure.update_yaxes(range=[-worst, 0.02 * worst], row=4, col=1)
 
 
 def _lay_out(figure: go.Figure, cuts: list[list[str]]) -> None:
@@ -295,8 +236,3 @@ def _lay_out(figure: go.Figure, cuts: list[list[str]]) -> None:
         margin={"l": 8, "r": 8, "t": 24, "b": 28},
         font={"family": "system-ui, sans-serif", "size": 12, "color": "#1f2937"},
     )
-
-
-def _times(times: pd.Series) -> list[str]:
-    """UTC times as Plotly reads them."""
-    return times.dt.strftime("%Y-%m-%dT%H:%M:%S").tolist()

@@ -151,8 +151,7 @@ def _events(
     columns = {"tile": "tile", units: "units", "timestamp": f"{kind}_time", price: f"{kind}_price"}
     if reason is not None:
         columns[reason] = f"{kind}_reason"
-    events = rows[list(columns)].iloc[here].rename(columns=columns).reset_index(drop=True)
-    return events.assign(**{f"{kind}_row": here})
+    return rows[list(columns)].iloc[here].rename(columns=columns).assign(**{f"{kind}_row": here})
 
 
 def measure(rows: pd.DataFrame, cfg: EnvConfig) -> Metrics:

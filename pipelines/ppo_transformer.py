@@ -60,7 +60,7 @@ def main(cfg: RunConfig) -> RunFolder:
         env,
         MixedPrecision(make_collection_policy(model), cfg.train.precision, device),
         frames_per_batch=frames_per_batch,
-        total_frames=iterations * frames_per_batch,
+        total_frames=-1,  # the loop below counts; at its end a collector would close its workers
         env_device=env.device,
         policy_device=device,
         storing_device=device,
@@ -71,7 +71,7 @@ def main(cfg: RunConfig) -> RunFolder:
 
     with ExitStack() as stack:
         stack.callback(collector.shutdown)
-        tracker = stack.enter_context(Tracker(run, cfg, total_frames=collector.total_frames))
+        tracker = stack.enter_context(Tracker(run, cfg, total_frames=iterations * frames_per_batch))
         trace = None
         if cfg.recorder.enabled:
             path = run.trace("train", cfg.recorder.format)
@@ -79,20 +79,21 @@ def main(cfg: RunConfig) -> RunFolder:
             trace = TraceWriter(path, table, cfg.env, run_id=run.name, split="train", lanes=lanes)
             stack.enter_context(closing(trace))
 
-        frames, began = 0, time.perf_counter()
-        for rollout in collector:
+        began = time.perf_counter()
+        for iteration, rollout in zip(range(1, iterations + 1), collector, strict=False):
             collected = time.perf_counter()
             if trace is not None:
                 trace.write(rollout)
             losses = learner.update(rollout)
             trained = time.perf_counter()
-            frames += frames_per_batch
             speed = {
                 "time/sps": frames_per_batch / (trained - began),
                 "time/sps_collect": frames_per_batch / (collected - began),
                 "time/sps_train": frames_per_batch / (trained - collected),
             }
-            tracker.log({**rollout_metrics(rollout), **losses, **speed}, frames)
+            tracker.log(
+                {**rollout_metrics(rollout), **losses, **speed}, iteration * frames_per_batch
+            )
             began = trained
 
         optimizer = learner.optimizer

@@ -17,7 +17,8 @@ from pipelines.baselines import (
     flat_policy,
     middle_account,
 )
-from pipelines.figure import MAX_CANDLES, bracket_line, draw_chart, merge_bars
+from pipelines.chart_points import bracket_line, merge_bars
+from pipelines.figure import MAX_CANDLES, draw_chart
 from pipelines.metrics import completed_trades, in_order, measure
 from pipelines.page import write_page
 from pipelines.result import Replayed, Result, as_text, caveats

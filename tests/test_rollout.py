@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from envs.config import EnvConfig
+from envs.market import MarketEnv
+from envs.observation import account_scale
 from envs.table import BarTable
 from pipelines.baselines import ConstantPolicy, RandomPolicy
 from pipelines.metrics import completed_trades, in_order, measure
 from pipelines.rollout import play_tiles, split_tiles
 
-CFG = EnvConfig(window=4, episode_bars=10, workers=0)
+CFG = EnvConfig(window=4, episode_bars=10, accounts=1, workers=0)
 LONG = ConstantPolicy({"direction": 2, "size": 1, "stop_loss": 9, "take_profit": 0})
 
 
@@ -66,6 +68,22 @@ def test_a_batch_in_parts_plays_the_same_as_in_one():
     parts = play_tiles(table, CFG, bounds, LONG, max_lanes=3).rows(table, CFG)
     assert len(bounds) % 3
     assert whole.equals(parts)
+
+
+def test_the_policy_sees_the_account_as_in_training():
+    table = table_of(noise(64))
+    seen = []
+
+    def policy(state):
+        seen.append(state["account"].clone())
+        return LONG(state)
+
+    bounds = split_tiles(table, CFG, "test", 1)
+    play_tiles(table, CFG, bounds, policy)
+    env = MarketEnv(table, CFG, starts=bounds)
+    raw = env.rollout(9, LONG, break_when_any_done=False)["next", "account"][0, 0]
+    assert torch.stack(seen[1:]).flatten(0, 2).equal(raw / account_scale(CFG))
+    assert not torch.stack(seen[1:]).flatten(0, 2).equal(raw)
 
 
 def test_profits_of_all_trades_are_the_change_of_equity():

@@ -150,13 +150,11 @@ def test_the_floor_holds_within_the_bar_where_a_coarse_tick_would_break_it(play,
     # costs of 10 bps, a margin of 10.1, and a tick of 8 bps to round the fill by
     params = {**FORTYFOLD, "maintenance_margin_rate": 0.00101, "tick_size": 8.0}
     rows = [QUIET, CALM, (9_900, 9_960, 9_600, 9_900, 100)]
-    left = []
-    for initial_cash in range(100_000, 120_000, 2_000):
-        step = play(rows, [BOLD, "long"], side=side, initial_cash=initial_cash, **params)[1]
-        assert step.exit_reason == "liquidation"
-        left.append(step.cash)
-    assert min(left) == pytest.approx(0, abs=1e-6)
-    assert max(left) > 1
+    for units in (250.0, 300.0, 350.0):
+        step = play(rows, [BOLD, "long"], side=side, max_units=units, **params)[1]
+        assert (step.exit_reason, step.exit_units) == ("liquidation", -side * units)
+        assert step.cash == pytest.approx(0, abs=1e-6)
+        assert step.exit_price % 8 > 0  # the floor is not on the grid
 
 
 @pytest.mark.parametrize(
