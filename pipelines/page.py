@@ -92,7 +92,9 @@ def _details(policy: Metrics, cfg: EnvConfig) -> list[tuple[str, str]]:
 
 
 def _provenance(replayed: Replayed) -> str:
-    source = f"{replayed.source_name}, sha256 {replayed.source_sha256}"
+    source = replayed.source_name
+    if replayed.source_sha256:
+        source += f", sha256 {replayed.source_sha256}"
     return f"Data: {source}. A simulation on past bars; not advice, and no promise of profit."
 
 

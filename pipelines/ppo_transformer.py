@@ -24,6 +24,7 @@ from pipelines.precision import MixedPrecision
 from pipelines.refusal import plain_refusals
 from pipelines.replay import replay
 from pipelines.run_folder import RunFolder
+from pipelines.source import ROOT, git_revision
 from pipelines.tracking import Tracker, rollout_metrics
 
 
@@ -34,7 +35,8 @@ def main(cfg: RunConfig) -> RunFolder:
         device = pick_device(cfg.device)
         table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
         run = RunFolder.create(cfg.run.root, cfg.run.dir, cfg.tag)
-    print(f"run folder: {run.path}", *table.summary_lines(), sep="\n")
+    print(f"code: {ROOT}, commit {git_revision()}", f"run folder: {run.path}", sep="\n")
+    print(*table.summary_lines(), sep="\n")
     table.save(run.bars)
 
     env = make_env(

@@ -51,7 +51,7 @@ class Replayed:
             run=run,
             asset=meta.asset,
             split=split,
-            source_name=meta.source_name,
+            source_name=meta.source_name or "bars without a file",
             source_sha256=meta.source_sha256,
             interval_s=meta.interval_s,
             first_bar=times.iloc[0].isoformat(),

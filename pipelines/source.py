@@ -1,5 +1,6 @@
 """Which code is running."""
 
+import functools
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@functools.cache
 def git_revision() -> str | None:
     """Commit of the code, with ``-dirty`` if tracked files were changed since.
 
+    Asked once a process, which should be at its start: the checkout may move on while it runs.
     None if the code does not lie in a checkout of its own, or git cannot tell.
     """
     git = shutil.which("git")

@@ -150,8 +150,8 @@ def test_the_floor_holds_within_the_bar_where_a_coarse_tick_would_break_it(play,
     # costs of 10 bps, a margin of 10.1, and a tick of 8 bps to round the fill by
     params = {**FORTYFOLD, "maintenance_margin_rate": 0.00101, "tick_size": 8.0}
     rows = [QUIET, CALM, (9_900, 9_960, 9_600, 9_900, 100)]
-    for units in (250.0, 300.0, 350.0):
-        step = play(rows, [BOLD, "long"], side=side, max_units=units, **params)[1]
+    for units in (420.0, 450.0, 480.0):
+        step = play(rows, ["long x2 stop250"] * 2, side=side, max_units=units, **params)[1]
         assert (step.exit_reason, step.exit_units) == ("liquidation", -side * units)
         assert step.cash == pytest.approx(0, abs=1e-6)
         assert step.exit_price % 8 > 0  # the floor is not on the grid
