@@ -62,15 +62,15 @@ class EnvConfig:
     ruin_equity_frac: float = 0.1
     flatten_at_end: bool = False
 
-    # Reward: `reward_scale` times the change of log equity, less the weighted terms.
+    # Reward: `reward_scale` times what is left of the change of log equity after the two penalties.
     reward_scale: float = 100.0
     drawdown_penalty: float = 0.0
     turnover_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_grid()
-        self._check_buckets()
         self._check_costs()
+        self._check_buckets()
         self._check_limits()
 
     @property

@@ -56,8 +56,9 @@ class MarketEnv(EnvBase):
 
     ### Rewards
     float32 [1], computed in float64: ``reward_scale`` times the change of
-    ``log(max(equity, 0.01 * initial_cash))``, less `drawdown_penalty` times the increase of the
-    drawdown and `turnover_penalty` times the traded notional over the equity before the step.
+    ``log(max(equity, 0.01 * initial_cash))``, from which are taken first `drawdown_penalty` times
+    the increase of the drawdown and `turnover_penalty` times the traded notional over the equity
+    before the step.
 
     ### Starting State
     A path starts at a uniformly random bar of its split; an account starts flat with

@@ -209,6 +209,17 @@ def test_fills_are_rounded_against_the_account_unless_on_the_grid_already(play, 
             assert step.open_exit_price == price
 
 
+@pytest.mark.parametrize(
+    ("opens", "fill"),
+    # sold 8 bps lower, which floating point puts a hair under the tick: 97,421.99999999999 ticks
+    [(9_125, 9_117.7), (9_750, 9_742.2), (10_375, 10_366.7), (11_000, 10_991.2)],
+)
+def test_a_fill_on_the_grid_stays_whatever_floating_point_makes_of_it(play, opens, fill):
+    rows = [QUIET, (opens, opens, opens, opens, 100)]
+    (step,) = play(rows, ["short"], slippage_bps=8.0)
+    assert step.entry_fill_price == fill
+
+
 def test_without_slippage_the_fill_is_the_reference_unrounded(play_free, check, side, at):
     rows = [QUIET, (10_000.03, 10_010, 9_990, 10_000, 100), (9_850.07, 9_860, 9_840, 9_850, 100)]
     steps = play_free(rows, ["long", "long"], side=side)

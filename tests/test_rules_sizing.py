@@ -136,8 +136,15 @@ def test_units_are_floored_to_the_lot(play_free, check, side, lot, units):
 
 @pytest.mark.parametrize(
     ("lot", "cap", "units"),
-    # in floats 0.3 / 0.1 is under 3, 0.7 / 0.1 under 7 and 1.1 / 0.1 over 11
-    [(0.1, 0.3, 0.3), (0.1, 0.7, 0.7), (0.1, 1.1, 1.1), (0.1, 0.29999, 0.2), (0.1, 0.35, 0.3)],
+    # in floats 0.29 * 100 is under 29 and 0.3 / 0.1 under 3
+    [
+        (0.01, 0.29, 0.29),
+        (0.01, 1.13, 1.13),
+        (0.1, 0.3, 0.3),
+        (0.1, 1.1, 1.1),
+        (0.1, 0.29999, 0.2),
+        (0.1, 0.35, 0.3),
+    ],
 )
 def test_a_size_that_is_on_the_lot_stays(play_free, lot, cap, units):
     (step,) = play_free([QUIET, CALM], ["long"], lot_size=lot, max_units=cap)

@@ -1,0 +1,117 @@
+"""The bars of a price file, read once more for the audit, with nothing of the loader.
+
+The rules are those of ``docs/data.md``: first of two bars of one time, no quotes off the grid, short
+holes filled flat at the last close without volume, longer ones end a segment.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pyarrow import csv
+
+COLUMNS = ("open", "high", "low", "close", "volume")
+_TIMES = ("timestamp", "datetime", "open_time", "open time", "date", "time")
+
+
+@dataclass(frozen=True)
+class PriceFile:
+    """Bars in the order of time, one interval apart within a segment.
+
+    Attributes:
+        time_ns: int64 [N], opening times, ns since 1970 UTC.
+        ohlcv: float64 [N, 5].
+        first, last: int64 [N], rows at which the bar's segment begins and ends.
+    """
+
+    time_ns: np.ndarray
+    ohlcv: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+    def find(self, time_ns: np.ndarray) -> np.ndarray:
+        """Rows of the bars that open at `time_ns`; -1 where there is none."""
+        at = np.searchsorted(self.time_ns, time_ns).clip(max=len(self.time_ns) - 1)
+        return np.where(self.time_ns[at] == time_ns, at, -1)
+
+
+def read_prices(path: str | Path, interval_ns: int, fill_gap_bars: int) -> PriceFile:
+    """Read a parquet or CSV file of bars.
+
+    Args:
+        path: the file.
+        interval_ns: length of a bar.
+        fill_gap_bars: most missing bars of a hole that is filled.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it lacks a column, a time or a price.
+    """
+    time_ns, ohlcv = _rows(Path(path))
+    if (np.diff(time_ns) < 0).sum() > (np.diff(time_ns) > 0).sum():
+        time_ns, ohlcv = time_ns[::-1], ohlcv[::-1]
+    keep = _on_grid(time_ns, ohlcv, interval_ns)
+    time_ns, ohlcv = time_ns[keep], ohlcv[keep]
+    time_ns, first_of_time = np.unique(time_ns, return_index=True)
+    return _filled(time_ns, ohlcv[first_of_time], interval_ns, fill_gap_bars)
+
+
+def _rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Times in ns, and prices and volume, in the file's order."""
+    if path.name.endswith(".parquet"):
+        frame = pd.read_parquet(path).reset_index()
+    else:
+        frame = csv.read_csv(path).to_pandas()
+    names = {str(name).strip().lower(): name for name in frame.columns}
+    # An index without a name becomes a column named index.
+    time = next((names[name] for name in (*_TIMES, "index") if name in names), None)
+    missing = [name for name in COLUMNS if name not in names]
+    if time is None or missing:
+        raise ValueError(f"{path.name}: no column {missing[0] if missing else 'timestamp'}")
+    ohlcv = frame[[names[name] for name in COLUMNS]].to_numpy(np.float64)
+    if not len(ohlcv) or not np.isfinite(ohlcv).all():
+        raise ValueError(f"{path.name}: prices or volumes are missing")
+    return _to_ns(frame[time]), ohlcv
+
+
+def _to_ns(times: pd.Series) -> np.ndarray:
+    """Times, ISO texts or numbers since 1970, as int64 ns; s, ms, us, ns by magnitude."""
+    if pd.api.types.is_numeric_dtype(times):
+        numbers = times.to_numpy(np.float64)
+        size = np.abs(numbers)
+        to_us = np.select([size < 1e11, size < 1e14, size < 1e17], [1e6, 1e3, 1.0], 1e-3)
+        return np.round(numbers * to_us).astype(np.int64) * 1000
+    if not pd.api.types.is_datetime64_any_dtype(times):
+        texts = times.astype("string").str.strip().str.replace(r"\s*UTC$", "Z", regex=True)
+        times = pd.to_datetime(texts, utc=True, format="ISO8601")
+    return pd.to_datetime(times, utc=True).dt.as_unit("ns").astype("int64").to_numpy()
+
+
+def _on_grid(time_ns: np.ndarray, ohlcv: np.ndarray, interval_ns: int) -> np.ndarray:
+    """Rows that are bars: on the grid, and not cut short by a quote that follows within the bar."""
+    phases, counts = np.unique(time_ns % interval_ns, return_counts=True)
+    off = time_ns % interval_ns != phases[counts.argmax()]
+    quote = off & (ohlcv[:, 1] == ohlcv[:, 2]) & (ohlcv[:, 4] == 0)
+    ahead = np.diff(time_ns, append=time_ns[-1:])
+    forming = np.append(quote[1:], False) & (ahead > 0) & (ahead < interval_ns)
+    return ~off & ~forming
+
+
+def _filled(
+    time_ns: np.ndarray, ohlcv: np.ndarray, interval_ns: int, fill_gap_bars: int
+) -> PriceFile:
+    """Fill the short holes, and find where segments begin and end."""
+    missing = np.diff(time_ns) // interval_ns - 1
+    extra = np.append(np.where(missing <= fill_gap_bars, missing, 0), 0)
+    source = np.repeat(np.arange(len(time_ns)), extra + 1)
+    nth = np.arange(len(source)) - np.searchsorted(source, source)
+    bars = ohlcv[source]
+    flat = nth > 0
+    bars[flat, :4] = bars[flat, 3:4]
+    bars[flat, 4] = 0.0
+    times = time_ns[source] + nth * interval_ns
+    ends = np.flatnonzero(np.append(np.diff(times) != interval_ns, True))
+    segment = np.searchsorted(ends, np.arange(len(times)))
+    begins = np.append(0, ends[:-1] + 1)
+    return PriceFile(times, bars, begins[segment], ends[segment])
