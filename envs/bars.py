@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from envs.bar_files import OHLCV, default_bars_path, file_sha256, read_bars, time_text
-from envs.checks import require, require_at_least, require_between
+from envs.checks import require, require_at_least, require_between, require_cell
 from envs.mending import (
     DataReport,
     drop_quotes,
@@ -43,7 +43,7 @@ class DataConfig:
     embargo_bars: int | None = None
 
     def __post_init__(self) -> None:
-        require(bool(self.asset.strip()), "data.asset", self.asset, "a name")
+        require_cell("data.asset", self.asset)
         require_between("data.fill_gap_bars", self.fill_gap_bars, 0, 1000)
         for key in ("train_frac", "val_frac"):
             require_between(f"data.{key}", getattr(self, key), 0.01, 0.98)

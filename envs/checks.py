@@ -1,6 +1,9 @@
 """Range checks that the configuration dataclasses share: every refusal names key, value, range."""
 
 import math
+import numbers
+
+_FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:
@@ -11,14 +14,28 @@ def require(condition: bool, key: str, value: object, allowed: str) -> None:
 
 def require_between(key: str, value: float, low: float, high: float) -> None:
     """Refuse a number outside ``[low, high]``, NaN included."""
-    require(low <= value <= high, key, value, f"a number from {low:g} to {high:g}")
+    fits = _is_number(value) and low <= value <= high
+    require(fits, key, value, f"a number from {low:g} to {high:g}")
 
 
 def require_positive(key: str, value: float) -> None:
     """Refuse a number that is not finite and above zero."""
-    require(value > 0 and math.isfinite(value), key, value, "a finite number above 0")
+    fits = _is_number(value) and value > 0 and math.isfinite(value)
+    require(fits, key, value, "a finite number above 0")
 
 
 def require_at_least(key: str, value: int, low: int) -> None:
     """Refuse a whole number under `low`."""
-    require(value >= low, key, value, f"a whole number, at least {low}")
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    require(whole and value >= low, key, value, f"a whole number, at least {low}")
+
+
+def require_cell(key: str, text: str) -> None:
+    """Refuse a text that breaks a line of CSV, or that a spreadsheet would take for a formula."""
+    safe = text.isprintable() and not set(text) & set(',"') and not text.startswith(_FORMULA_STARTS)
+    allowed = "printable text without commas and quotes that does not start with = + - or @"
+    require(bool(text.strip()) and safe, key, text, allowed)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

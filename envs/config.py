@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from envs.checks import require, require_at_least, require_between, require_positive
 
 BPS = 1e-4
+FINEST_GRID = 1e-18  # one wei; its inverse is still an int64
 _COST_KEYS = ("taker_fee_bps", "maker_fee_bps", "slippage_bps", "stop_slippage_bps")
 
 
@@ -103,7 +104,9 @@ class EnvConfig:
     def _check_buckets(self) -> None:
         require_between("env.risk_pct", self.risk_pct, 0.05, 100.0)
         for key in ("risk_multiples", "take_profit_r"):
-            require(len(getattr(self, key)) >= 1, f"env.{key}", getattr(self, key), "at least one")
+            value = getattr(self, key)
+            fits = isinstance(value, list | tuple) and len(value) >= 1
+            require(fits, f"env.{key}", value, "a list of at least one number")
         for multiple in self.risk_multiples:
             require_positive("env.risk_multiples", multiple)
         for multiple in self.take_profit_r:
@@ -140,8 +143,10 @@ class EnvConfig:
         require_positive("env.reward_scale", self.reward_scale)
 
     def _check_limits(self) -> None:
-        for key in ("max_leverage", "tick_size", "lot_size", "min_units"):
+        for key in ("max_leverage", "min_units"):
             require_positive(f"env.{key}", getattr(self, key))
+        for key in ("tick_size", "lot_size"):
+            require_between(f"env.{key}", getattr(self, key), FINEST_GRID, 1e12)
         for key in ("max_units", "max_participation"):
             if getattr(self, key) is not None:
                 require_positive(f"env.{key}", getattr(self, key))

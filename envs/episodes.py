@@ -69,3 +69,18 @@ def tile(runs: Tensor, window: int, episode_bars: int) -> Tensor:
         for start in range(first + window - 1, end - 1, episode_bars)
     ]
     return torch.tensor(tiles, dtype=torch.int64).reshape(-1, 2)
+
+
+def check_shared_clock(ended: Tensor, reset: Tensor) -> None:
+    """Refuse to start some accounts of a path anew that has ended, and leave others at its end.
+
+    Args:
+        ended: bool [paths], the path's clock stands at its last bar.
+        reset: bool [paths, accounts, 1], the accounts to start anew.
+
+    Raises:
+        ValueError: if a path would get two clocks.
+    """
+    chosen = reset.flatten(1)
+    if (ended & chosen.any(1) & ~chosen.all(1)).any():
+        raise ValueError("_reset: the accounts of a path at its last bar can only start together")

@@ -1,6 +1,9 @@
 """The environment a learner collects from: the market, in workers or not, and its transforms."""
 
 import dataclasses
+import os
+import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +53,11 @@ def make_env(
     base: EnvBase
     if cfg.workers:
         # Starting workers would take the parent's threads away from the update.
-        base = ParallelEnv(cfg.workers, make, num_threads=torch.get_num_threads())
+        base = ParallelEnv(
+            cfg.workers,
+            partial(_make_in_worker, os.getpid(), make),
+            num_threads=torch.get_num_threads(),
+        )
     else:
         base = make()
     env = TransformedEnv(base, training_transforms(cfg))
@@ -73,3 +80,14 @@ def account_norm(cfg: EnvConfig) -> ObservationNorm:
 
 def _make_market(table_dir: Path, cfg: EnvConfig, **kwargs: object) -> MarketEnv:
     return MarketEnv(BarTable.load(table_dir), cfg, **kwargs)  # type: ignore[arg-type]
+
+
+def _make_in_worker(parent: int, make: Callable[[], MarketEnv]) -> MarketEnv:
+    """The market of a worker; the process `parent` calls this once too, to learn the specs.
+
+    Ctrl-C reaches every process of a terminal. Workers leave it to their parent: it waits ten
+    seconds for the farewell of each worker that has gone without one.
+    """
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return make()

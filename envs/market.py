@@ -11,11 +11,11 @@ from torchrl.envs import EnvBase
 
 from envs.action import ActionBuckets
 from envs.checks import require
-from envs.config import BPS, EnvConfig
-from envs.episodes import FixedStarts, RandomStarts, tile
+from envs.config import EnvConfig
+from envs.episodes import FixedStarts, RandomStarts, check_shared_clock, tile
 from envs.ledger import FILLS, HEADS, LEDGER
 from envs.observation import NUM_ACCOUNT, account_observation
-from envs.rules import Rules
+from envs.rules import Rules, check_tick
 from envs.simulator import Account, Bar, Outcome, advance
 from envs.step_columns import fill_columns
 from envs.table import BarTable
@@ -106,7 +106,7 @@ class MarketEnv(EnvBase):
         paths = cfg.paths if starts is None else len(starts)
         device = torch.device(device or "cpu")
         super().__init__(device=device, batch_size=[paths, cfg.accounts])
-        _check_tick(table, cfg)
+        check_tick(table, cfg)
         self.cfg = cfg
         self.record_fills = record_fills
         self.rules = Rules.of(cfg, table.meta.interval_s)
@@ -181,6 +181,19 @@ class MarketEnv(EnvBase):
         self.full_reward_spec = group(reward=field(torch.float32))
         self.full_done_spec = group(done=flag(), terminated=flag(), truncated=flag())
 
+    def to(self, device: torch.device | str | int) -> "MarketEnv":
+        """The environment itself, if it lives there already: a generator cannot be moved.
+
+        Raises:
+            ValueError: for another device.
+        """
+        if torch.empty(0, device=device).device != self.clock.device:
+            raise ValueError(
+                f"a MarketEnv on {self.device} cannot move to {device}: "
+                "build it there, MarketEnv(..., device=...)"
+            )
+        return self
+
     def _set_seed(self, seed: int | None) -> None:
         if seed is not None:
             self.rng = torch.Generator(device=self.device).manual_seed(seed)
@@ -198,13 +211,14 @@ class MarketEnv(EnvBase):
     ) -> TensorDictBase:
         if set_state and tensordict is not None and "ledger" in tensordict:
             ledger, bar = tensordict["ledger"], tensordict["bar"]
-            self.clock, self.last_bar = bar[:, 0, 0], ledger[:, 0, -1].long()
+            # Copies: loading a state dict writes into the clocks, here and below.
+            self.clock, self.last_bar = bar[:, 0, 0].clone(), ledger[:, 0, -1].long()
             return self._observe(bar, ledger)
-        drawn = self.starts.sample(len(self.clock), self.rng)
-        first, last = drawn.unbind(-1)
+        first, last = self.starts.sample(len(self.clock), self.rng).clone().unbind(-1)
         if tensordict is not None and "_reset" in tensordict:
             # A ruined account goes on along its path's clock: only a path at its end starts anew.
             ended = self.clock >= self.last_bar
+            check_shared_clock(ended, tensordict["_reset"])
             first = torch.where(ended, first, self.clock)
             last = torch.where(ended, last, self.last_bar)
         self.clock, self.last_bar = first, last
@@ -249,7 +263,7 @@ class MarketEnv(EnvBase):
         last = bar[..., 0] >= before.last_bar
         outcome = advance(self.rules, before, order, bar_tp1, bar_t[..., 4], last)
         reward = self._reward(before, outcome, bar_t[..., 3])
-        self.clock = bar[:, 0, 0]
+        self.clock = bar[:, 0, 0].clone()
         terminated = outcome.ruined[..., None]
         truncated = last[..., None] & ~terminated
         opened = outcome.entry.wanted
@@ -283,14 +297,3 @@ class MarketEnv(EnvBase):
             traded = sum((leg.units * leg.price).abs() for leg in legs)
             reward = reward - cfg.turnover_penalty * traded / equity_t.clamp_min(floor)
         return cfg.reward_scale * reward
-
-
-def _check_tick(table: BarTable, cfg: EnvConfig) -> None:
-    """Refuse a tick so coarse that rounding would distort the tightest stop."""
-    coarsest = float(table.ohlcv[:, 3].min()) * cfg.stop_step_bps * BPS / 3.0
-    require(
-        cfg.tick_size <= coarsest,
-        "env.tick_size",
-        cfg.tick_size,
-        f"at most a third of the tightest stop at the lowest close, {coarsest:.3g}",
-    )

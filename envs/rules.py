@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
+from envs.checks import require
 from envs.config import BPS, EnvConfig
 from envs.fills import GRID_TOLERANCE, Grid
+from envs.table import BarTable
 
 SECONDS_A_DAY = 86_400.0
 
@@ -53,3 +55,18 @@ class Rules(NamedTuple):
             flatten_at_end=cfg.flatten_at_end,
             trailing=cfg.trailing,
         )
+
+
+def check_tick(table: BarTable, cfg: EnvConfig) -> None:
+    """Refuse a tick so coarse that rounding would distort the tightest stop.
+
+    Raises:
+        ValueError: if it is over a third of the tightest stop distance at the lowest close.
+    """
+    coarsest = float(table.ohlcv[:, 3].min()) * cfg.stop_step_bps * BPS / 3.0
+    require(
+        cfg.tick_size <= coarsest,
+        "env.tick_size",
+        cfg.tick_size,
+        f"at most a third of the tightest stop at the lowest close, {coarsest:.3g}",
+    )

@@ -20,7 +20,7 @@ import pyarrow.parquet
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from envs.checks import require
+from envs.checks import require, require_cell
 from envs.config import EnvConfig
 from envs.table import BarTable
 from envs.trace_files import open_trace_file
@@ -29,7 +29,6 @@ from envs.trace_rows import SCHEMA, Chunk, RowMaker, to_frame
 COLUMNS: tuple[str, ...] = tuple(SCHEMA.names)
 # Rollouts that may wait for the thread before `write` does.
 _QUEUE_LENGTH = 2
-_FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 class TraceWriter:
@@ -68,7 +67,7 @@ class TraceWriter:
         self.path = Path(path)
         texts = {"run_id": run_id, "split": split, "asset": table.meta.asset}
         for name, text in texts.items():
-            _refuse_unsafe(name, text)
+            require_cell(name, text)
         self._lanes = None if lanes is None else sorted(set(lanes))
         self._num_lanes: int | None = None
         self._rows = RowMaker(table, cfg, texts, first_frame)
@@ -179,10 +178,3 @@ def _about(table: BarTable, cfg: EnvConfig) -> dict[str, object]:
         "data": {"file": table.meta.source_name, "sha256": table.meta.source_sha256},
         "interval_s": table.meta.interval_s,
     }
-
-
-def _refuse_unsafe(name: str, text: str) -> None:
-    """Refuse a text that breaks a line of CSV, or that a spreadsheet would take for a formula."""
-    safe = text.isprintable() and not set(text) & set(',"') and not text.startswith(_FORMULA_STARTS)
-    allowed = "printable text without commas and quotes that does not start with = + - or @"
-    require(bool(text) and safe, name, text, allowed)

@@ -21,6 +21,7 @@ from envs.checks import require, require_at_least, require_between
 from envs.config import EnvConfig
 from envs.splits import SPLITS
 from modules.config import ModelConfig
+from pipelines.audit_config import AuditConfig
 from pipelines.config_help import help_text
 from pipelines.learner import TrainConfig, check_minibatch
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
@@ -220,6 +221,7 @@ _PROGRAMS = {
     ),
     "replay": _Program(ReplayConfig, "replay_schema", ()),
     "benchmark": _Program(BenchmarkConfig, "benchmark_schema", ()),
+    "audit": _Program(AuditConfig, "audit_schema", ("env",)),
 }
 
 
@@ -229,6 +231,8 @@ def load_config(program: Literal["ppo_transformer"], argv: Sequence[str]) -> Run
 def load_config(program: Literal["replay"], argv: Sequence[str]) -> ReplayConfig: ...
 @overload
 def load_config(program: Literal["benchmark"], argv: Sequence[str]) -> BenchmarkConfig: ...
+@overload
+def load_config(program: Literal["audit"], argv: Sequence[str]) -> AuditConfig: ...
 def load_config(program: str, argv: Sequence[str]) -> Any:
     """The configuration of a program from its command line, or the end of the program.
 

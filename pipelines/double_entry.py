@@ -247,7 +247,7 @@ class Account:
         """Size an order on the cash, and open the position with its bracket (R-SIZE-1 to 8)."""
         terms, side = self.terms, order.side
         price = self._slipped(bar.open, side > 0, terms.slippage)
-        distance = price * order.stop_bps * BP
+        distance = price * (order.stop_bps * BP)
         step.requested = terms.risk * order.risk_multiple * self.cash / distance
         units, step.sized_by = self._largest(step.requested, price, bar.volume_before)
         if units <= 0.0 or units < terms.min_units:

@@ -197,9 +197,9 @@ class Learner:
         self.buffer.extend(items)
         stats: list[dict[str, Tensor]] = []
         for _ in range(self.cfg.epochs):
-            for minibatch in self.buffer:
-                stats.append(self.step(minibatch))
-            if self.cfg.target_kl is not None and stats[-1]["train/approx_kl"] > self.cfg.target_kl:
+            epoch = [self.step(minibatch) for minibatch in self.buffer]
+            stats += epoch
+            if self.cfg.target_kl is not None and _mean_kl(epoch) > self.cfg.target_kl:
                 break
         means = {key: torch.stack([s[key] for s in stats]).mean() for key in stats[0]}
         means["train/explained_variance"] = _explained_variance(batch)
@@ -232,6 +232,11 @@ class Learner:
         entropies = out["composite_entropy"]["action"].items()
         scalars |= {f"entropy_{key.removesuffix('_entropy')}": value for key, value in entropies}
         return {f"train/{name}": value.detach().mean() for name, value in scalars.items()}
+
+
+def _mean_kl(epoch: list[dict[str, Tensor]]) -> Tensor:
+    """Of an epoch: the estimate of one minibatch is noisy and may be negative."""
+    return torch.stack([stats["train/approx_kl"] for stats in epoch]).mean()
 
 
 def _lr_factor(schedule: str, iterations: int, iteration: int) -> float:

@@ -13,6 +13,7 @@ from torchrl.collectors import Collector
 
 from envs.factory import make_env
 from envs.observation import NUM_ACCOUNT
+from envs.rules import check_tick
 from envs.table import build_table
 from envs.trace import TraceWriter
 from modules.policy import make_actor_value, make_collection_policy
@@ -34,6 +35,7 @@ def main(cfg: RunConfig) -> RunFolder:
     with plain_refusals():
         device = pick_device(cfg.device)
         table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
+        check_tick(table, cfg.env)
         run = RunFolder.create(cfg.run.root, cfg.run.dir, cfg.tag)
     print(f"code: {ROOT}, commit {git_revision()}", f"run folder: {run.path}", sep="\n")
     print(*table.summary_lines(), sep="\n")

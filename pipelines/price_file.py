@@ -1,7 +1,7 @@
 """The bars of a price file, read once more for the audit, with nothing of the loader.
 
-The rules are those of ``docs/data.md``: first of two bars of one time, no quotes off the grid, short
-holes filled flat at the last close without volume, longer ones end a segment.
+The rules are those of ``docs/data.md``: the first of two bars of one time, no quotes off the grid;
+short holes are filled flat at the last close without volume, longer ones end a segment.
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from envs.checks import require_cell
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -16,9 +18,11 @@ class RunFolder:
         """Make the folder of a new run: `directory`, else ``<root>/<UTC time>_<tag>``.
 
         Raises:
+            ValueError: if the folder's name is unfit for a trace, where it stands in every row.
             FileExistsError: if `directory` exists and is not empty; nothing is overwritten.
         """
         path = Path(directory) if directory else Path(root) / f"{_now()}_{tag}"
+        require_cell("run.dir", path.resolve().name)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise FileExistsError(
                 f"run.dir={str(path)!r} is not allowed: it exists already; name a new folder"

@@ -212,10 +212,16 @@ def _has_account() -> bool:
 
 
 def _to_floats(metrics: Mapping[str, float | Tensor]) -> dict[str, float]:
-    """All values as floats, in their order, with one transfer for all tensors."""
-    tensors = {k: v.detach().double().reshape(()) for k, v in metrics.items() if torch.is_tensor(v)}
-    moved = torch.stack(list(tensors.values())).tolist() if tensors else []
-    numbers = dict(zip(tensors, moved, strict=True))
+    """All values as floats, in their order, with one transfer for the tensors of a device."""
+    devices = {value.device for value in metrics.values() if torch.is_tensor(value)}
+    numbers: dict[str, float] = {}
+    for device in devices:
+        tensors = {
+            name: value.detach().double().reshape(())
+            for name, value in metrics.items()
+            if torch.is_tensor(value) and value.device == device
+        }
+        numbers |= zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True)
     return {k: numbers[k] if k in numbers else float(v) for k, v in metrics.items()}
 
 

@@ -164,6 +164,8 @@ MISTAKES = [
     ("experiment=missing", ["experiment='missing'", "ppo_gpu_transformer"]),
     ("env=btcusd_1m_risk_based", ["data.interval='1min'", "15 minutes", "data.path=FILE"]),
     ("data.interval=fortnight", ["data.interval='fortnight'", "15min"]),
+    ("data.asset==SUM(A1)", ["data.asset='=SUM(A1)'", "printable text"]),
+    ("env.lot_size=1e-20", ["env.lot_size=1e-20", "1e-18"]),
     ("total_frames=-5", ["total_frames=-5", "at least 1"]),
     ("seed=-1", ["seed=-1", "from 0 to"]),
     ("device=tpu", ["device='tpu'", "cuda"]),

@@ -179,6 +179,22 @@ def test_a_minibatch_that_cannot_be_filled_is_refused(minibatch, accounts, words
         check_minibatch(TrainConfig(steps=32, minibatch=minibatch), accounts=accounts, lanes=64)
 
 
+def test_the_kl_stop_looks_at_the_mean_of_an_epoch(setup, monkeypatch):
+    model, _, rollout = setup
+    frames = PATHS * ACCOUNTS * STEPS
+    cfg = TrainConfig(steps=STEPS, epochs=3, minibatch=frames // 2, target_kl=0.2)
+    learner = Learner(model, cfg, PATHS * ACCOUNTS, ACCOUNTS, 1, torch.device("cpu"))
+    trained, estimates = learner.step, [0.4, -0.3, 0.7, -0.1, 0.0, 0.0]
+
+    def step(minibatch: TensorDict) -> dict[str, torch.Tensor]:
+        return trained(minibatch) | {"train/approx_kl": torch.tensor(estimates.pop(0))}
+
+    monkeypatch.setattr(learner, "step", step)
+    learner.update(rollout)
+    # 0.05 goes on, 0.3 stops; the last minibatch of each epoch alone would never have stopped.
+    assert len(estimates) == 2
+
+
 def test_bfloat16_acts_and_trains_as_the_same_policy(setup):
     model, learner, rollout = setup
     policy = MixedPrecision(make_collection_policy(model), "bfloat16", torch.device("cpu"))

@@ -1,5 +1,8 @@
 """MarketEnv as a TorchRL environment: specs, resets, clocks, seeds, workers, devices."""
 
+import multiprocessing
+import os
+import signal
 from functools import partial
 
 import pytest
@@ -83,6 +86,20 @@ def test_the_parent_keeps_its_threads(table, tmp_path):
         assert torch.get_num_threads() == before
     finally:
         env.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_workers_leave_ctrl_c_to_their_parent(table, tmp_path):
+    table.save(tmp_path)
+    env = make_env(tmp_path, config(workers=2))
+    try:
+        env.reset()
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGINT)
+        assert env.rollout(3).batch_size == (2, 2, 3, 3)
+    finally:
+        env.close()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_accounts_of_a_path_share_its_bar_and_paths_do_not(table):
@@ -180,6 +197,45 @@ def test_state_dict_carries_generator_and_clocks(table):
         assert torch.equal(one["ledger"], two["ledger"])
         assert torch.equal(one["bar"], two["bar"])
         carried = one
+
+
+def test_loading_a_state_writes_into_nothing_that_was_handed_out_or_in(table):
+    starts = torch.tensor([[20, 60], [90, 130]])
+    other = MarketEnv(table, config(), starts=starts + 100)
+    other.reset()
+    env = MarketEnv(table, config(), starts=starts.clone())
+    reset = env.reset()
+    env.load_state_dict(other.state_dict())
+    assert torch.equal(env.starts.bounds, starts)
+    stepped = env.step(env.rand_action(reset))["next"]
+    kept = stepped["bar"].clone()
+    env.load_state_dict(other.state_dict())
+    assert torch.equal(stepped["bar"], kept)
+    env.reset(stepped, set_state=True)
+    env.load_state_dict(other.state_dict())
+    assert torch.equal(stepped["bar"], kept)
+
+
+def test_accounts_of_an_ended_path_cannot_start_apart(table):
+    env = MarketEnv(table, config())
+    ended = env.rollout(config().episode_bars)[..., -1]["next"]
+    assert ended["truncated"].all()
+    mask = torch.zeros_like(ended["done"])
+    mask[:, 1] = True
+    with pytest.raises(ValueError, match="can only start together"):
+        env.reset(ended.clone().set("_reset", mask), set_state=False)
+    mask = torch.zeros_like(mask)
+    mask[2] = True
+    state = env.reset(ended.clone().set("_reset", mask), set_state=False)
+    assert (state["bar"] == state["bar"][:, :1]).all()
+    assert (state["bar"] == ended["bar"])[~mask].all()
+
+
+def test_an_environment_says_that_it_cannot_move_to_another_device(table):
+    env = TransformedEnv(MarketEnv(table, config()), training_transforms(config()))
+    assert env.to("cpu") is env
+    with pytest.raises(ValueError, match="cannot move to meta"):
+        env.to("meta")
 
 
 def test_set_state_continues_from_the_given_accounts(table):

@@ -248,9 +248,9 @@ def check(trades, worst, factor):
 
 
 def test_brackets_end_where_backtesting_py_ends_them(backtesting):
-    check(*compare(backtesting, paths=20, count=3_000, seed=11), factor=1)
+    check(*compare(backtesting, paths=24, count=3_000, seed=11), factor=1)
 
 
 @pytest.mark.long
 def test_brackets_end_where_backtesting_py_ends_them_in_the_long_run(backtesting):
-    check(*compare(backtesting, paths=100, count=6_000, seed=12), factor=10)
+    check(*compare(backtesting, paths=220, count=3_000, seed=12), factor=10)

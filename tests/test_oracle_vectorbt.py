@@ -128,6 +128,7 @@ def test_cash_position_and_equity_are_those_that_vectorbt_books(vbt, market):
         scale = np.maximum(np.abs(theirs), cfg.initial_cash)
         worst = max(worst, (np.abs(got - theirs) / scale)[run.alive].max())
     units = (np.abs(run.position - position) / np.maximum(np.abs(position), 1.0))[run.alive].max()
-    print(f"{market}: {fills} fills, {liquidations} liquidations, money within {worst:.1e}, units within {units:.1e}")
+    print(f"{market}: {fills} fills, {liquidations} liquidations")
+    print(f"money within {worst:.1e}, units within {units:.1e}")
     assert worst < 1e-9
     assert units < 1e-9

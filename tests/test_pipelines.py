@@ -111,6 +111,7 @@ def test_replay_repeats_itself_and_takes_another_file(trained, tmp_path):
         ("ppo_transformer", ["env.pathz=4"], "env.paths"),
         ("ppo_transformer", ["env.taker_fee_bps=0.02"], "0.1 to 100 basis points"),
         ("ppo_transformer", ["env=btcusd_1m_risk_based"], "data.interval"),
+        ("ppo_transformer", ["env.tick_size=50"], "env.tick_size"),
         ("replay", ["run=nowhere"], "nowhere"),
         ("replay", [], "run="),
     ],

@@ -46,6 +46,14 @@ def test_every_log_is_a_line_that_is_in_the_file_at_once(run):
     assert lines(run)[1] == {"frames": 100, "train/loss": None, "train/kl": None}
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_scalars_of_several_devices_are_logged_together(run):
+    with Tracker(run, config(), total_frames=100) as tracker:
+        tracker.log({"a": torch.tensor(1.0, device="cuda"), "b": torch.tensor(2.0), "c": 3}, 50)
+    assert lines(run) == [{"frames": 50, "a": 1.0, "b": 2.0, "c": 3.0}]
+
+
 def test_the_resolved_configuration_is_in_the_folder_from_the_start(run):
     with Tracker(run, config(), total_frames=100):
         saved = json.loads((run.path / "config.json").read_text())

@@ -1,0 +1,199 @@
+"""Plant faults in a copy of the repository, one at a time, and see which test notices.
+
+``python tests/mutants.py`` runs every fault of ``tests/mutants.toml``; words after it are names of
+some of them, ``--list`` shows the names. The checkout is only read. Exit status 1 if a fault
+survives its tests, if a fault no longer fits the code, or if the tests fail without one.
+
+Each fault is tried in a forked process, so that PyTorch is loaded once. POSIX only.
+"""
+
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("envs", "modules", "pipelines", "configs", "tests", "pyproject.toml")
+LIMIT_S = 120.0
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "--assert=plain")
+
+
+class Mutant(NamedTuple):
+    """A fault: `old` becomes `new` in `file`, and one of `tests` should fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: list[str]
+
+    def planted(self, source: str) -> str:
+        """The source with the fault.
+
+        Raises:
+            ValueError: if the old text does not occur exactly once.
+        """
+        if source.count(self.old) != 1:
+            found = source.count(self.old)
+            raise ValueError(f"{self.name!r}: found {found} times in {self.file}:\n{self.old}")
+        return source.replace(self.old, self.new)
+
+
+class Verdict(NamedTuple):
+    """What the tests said of one fault; `killer` is the first test that failed."""
+
+    killer: str
+    passed: int
+    seconds: float
+
+
+def read_mutants(root: Path = ROOT) -> list[Mutant]:
+    """All faults of the list beside this file."""
+    with (root / "tests" / "mutants.toml").open("rb") as file:
+        return [Mutant(**entry) for entry in tomllib.load(file)["mutant"]]
+
+
+class _Witness:
+    """Pytest plugin that remembers the first failure and counts what passed.
+
+    A test kills a fault by an assertion that does not hold. Code that merely crashes with the
+    fault in it shows nothing about the tests.
+    """
+
+    def __init__(self) -> None:
+        self.killer, self.passed, self.error = "", 0, ""
+
+    def pytest_collectreport(self, report) -> None:
+        if report.failed:
+            self.killer = self.killer or f"cannot be collected: {report.nodeid}"
+
+    def pytest_runtest_makereport(self, item, call) -> None:
+        self.error = call.excinfo.typename if call.excinfo else ""
+
+    def pytest_runtest_logreport(self, report) -> None:
+        self.passed += report.when == "call" and report.passed
+        if report.failed:
+            is_assertion = self.error in ("AssertionError", "Failed")
+            reason = "" if is_assertion else f"cannot run, {self.error}: "
+            self.killer = self.killer or reason + report.nodeid
+
+
+def _run_pytest(copy: str, tests: Sequence[str], answer: Connection) -> None:
+    """Run test files of the copy, in a forked process, and send killer and count."""
+    os.chdir(copy)
+    sys.path.insert(0, copy)
+    sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the process's life
+    import pytest
+
+    import envs
+
+    if not str(envs.__file__).startswith(copy):
+        raise RuntimeError(f"the tests would run on {envs.__file__} instead of the copy")
+    witness = _Witness()
+    pytest.main([*OPTIONS, *(f"tests/{name}" for name in tests)], plugins=[witness])
+    answer.send((witness.killer, witness.passed))
+
+
+def try_tests(copy: Path, tests: Sequence[str]) -> Verdict:
+    """Run test files of a copy until one fails; a crash or a hang counts as broken."""
+    begin = time.perf_counter()
+    context = multiprocessing.get_context("fork")
+    receiving, sending = context.Pipe(duplex=False)
+    child = context.Process(target=_run_pytest, args=(str(copy), tests, sending))
+    child.start()
+    sending.close()
+    try:
+        killer, passed = receiving.recv() if receiving.poll(LIMIT_S) else ("cannot end", 0)
+    except EOFError:
+        killer, passed = "cannot run", 0
+    child.kill()
+    child.join()
+    return Verdict(killer, passed, time.perf_counter() - begin)
+
+
+@contextmanager
+def copied_repository() -> Iterator[Path]:
+    """A copy of what the tests need, without compiled files that could hide a change."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder).resolve()
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__py*"))
+            else:
+                shutil.copy(ROOT / name, copy / name)
+        yield copy
+
+
+def try_mutant(copy: Path, mutant: Mutant) -> Verdict:
+    """Plant a fault in the copy, run its tests, and take it out again."""
+    path = copy / mutant.file
+    source = path.read_text(encoding="utf-8")
+    path.write_text(mutant.planted(source), encoding="utf-8")
+    try:
+        return try_tests(copy, mutant.tests)
+    finally:
+        path.write_text(source, encoding="utf-8")
+
+
+def load_libraries() -> None:
+    """Load what every test needs once, before forking, and let nothing be compiled to disk."""
+    import hypothesis  # noqa: F401
+    import pandas  # noqa: F401
+    import pytest  # noqa: F401
+    import torch
+    import torchrl.envs  # noqa: F401
+
+    # Threads do not survive a fork, and a second rewrite of a file within a second must be seen.
+    torch.set_num_threads(1)
+    sys.dont_write_bytecode = True
+
+
+def chosen(names: Sequence[str]) -> list[Mutant]:
+    """The faults of these names, or all.
+
+    Raises:
+        SystemExit: for a name that there is not.
+    """
+    mutants = read_mutants()
+    unknown = set(names) - {mutant.name for mutant in mutants}
+    if unknown:
+        raise SystemExit(f"no such fault: {sorted(unknown)}; see python tests/mutants.py --list")
+    return [mutant for mutant in mutants if not names or mutant.name in names]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Try faults and print one line for each."""
+    if "--list" in arguments:
+        print("\n".join(mutant.name for mutant in read_mutants()))
+        return 0
+    mutants = chosen(arguments)
+    load_libraries()
+    begin, killed = time.perf_counter(), 0
+    with copied_repository() as copy:
+        tests = list(dict.fromkeys(name for mutant in mutants for name in mutant.tests))
+        sound = try_tests(copy, tests)
+        if sound.killer or not sound.passed:
+            print(f"without a fault: {sound.killer or 'no test ran'}: nothing can be learned")
+            return 1
+        print(f"without a fault: {sound.passed} tests pass ({sound.seconds:.0f} s)")
+        width = max(len(mutant.name) for mutant in mutants)
+        for mutant in mutants:
+            verdict = try_mutant(copy, mutant)
+            is_killed = bool(verdict.killer) and not verdict.killer.startswith("cannot")
+            killed += is_killed
+            outcome = verdict.killer if is_killed else f"SURVIVED {verdict.killer}".strip()
+            print(f"{mutant.name:{width}}  {outcome}  ({verdict.seconds:.1f} s)", flush=True)
+    print(f"{killed} of {len(mutants)} killed in {time.perf_counter() - begin:.0f} s")
+    return 0 if killed == len(mutants) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
