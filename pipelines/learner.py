@@ -36,7 +36,7 @@ class TrainConfig:
     gamma: float = 0.995
     lmbda: float = 0.92
     clip_epsilon: float = 0.2
-    clip_value: float | None = 0.2
+    clip_value: float | None = 0.2  # in units of the reward: it goes with env.reward_scale
     value_coeff: float = 0.5
     entropy_coeff: dict[str, float] = field(
         default_factory=lambda: {

@@ -4,6 +4,7 @@ Any key of the configuration can follow on the command line, ``--help`` lists th
 ``env.paths=64 model.d_model=320 total_frames=1000000 seed=404 tag=NAME``.
 """
 
+import logging
 import sys
 import time
 from contextlib import ExitStack, closing
@@ -31,6 +32,7 @@ from pipelines.tracking import Tracker, rollout_metrics
 
 def main(cfg: RunConfig) -> RunFolder:
     """Bars, environment, policy, collector, learner, logs; then the replay on held-out bars."""
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     torch.manual_seed(cfg.seed)
     with plain_refusals():
         device = pick_device(cfg.device)
