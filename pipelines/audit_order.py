@@ -118,7 +118,7 @@ class Order:
         if row.lane in self._silent:
             raise DoesNotAddUp(self._silent[row.lane][0])
         if self.number == 1:
-            self._base = row.env_frame - self._nth_lane(0)
+            self._base = (row.env_frame or 0) - self._nth_lane(0)
         if self._first_round and self._round_is_over(at):
             self._first_round = False
             self._turn = len(self._numbers) - 1

@@ -25,7 +25,7 @@ from pipelines.metrics import in_order, measure
 from pipelines.page import write_page
 from pipelines.refusal import plain_refusals
 from pipelines.result import POLICY, Replayed, Result, as_text
-from pipelines.rollout import Policy, play_tiles, split_tiles
+from pipelines.rollout import Policy, evaluation_config, play_tiles, split_tiles
 from pipelines.run_folder import RunFolder
 
 
@@ -187,7 +187,8 @@ def play(inputs: Inputs, folder: Path, *, seed: int = 0) -> Result:
     table, cfg, bounds = inputs.table, inputs.cfg, inputs.bounds
     rollout = play_tiles(table, cfg, bounds, inputs.policy, device=inputs.device)
     trace = RunFolder(folder).trace("replay")
-    with TraceWriter(trace, table, cfg, run_id=inputs.run.name, split=inputs.split) as writer:
+    played = evaluation_config(cfg, len(bounds))
+    with TraceWriter(trace, table, played, run_id=inputs.run.name, split=inputs.split) as writer:
         writer.write(rollout.batch, rollout.alive)
     rows = in_order(read_trace(trace))
     hold = in_order(buy_and_hold(table, cfg, bounds))

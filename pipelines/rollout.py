@@ -121,12 +121,15 @@ def play_tiles(
     return Rollout(batch, ~ended_before)
 
 
+def evaluation_config(cfg: EnvConfig, tiles: int, accounts: int = 1) -> EnvConfig:
+    """The parameters under which tiles are played: what is held at a tile's end is closed."""
+    return dataclasses.replace(cfg, paths=tiles, accounts=accounts, workers=0, flatten_at_end=True)
+
+
 def _evaluation_env(
     table: BarTable, cfg: EnvConfig, bounds: Tensor, accounts: int, device: torch.device | str
 ) -> TransformedEnv:
-    cfg = dataclasses.replace(
-        cfg, paths=len(bounds), accounts=accounts, workers=0, flatten_at_end=True
-    )
+    cfg = evaluation_config(cfg, len(bounds), accounts)
     return TransformedEnv(MarketEnv(table, cfg, starts=bounds, device=device), account_norm(cfg))
 
 

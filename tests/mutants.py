@@ -27,13 +27,17 @@ OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "--assert=plain")
 
 
 class Mutant(NamedTuple):
-    """A fault: `old` becomes `new` in `file`, and one of `tests` should fail."""
+    """A fault: `old` becomes `new` in `file`, and one of `tests` should fail.
+
+    `guard` is the error, if any, with which the code itself refuses to go on with the fault.
+    """
 
     name: str
     file: str
     old: str
     new: str
     tests: list[str]
+    guard: str = ""
 
     def planted(self, source: str) -> str:
         """The source with the fault.
@@ -61,6 +65,14 @@ def read_mutants(root: Path = ROOT) -> list[Mutant]:
         return [Mutant(**entry) for entry in tomllib.load(file)["mutant"]]
 
 
+def _crash(error: BaseException) -> str:
+    """Name of an error other than a failed assertion; Hypothesis raises several in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_crash, error.exceptions)), "")
+    name = type(error).__name__
+    return "" if name in ("AssertionError", "Failed") else name
+
+
 class _Witness:
     """Pytest plugin that remembers the first failure and counts what passed.
 
@@ -76,13 +88,12 @@ class _Witness:
             self.killer = self.killer or f"cannot be collected: {report.nodeid}"
 
     def pytest_runtest_makereport(self, item, call) -> None:
-        self.error = call.excinfo.typename if call.excinfo else ""
+        self.error = _crash(call.excinfo.value) if call.excinfo else ""
 
     def pytest_runtest_logreport(self, report) -> None:
         self.passed += report.when == "call" and report.passed
         if report.failed:
-            is_assertion = self.error in ("AssertionError", "Failed")
-            reason = "" if is_assertion else f"cannot run, {self.error}: "
+            reason = f"cannot run, {self.error}: " if self.error else ""
             self.killer = self.killer or reason + report.nodeid
 
 
@@ -187,9 +198,12 @@ def main(arguments: Sequence[str]) -> int:
         width = max(len(mutant.name) for mutant in mutants)
         for mutant in mutants:
             verdict = try_mutant(copy, mutant)
-            is_killed = bool(verdict.killer) and not verdict.killer.startswith("cannot")
+            guarded = mutant.guard and verdict.killer.startswith(f"cannot run, {mutant.guard}:")
+            crashed = verdict.killer.startswith("cannot") and not guarded
+            is_killed = bool(verdict.killer) and not crashed
             killed += is_killed
-            outcome = verdict.killer if is_killed else f"SURVIVED {verdict.killer}".strip()
+            killer = verdict.killer.removeprefix("cannot run, ")
+            outcome = killer if is_killed else f"SURVIVED {verdict.killer}".strip()
             print(f"{mutant.name:{width}}  {outcome}  ({verdict.seconds:.1f} s)", flush=True)
     print(f"{killed} of {len(mutants)} killed in {time.perf_counter() - begin:.0f} s")
     return 0 if killed == len(mutants) else 1

@@ -30,6 +30,7 @@ from pipelines.rollout import play_tiles, split_tiles
 from pipelines.trace_audit import audit_trace
 
 STEPS = 100
+UNKNOWN = ("log_prob", "state_value")  # only the policy knows
 BASE = EnvConfig(paths=2, accounts=6, workers=0, window=4, episode_bars=30)
 FREE = dict.fromkeys(
     ("taker_fee_bps", "maker_fee_bps", "slippage_bps", "stop_slippage_bps"), 0.0
@@ -230,7 +231,7 @@ SHOWN_BY = dict(
 )
 
 
-@pytest.mark.parametrize("column", [c for c in COLUMNS if c not in ("log_prob", "state_value")])
+@pytest.mark.parametrize("column", [c for c in COLUMNS if c not in UNKNOWN])
 @pytest.mark.parametrize("start", [0, 700])
 def test_one_changed_cell_is_found_at_its_row_and_column(column, start, clean, tmp_path):
     rows = [dict(row) for row in clean[0]]
@@ -246,7 +247,7 @@ def test_one_changed_cell_is_found_at_its_row_and_column(column, start, clean, t
 OPTIONAL = [c for c in COLUMNS if c.endswith(("_units", "_price", "_reason"))]
 
 
-@pytest.mark.parametrize("column", [c for c in OPTIONAL if c not in ("log_prob", "state_value")])
+@pytest.mark.parametrize("column", OPTIONAL)
 def test_a_cell_that_was_emptied_or_invented_is_found(column, clean, tmp_path):
     for invent in (False, True):
         rows = [dict(row) for row in clean[0]]
@@ -254,6 +255,14 @@ def test_a_cell_that_was_emptied_or_invented_is_found(column, clean, tmp_path):
         rows[at][column] = ("stop" if "reason" in column else "1.5") if invent else ""
         finding = audit_changed(rows, clean, tmp_path)
         assert (finding.row, finding.column) == (at + 1, column)
+
+
+@pytest.mark.parametrize("column", [c for c in COLUMNS if c not in (*OPTIONAL, *UNKNOWN)])
+def test_a_cell_that_must_not_be_empty_is_found(column, clean, tmp_path):
+    rows = [dict(row) for row in clean[0]]
+    rows[300][column] = ""
+    finding = audit_changed(rows, clean, tmp_path)
+    assert (finding.row, finding.column) == (301, column)
 
 
 @pytest.mark.parametrize("value", ["true", "false"])

@@ -222,7 +222,8 @@ def test_these_tests_see_a_normaliser_that_knows_later_bars(lived, frame, tmp_pa
 
 
 def test_what_is_filled_at_an_open_knows_nothing_of_its_bar_but_the_open():
-    bars, last = walk(STEPS + 1, seed=5, move=2e-3), []
+    bars, last = walk(STEPS + 1, seed=7, move=1e-3), []
+    bars[:, 4] += 0.5
     other = walk(1, seed=6, move=2e-2, first=bars[-1, 0])
     cfg = dataclasses.replace(CFG, paths=1, accounts=256)
     for final in (bars[-1:], other):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from envs.bar_files import default_bars_path
 from envs.trace import COLUMNS, read_trace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +83,15 @@ def test_curves_have_frames_on_the_axis_and_the_names_people_know(trained):
     assert names <= set(lines[0])
     # The very first minibatch comes from the policy itself.
     assert abs(lines[0]["train/approx_kl"]) < 0.05
+
+
+@pytest.mark.parametrize("stage", ["train", "replay"])
+def test_the_audit_explains_every_cent_of_both_traces(trained, stage):
+    bars = default_bars_path()
+    done = run(
+        "audit", f"trace={trained[0] / f'{stage}_actions.csv'}", f"data.path={bars}", cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_replay_repeats_itself_and_takes_another_file(trained, tmp_path):
