@@ -20,6 +20,9 @@ from envs.market import MarketEnv
 from envs.observation import ACCOUNT
 from envs.table import BarTable
 
+# Small tensors: a second thread costs more than it gives, and far more beside other work.
+torch.set_num_threads(1)
+
 CENTRE = 10_000.0  # mirrored tables are reflected at this price
 NO_COSTS = {
     "taker_fee_bps": 0.0,

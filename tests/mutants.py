@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("envs", "modules", "pipelines", "configs", "tests", "pyproject.toml")
@@ -83,14 +83,14 @@ class _Witness:
     def __init__(self) -> None:
         self.killer, self.passed, self.error = "", 0, ""
 
-    def pytest_collectreport(self, report) -> None:
+    def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
             self.killer = self.killer or f"cannot be collected: {report.nodeid}"
 
-    def pytest_runtest_makereport(self, item, call) -> None:
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
         self.error = _crash(call.excinfo.value) if call.excinfo else ""
 
-    def pytest_runtest_logreport(self, report) -> None:
+    def pytest_runtest_logreport(self, report: Any) -> None:
         self.passed += report.when == "call" and report.passed
         if report.failed:
             reason = f"cannot run, {self.error}: " if self.error else ""
