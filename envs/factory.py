@@ -25,7 +25,7 @@ from envs.table import BarTable
 
 
 def make_env(
-    table_dir: Path,
+    table: BarTable | Path,
     cfg: EnvConfig,
     *,
     split: str = "train",
@@ -36,7 +36,8 @@ def make_env(
     """The market under its transforms, ready for a collector.
 
     Args:
-        table_dir: folder that `BarTable.save` wrote; workers map the same memory.
+        table: the bars, or the folder that `BarTable.save` wrote, which workers need: they map
+            the same memory.
         cfg: the parameters; `workers` > 0 puts that many shares of the paths into processes.
         split: the split that paths may visit.
         record_fills: whether steps carry the key ``fills``.
@@ -48,7 +49,7 @@ def make_env(
     """
     share = dataclasses.replace(cfg, paths=cfg.paths // max(cfg.workers, 1), workers=0)
     make = partial(
-        _make_market, table_dir, share, split=split, record_fills=record_fills, device=device
+        _make_market, table, share, split=split, record_fills=record_fills, device=device
     )
     base: EnvBase
     if cfg.workers:
@@ -78,8 +79,9 @@ def account_norm(cfg: EnvConfig) -> ObservationNorm:
     )
 
 
-def _make_market(table_dir: Path, cfg: EnvConfig, **kwargs: object) -> MarketEnv:
-    return MarketEnv(BarTable.load(table_dir), cfg, **kwargs)  # type: ignore[arg-type]
+def _make_market(table: BarTable | Path, cfg: EnvConfig, **kwargs: object) -> MarketEnv:
+    bars = BarTable.load(table) if isinstance(table, Path) else table
+    return MarketEnv(bars, cfg, **kwargs)  # type: ignore[arg-type]
 
 
 def _make_in_worker(parent: int, make: Callable[[], MarketEnv]) -> MarketEnv:

@@ -22,6 +22,7 @@ from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
 from modules.policy import make_collection_policy
 from pipelines.learner import Learner, TrainConfig
+from pipelines.loss import LossConfig
 
 
 def sine_market(num_bars: int = 2_000) -> BarTable:
@@ -94,7 +95,14 @@ def main(iterations: int = 40) -> list[float]:
         total_frames=cfg.lanes * train.steps * iterations,
         auto_register_policy_transforms=False,
     )
-    learner = Learner(model, train, cfg.lanes, cfg.accounts, iterations, torch.device("cpu"))
+    learner = Learner(
+        model,
+        train,
+        LossConfig(),
+        lanes=cfg.lanes,
+        accounts=cfg.accounts,
+        iterations=iterations,
+    )
     rewards = []
     for rollout in collector:
         learner.update(rollout)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+ENCODERS = ("transformer", "mlp")
 _WIDTHS = (
     "d_model",
     "num_layers",
@@ -16,7 +17,7 @@ _WIDTHS = (
 
 @dataclass
 class ModelConfig:
-    """Sizes of the transformer actor-critic; the defaults are about 7.7 million parameters.
+    """Sizes of the actor-critic; the defaults are a transformer of about 7.7 million parameters.
 
     What a market needs to say, the number of features, the window and the buckets of the action,
     is not repeated here: it comes from the table and the environment.
@@ -25,6 +26,9 @@ class ModelConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
+    # What reads the window: a transformer, or a perceptron over the flattened window, which reads
+    # d_model, ff_dim and num_layers only.
+    encoder: str = "transformer"
     # Width of a token, and of the market's state.
     d_model: int = 300
     # Encoder blocks over the window's tokens.
@@ -45,6 +49,10 @@ class ModelConfig:
     feature_clip: float = 10.0
 
     def __post_init__(self) -> None:
+        if self.encoder not in ENCODERS:
+            raise ValueError(
+                f"model.encoder={self.encoder!r} is not allowed: one of {', '.join(ENCODERS)}"
+            )
         for key in _WIDTHS:
             _require_whole(key, getattr(self, key), low=1)
         _require_whole("num_context_blocks", self.num_context_blocks, low=0)

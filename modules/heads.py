@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from modules.fusion import init_orthogonal
 
+RETURN_DECAY = 0.95  # a rollout
+RETURN_FLOOR = 1e-6  # a market that pays nothing has no scale
 POLICY_GAIN = 0.01  # near-uniform first policy (Andrychowicz et al. 2021, arXiv 2006.05990)
 
 
@@ -51,18 +53,51 @@ class ActionHeads(nn.Module):
 class ValueHead(nn.Module):
     """Expected discounted return, in units of the reward.
 
+    Inside, the return is normalised: a layer says how many `scale` it lies above `loc`. What the
+    layer learns does not depend on the units of the reward, and `track` moves both without
+    changing any value (PopArt, van Hasselt et al. 2016, arXiv 1602.07714). The layer starts at 0.
+
     Args:
         features_dim: width of the features.
     """
 
+    loc: Tensor
+    scale: Tensor
+    moments: Tensor
+
     def __init__(self, features_dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(features_dim, 1)
-        init_orthogonal(self.linear, gain=1.0)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("loc", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+        # Decayed sums of 1, of the returns and of their squares.
+        self.register_buffer("moments", torch.zeros(3, dtype=torch.float64))
 
     def forward(self, features: Tensor) -> Tensor:
         """Value float32 [..., 1]."""
-        return _linear_float32(self.linear, features)
+        return self.loc + self.scale * _linear_float32(self.linear, features)
+
+    @torch.no_grad()
+    def track(self, returns: Tensor) -> None:
+        """Normalise by the mean and the deviation of the returns seen, the latest weighing most.
+
+        Args:
+            returns: any shape, finite.
+        """
+        seen = returns.double()
+        batch = torch.stack(
+            [torch.ones_like(seen[..., 0].sum()), seen.mean(), seen.square().mean()]
+        )
+        self.moments.lerp_(batch, 1.0 - RETURN_DECAY)
+        _, mean, square = self.moments / self.moments[0]
+        scale = (square - mean.square()).clamp_min(RETURN_FLOOR**2).sqrt()
+        weight, bias = self.linear.weight, self.linear.bias
+        bias.copy_((self.scale * bias + self.loc - mean) / scale)
+        weight.mul_(self.scale / scale)
+        self.loc.copy_(mean)
+        self.scale.copy_(scale)
 
 
 def _linear_float32(layer: nn.Linear, features: Tensor) -> Tensor:

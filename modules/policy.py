@@ -28,6 +28,7 @@ from modules.context import ContextAttention
 from modules.encoder import MarketEncoder
 from modules.fusion import AccountProjection, Fusion
 from modules.heads import ActionHeads, ValueHead
+from modules.mlp import MlpEncoder
 from modules.sharing import PerPath
 from modules.window import BarWindow
 
@@ -104,16 +105,22 @@ def make_actor_value(
     return ActorValueOperator(trunk, actor, value)
 
 
-def make_collection_policy(model: ActorValueOperator) -> TensorDictModuleBase:
+def make_collection_policy(
+    model: ActorValueOperator, hindsight: TensorDictModuleBase | None = None
+) -> TensorDictModuleBase:
     """What a rollout runs: actions, their log-probabilities and the value from one trunk forward.
 
     Nothing else is written, so that nothing else is stored; the parameters are the model's.
+
+    Args:
+        model: actor and critic.
+        hindsight: a critic to run beside them, see :mod:`modules.hindsight`.
     """
     trunk, actor, value_head = model.module
-    policy = SafeProbabilisticTensorDictSequential(trunk, value_head, *actor.module)
-    return policy.select_out_keys(
-        *policy.dist_sample_keys, *policy.log_prob_keys, *value_head.out_keys
-    )
+    critics = [value_head] if hindsight is None else [value_head, hindsight]
+    policy = SafeProbabilisticTensorDictSequential(trunk, *critics, *actor.module)
+    values = [key for critic in critics for key in critic.out_keys if str(key).endswith("_value")]
+    return policy.select_out_keys(*policy.dist_sample_keys, *policy.log_prob_keys, *values)
 
 
 def market_encoder(model: ActorValueOperator) -> TensorDictSequential:
@@ -129,6 +136,15 @@ def market_encoder(model: ActorValueOperator) -> TensorDictSequential:
 def _encoder_modules(
     cfg: ModelConfig, num_features: int, window: int
 ) -> OrderedDict[str, TensorDictModule]:
+    if cfg.encoder == "mlp":
+        mlp = MlpEncoder(
+            num_features,
+            window,
+            d_model=cfg.d_model,
+            ff_dim=cfg.ff_dim,
+            num_layers=cfg.num_layers,
+        )
+        return OrderedDict(encoder=TensorDictModule(mlp, ["window"], ["market_state"]))
     encoder = MarketEncoder(
         num_features,
         window,

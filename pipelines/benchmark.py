@@ -24,13 +24,14 @@ from torchrl.envs import TransformedEnv
 from envs.bars import DataConfig
 from envs.config import EnvConfig
 from envs.factory import make_env
-from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable, build_table
 from envs.trace import TraceWriter
 from modules.config import ModelConfig
-from modules.policy import make_actor_value, make_collection_policy
+from modules.policy import make_collection_policy
 from pipelines.config import BenchmarkConfig, load_config
 from pipelines.learner import Learner, TrainConfig
+from pipelines.loss import LossConfig
+from pipelines.model import make_model
 from pipelines.source import git_revision
 
 EPISODE_BARS = 96
@@ -79,15 +80,7 @@ def time_recorder(folder: Path, repeats: int) -> list[dict[str, Any]]:
     env_cfg = EnvConfig(paths=8, accounts=32, workers=0, episode_bars=EPISODE_BARS)
     train = TrainConfig(steps=16, epochs=1, minibatch=1024)
     table = BarTable.load(folder)
-    model = make_actor_value(
-        ModelConfig(),
-        features=table.features,
-        loc=table.loc,
-        scale=table.scale,
-        window=env_cfg.window,
-        num_actions=env_cfg.num_actions,
-        num_account=NUM_ACCOUNT,
-    )
+    model = make_model(ModelConfig(), env_cfg, table)
     frames = env_cfg.lanes * train.steps
     collector = Collector(
         make_env(folder, env_cfg),
@@ -97,7 +90,14 @@ def time_recorder(folder: Path, repeats: int) -> list[dict[str, Any]]:
         track_traj_ids=False,
         auto_register_policy_transforms=False,
     )
-    learner = Learner(model, train, env_cfg.lanes, env_cfg.accounts, repeats, torch.device("cpu"))
+    learner = Learner(
+        model,
+        train,
+        LossConfig(),
+        lanes=env_cfg.lanes,
+        accounts=env_cfg.accounts,
+        iterations=repeats,
+    )
     writer = TraceWriter(folder / "trace.csv", table, env_cfg, run_id="benchmark", split="train")
     training, recording = [], []
     rollouts = iter(collector)

@@ -24,6 +24,7 @@ from modules.config import ModelConfig
 from pipelines.audit_config import AuditConfig
 from pipelines.config_help import help_text
 from pipelines.learner import TrainConfig, check_minibatch
+from pipelines.loss import LossConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
@@ -128,6 +129,7 @@ class RunConfig:
     env: EnvConfig = field(default_factory=EnvConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     recorder: RecorderConfig = field(default_factory=RecorderConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
     replay: FinalReplayConfig = field(default_factory=FinalReplayConfig)

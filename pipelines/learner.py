@@ -1,20 +1,22 @@
 """What turns a rollout into a better policy: advantages, minibatches, the clipped update."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
-from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModule
-from torch import Tensor
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+from torch import Tensor, nn
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
 from torchrl.modules import ActorValueOperator
-from torchrl.objectives import ClipPPOLoss
-from torchrl.objectives.value import GAE
 
 from envs.checks import require, require_at_least, require_between, require_positive
+from modules.heads import ValueHead
+from pipelines.advantage import Advantage, path_times
+from pipelines.loss import LossConfig, PolicyLoss
 from pipelines.precision import PRECISIONS, MixedPrecision, mixed
 
 LR_SCHEDULES = ("constant", "linear", "cosine")
@@ -35,19 +37,11 @@ class TrainConfig:
     lr_schedule: str = "constant"
     gamma: float = 0.995
     lmbda: float = 0.92
-    clip_epsilon: float = 0.2
-    clip_value: float | None = 0.2  # in units of the reward: it goes with env.reward_scale
-    value_coeff: float = 0.5
-    entropy_coeff: dict[str, float] = field(
-        default_factory=lambda: {
-            "direction": 0.01,
-            "size": 0.01,
-            "stop_loss": 0.01,
-            "take_profit": 0.01,
-        }
-    )
+    # Take from an advantage the mean of those of the other accounts on its path.
+    path_baseline: bool = False
+    # Bars ahead that the critic of the advantages sees in training; 0: none, the actor's own one.
+    hindsight_bars: int = 0
     max_grad_norm: float = 0.6
-    normalize_advantage: bool = True
     target_kl: float | None = None
     weight_decay: float = 0.0
     precision: str = "auto"  # of matrix products: auto (bfloat16 on CUDA), float32, bfloat16
@@ -55,17 +49,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for key in ("steps", "epochs", "minibatch"):
             require_at_least(f"train.{key}", getattr(self, key), 1)
-        for key in ("lr", "clip_epsilon", "max_grad_norm"):
+        require_at_least("train.hindsight_bars", self.hindsight_bars, 0)
+        for key in ("lr", "max_grad_norm"):
             require_positive(f"train.{key}", getattr(self, key))
-        for key in ("clip_value", "target_kl"):
-            if getattr(self, key) is not None:
-                require_positive(f"train.{key}", getattr(self, key))
+        if self.target_kl is not None:
+            require_positive("train.target_kl", self.target_kl)
         for key in ("gamma", "lmbda"):
             require_between(f"train.{key}", getattr(self, key), 0.0, 1.0)
-        for key in ("value_coeff", "weight_decay"):
-            require_between(f"train.{key}", getattr(self, key), 0.0, 1e3)
-        for head, value in self.entropy_coeff.items():
-            require_between(f"train.entropy_coeff.{head}", value, 0.0, 1e3)
+        require_between("train.weight_decay", self.weight_decay, 0.0, 1e3)
         choices = {"lr_schedule": LR_SCHEDULES, "precision": PRECISIONS}
         for key, allowed in choices.items():
             value = getattr(self, key)
@@ -93,39 +84,6 @@ def check_minibatch(cfg: TrainConfig, *, accounts: int, lanes: int) -> None:
     )
 
 
-@torch.no_grad()
-def bootstrap(batch: TensorDictBase, critic: TensorDictModule) -> None:
-    r"""Write the value of every next state, from stored values wherever they exist.
-
-    Within an episode the next state's value is the one stored a step later. Only states that the
-    collector left without acting on them, the rollout's last and those at which a path was
-    truncated, go through the network. A terminated lane's entry has no meaning and no effect.
-
-    Args:
-        batch: rollout [..., paths, accounts, T] with ``state_value`` [..., 1] and the next state.
-        critic: writes ``state_value`` for batches [..., accounts].
-    """
-    value = batch["state_value"]
-    following = torch.cat([value[..., 1:, :], torch.zeros_like(value[..., :1, :])], -2)
-    unseen = batch["next", "truncated"].squeeze(-1).any(-2)  # [..., paths, T]
-    unseen[..., -1] = True
-    states = path_times(batch["next"].select(*critic.in_keys))[unseen.reshape(-1)]
-    by_path = following.movedim(-2, -3).flatten(0, -3)  # [path-times, accounts, 1]
-    by_path[unseen.reshape(-1)] = critic(states)["state_value"].to(value.dtype)
-    time_shape = following.movedim(-2, -3).shape
-    batch["next", "state_value"] = by_path.view(time_shape).movedim(-3, -2)
-
-
-def path_times(batch: TensorDictBase) -> TensorDictBase:
-    """A rollout [..., paths, accounts, T] as items [path-times, accounts].
-
-    An item is one path at one time with all its accounts, so that a shuffle of items keeps
-    together the lanes that share a window.
-    """
-    order = [*range(batch.ndim - 2), batch.ndim - 1, batch.ndim - 2]
-    return batch.permute(*order).flatten(0, -2)
-
-
 class Learner:
     """Clipped policy updates on the rollouts of one policy.
 
@@ -135,33 +93,39 @@ class Learner:
         lanes: lanes of a rollout.
         accounts: lanes that share a path, the last batch dimension of an item.
         iterations: updates that the learning-rate schedule spans.
-        device: where updates happen.
+        hindsight: a critic that sees the future (`modules.hindsight`), as the rollouts' policy
+            has it; None: the model's own critic is the baseline.
     """
 
     def __init__(
         self,
         model: ActorValueOperator,
         cfg: TrainConfig,
+        loss_cfg: LossConfig,
+        *,
         lanes: int,
         accounts: int,
         iterations: int,
-        device: torch.device,
+        hindsight: TensorDictModuleBase | None = None,
     ) -> None:
         self.cfg = cfg
-        self.device = device
-        self.critic = MixedPrecision(model.get_value_operator(), cfg.precision, device)
-        self.advantage = GAE(gamma=cfg.gamma, lmbda=cfg.lmbda, value_network=None)
-        self.loss = ClipPPOLoss(
-            model.get_policy_operator(),
-            model.get_value_head(),
-            clip_epsilon=cfg.clip_epsilon,
-            clip_value=cfg.clip_value,
-            critic_coeff=cfg.value_coeff,
-            entropy_coeff={
-                ("action", f"{head}_entropy"): coeff for head, coeff in cfg.entropy_coeff.items()
-            },
-            normalize_advantage=cfg.normalize_advantage,
-            loss_critic_type="l2",
+        self.device = next(model.parameters()).device
+        self.loss = PolicyLoss(
+            model.get_policy_operator(), model.get_value_head(), loss_cfg, hindsight
+        )
+        heads: list[nn.Module] = [model.get_value_head().module]
+        critic: TensorDictModuleBase = model.get_value_operator()
+        if hindsight is not None:
+            critic = TensorDictSequential(critic, hindsight)
+            heads.append(hindsight.module[-1].module.head)
+        # A value head of one's own without normalisation is trained in units of the reward.
+        self.value_heads = [head for head in heads if isinstance(head, ValueHead)]
+        self.advantage = Advantage(
+            MixedPrecision(critic, cfg.precision, self.device),
+            self.loss.value_key,
+            gamma=cfg.gamma,
+            lmbda=cfg.lmbda,
+            path_baseline=cfg.path_baseline,
         )
         self.optimizer = torch.optim.AdamW(
             self.loss.parameters(),
@@ -174,7 +138,7 @@ class Learner:
             self.optimizer, partial(_lr_factor, cfg.lr_schedule, iterations)
         )
         self.buffer = TensorDictReplayBuffer(
-            storage=LazyTensorStorage(cfg.steps * lanes // accounts, device=device),
+            storage=LazyTensorStorage(cfg.steps * lanes // accounts, device=self.device),
             sampler=SamplerWithoutReplacement(drop_last=False),
             batch_size=cfg.minibatch // accounts,
         )
@@ -187,12 +151,15 @@ class Learner:
             clip fraction, entropies, gradient norm.
 
         Raises:
-            RuntimeError: if a gradient is not finite; the parameters are then unchanged.
+            FloatingPointError: if an advantage or a return is not finite.
+            RuntimeError: if a gradient is not finite; its step is then not taken.
         """
-        bootstrap(batch, self.critic)
         self.advantage(batch)
-        keys = [*self.loss.in_keys, "advantage", "value_target", "state_value"]
-        items = path_times(batch.select(*keys, strict=False))
+        refuse_non_finite(batch, ["advantage", "value_target"])
+        for head in self.value_heads:
+            head.track(batch["value_target"])
+            self.loss.value_scale.copy_(head.scale)
+        items = path_times(batch.select(*self.loss.batch_keys, strict=False))
         self.buffer.empty()
         self.buffer.extend(items)
         stats: list[dict[str, Tensor]] = []
@@ -202,7 +169,7 @@ class Learner:
             if self.cfg.target_kl is not None and _mean_kl(epoch) > self.cfg.target_kl:
                 break
         means = {key: torch.stack([s[key] for s in stats]).mean() for key in stats[0]}
-        means["train/explained_variance"] = _explained_variance(batch)
+        means["train/explained_variance"] = _explained_variance(batch, self.loss.value_key)
         means["train/learning_rate"] = torch.tensor(
             self.scheduler.get_last_lr()[0], dtype=torch.float64
         )
@@ -229,9 +196,24 @@ class Learner:
             "clip_fraction": out["clip_fraction"],
             "grad_norm": norm,
         }
-        entropies = out["composite_entropy"]["action"].items()
-        scalars |= {f"entropy_{key.removesuffix('_entropy')}": value for key, value in entropies}
+        scalars |= self.loss.entropies(out, minibatch)
         return {f"train/{name}": value.detach().mean() for name, value in scalars.items()}
+
+
+def refuse_non_finite(batch: TensorDictBase, keys: Sequence[NestedKey]) -> None:
+    """Refuse a rollout [..., paths, accounts, T] with entries that are no numbers.
+
+    Raises:
+        FloatingPointError: naming the key, and the first place.
+    """
+    for key in keys:
+        finite = batch[key].isfinite()
+        if not finite.all():
+            place = (~finite).nonzero()[0, : batch.ndim].tolist()
+            raise FloatingPointError(
+                f"non-finite {key} = {batch[key][tuple(place)].item()} at [path, account, step] "
+                f"{place} of the rollout, and at {int((~finite).sum()) - 1} more places"
+            )
 
 
 def _mean_kl(epoch: list[dict[str, Tensor]]) -> Tensor:
@@ -249,7 +231,7 @@ def _lr_factor(schedule: str, iterations: int, iteration: int) -> float:
     return 1.0
 
 
-def _explained_variance(batch: TensorDictBase) -> Tensor:
+def _explained_variance(batch: TensorDictBase, value_key: str) -> Tensor:
     """1 - Var[target - value] / Var[target]: 1 is a perfect critic, 0 one that knows the mean."""
-    target, value = batch["value_target"], batch["state_value"]
+    target, value = batch["value_target"], batch[value_key]
     return 1.0 - (target - value).var() / target.var().clamp_min(1e-12)

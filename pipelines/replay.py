@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from envs.config import EnvConfig
-from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable, build_table
 from envs.trace import TraceWriter, read_trace
-from modules.policy import make_actor_value, make_collection_policy
+from modules.policy import make_collection_policy
 from pipelines.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
 from pipelines.checkpoint import Checkpoint, load_checkpoint
 from pipelines.config import ReplayConfig, load_config
 from pipelines.device import pick_device
 from pipelines.metrics import in_order, measure
+from pipelines.model import make_model
 from pipelines.page import write_page
 from pipelines.refusal import plain_refusals
 from pipelines.result import POLICY, Replayed, Result, as_text
@@ -143,15 +143,7 @@ def require_fit(checkpoint: Checkpoint, table: BarTable) -> None:
 def load_policy(checkpoint: Checkpoint, table: BarTable, device: torch.device) -> Policy:
     """The checkpoint's policy, looking at `table` through the normaliser it was trained with."""
     cfg = checkpoint.config
-    model = make_actor_value(
-        cfg.model,
-        features=table.features,
-        loc=table.loc,
-        scale=table.scale,
-        window=cfg.env.window,
-        num_actions=cfg.env.num_actions,
-        num_account=NUM_ACCOUNT,
-    )
+    model = make_model(cfg.model, cfg.env, table)
     checkpoint.load_model_state(model)  # replaces the table's normaliser by the checkpoint's
     return make_collection_policy(model.to(device).eval())
 

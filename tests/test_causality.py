@@ -117,6 +117,7 @@ def make_policy(table):
     )
     with torch.no_grad():
         model.get_policy_head()[0].module.linear.weight.mul_(300.0)
+        model.get_value_head().module.linear.weight.normal_()  # it starts at 0
     return make_collection_policy(model)
 
 

@@ -70,8 +70,8 @@ def test_words_of_every_type_reach_their_keys():
         "env.max_units=0.5",
         "env.risk_multiples=[1, 2.5]",
         "train.target_kl=0.02",
-        "train.clip_value=null",
-        "train.entropy_coeff.size=0.25",
+        "loss.clip_value=null",
+        "loss.entropy_coeff.size=0.25",
         "recorder.lanes=1_000",
     )
     assert (cfg.env.paths, cfg.model.d_model, cfg.total_frames) == (64, 320, 1_000_000)
@@ -79,9 +79,9 @@ def test_words_of_every_type_reach_their_keys():
     assert (cfg.seed, cfg.tag, cfg.run.dir) == (404, "my-run_1.0", "out/a b,(c)=d")
     assert (cfg.data.path, cfg.env.trailing, cfg.env.max_units) == ("x y.csv", True, 0.5)
     assert cfg.env.risk_multiples == [1.0, 2.5]
-    assert (cfg.train.target_kl, cfg.train.clip_value) == (0.02, None)
-    assert cfg.train.entropy_coeff["size"] == 0.25
-    assert cfg.train.entropy_coeff["direction"] == 0.01
+    assert (cfg.train.target_kl, cfg.loss.clip_value) == (0.02, None)
+    assert cfg.loss.entropy_coeff["size"] == 0.25
+    assert cfg.loss.entropy_coeff["direction"] == 0.01
     assert cfg.recorder.lanes == 1000
 
 
@@ -95,11 +95,11 @@ def test_the_experiments_hold_the_missions_numbers():
     assert (cfg.env.paths, cfg.env.accounts, cfg.env.workers) == (10, 1, 0)
     assert (cfg.env.window, cfg.env.episode_bars, cfg.env.funding_bps_per_day) == (64, 240, 3.0)
     assert cfg.data.interval == "1min"
-    t = cfg.train
+    t, loss = cfg.train, cfg.loss
     assert (t.steps, t.epochs, t.minibatch, t.lr) == (4096, 10, 2048, 1.2e-4)
-    assert (t.gamma, t.lmbda, t.clip_epsilon) == (0.995, 0.92, 0.2)
-    assert (t.value_coeff, t.max_grad_norm) == (0.5, 0.6)
-    assert set(t.entropy_coeff.values()) == {0.01}
+    assert (t.gamma, t.lmbda, loss.clip_epsilon) == (0.995, 0.92, 0.2)
+    assert (loss.value_coeff, t.max_grad_norm) == (0.5, 0.6)
+    assert set(loss.entropy_coeff.values()) == {0.01}
 
     cfg = train("experiment=ppo_gpu_transformer_rtxpro", "data.path=bars.parquet", "env.paths=8")
     m = cfg.model
@@ -158,8 +158,8 @@ MISTAKES = [
     ("train.minibatch=8192", ["train.minibatch=8192", "at most the 4096 frames"]),
     ("train.lr=-1", ["train.lr=-1.0", "above 0"]),
     ("train.lr_schedule=linnear", ["train.lr_schedule='linnear'", "constant, linear, cosine"]),
-    ("train.entropy_coeff=0.1", ["train.entropy_coeff", "train.entropy_coeff.direction"]),
-    ("train.entropy_coeff.sise=0.1", ["did you mean train.entropy_coeff.size"]),
+    ("loss.entropy_coeff=0.1", ["loss.entropy_coeff", "loss.entropy_coeff.direction"]),
+    ("loss.entropy_coeff.sise=0.1", ["did you mean loss.entropy_coeff.size"]),
     ("env=btcusd_1m", ["env='btcusd_1m'", "btcusd_1m_risk_based"]),
     ("experiment=missing", ["experiment='missing'", "ppo_gpu_transformer"]),
     ("env=btcusd_1m_risk_based", ["data.interval='1min'", "15 minutes", "data.path=FILE"]),
@@ -220,7 +220,7 @@ def test_help_lists_every_preset_and_key_with_its_value_and_comment(capsys):
 
 
 def test_a_configuration_survives_json_and_is_checked_when_it_comes_back():
-    cfg = train("model=tiny", "env.max_units=3", "train.entropy_coeff.size=0.5")
+    cfg = train("model=tiny", "env.max_units=3", "loss.entropy_coeff.size=0.5")
     values = json.loads(json.dumps(dataclasses.asdict(cfg)))
     assert restore_config(values) == cfg
     values["env"]["taker_fee_bps"] = 0.02

@@ -66,6 +66,7 @@ def make_model(cfg=TINY, *, features=None, gain=100.0):
     )
     with torch.no_grad():
         model.get_policy_head()[0].module.linear.weight.mul_(gain)
+        model.get_value_head().module.linear.weight.normal_()  # it starts at 0
     return model
 
 

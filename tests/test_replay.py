@@ -138,10 +138,14 @@ def test_another_file_is_seen_through_the_normaliser_of_the_training(run, tmp_pa
     other = write_bars(tmp_path / "other.csv", seed=5, start="2026-01-01")
     inputs = load_inputs(run.path, data_path=str(other), split="val", episodes=2, device="cpu")
     state = load_checkpoint(run.checkpoint).model
-    (name,) = (name for name in state if name.endswith(".loc"))
+    (name,) = (name for name in state if name.endswith("window.module.loc"))
     trained = state[name]
     assert not torch.equal(inputs.table.loc, trained)
-    locs = [value for key, value in inputs.policy.state_dict().items() if key.endswith(".loc")]
+    locs = [
+        value
+        for key, value in inputs.policy.state_dict().items()
+        if key.endswith("window.module.loc")
+    ]
     assert all(torch.equal(loc, trained) for loc in locs)
     assert len(locs) == 1
     assert inputs.table.meta.source_name == "other.csv"

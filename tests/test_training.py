@@ -1,0 +1,103 @@
+"""Training as a whole: repeatable, indifferent to the reward's units, no shared luck."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from envs.config import EnvConfig
+from envs.factory import make_env
+from envs.table import BarTable
+from modules.config import ModelConfig
+from pipelines.config import RunConfig
+from pipelines.learner import TrainConfig
+from pipelines.loss import LossConfig
+from pipelines.model import make_model
+from pipelines.training import Training
+
+ENV = EnvConfig(paths=6, accounts=2, workers=0, window=8, episode_bars=20, tick_size=0.01)
+SMALL = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num_heads": 2}
+MODELS = {
+    "mlp": ModelConfig(encoder="mlp", num_layers=2, **SMALL),
+    "transformer": ModelConfig(num_layers=1, num_context_blocks=1, context_ff_dim=16, **SMALL),
+}
+
+
+def make_table():
+    generator = torch.Generator().manual_seed(0)
+    steps = 3e-3 * torch.randn(600, generator=generator, dtype=torch.float64)
+    close = 100.0 * steps.cumsum(0).exp()
+    open_ = torch.cat([close[:1], close[:-1]])
+    high, low = torch.maximum(open_, close) * 1.001, torch.minimum(open_, close) * 0.999
+    return BarTable.from_arrays(torch.stack([open_, high, low, close, close], -1))
+
+
+def train(seed=0, env=ENV, encoder="mlp", loss=None, **changes):
+    """Weights and last statistics after three iterations."""
+    cfg = RunConfig(
+        seed=seed,
+        total_frames=3 * 16 * env.lanes,
+        env=env,
+        model=MODELS[encoder],
+        train=TrainConfig(**{"steps": 16, "epochs": 2, "minibatch": 48, **changes}),
+        loss=loss or LossConfig(),
+    )
+    torch.manual_seed(seed)
+    table = make_table()
+    market = make_env(table, env, record_fills=False, seed=seed)
+    model = make_model(cfg.model, env, table)
+    training = Training(cfg, table, market, model)
+    bars = []
+    for iteration in training:
+        bars.append(iteration.rollout["bar"][..., 0, 0, 0].clone())
+    training.close()
+    return model.state_dict(), iteration.stats, torch.stack(bars)
+
+
+VARIANTS = {
+    "plain": {},
+    "hindsight": {"hindsight_bars": 4},
+    "path baseline": {"path_baseline": True},
+    "both": {"hindsight_bars": 4, "path_baseline": True, "target_kl": 0.5},
+}
+
+
+@pytest.mark.parametrize("encoder", MODELS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not(variant, encoder):
+    one, stats, _ = train(encoder=encoder, **VARIANTS[variant])
+    two, again, _ = train(encoder=encoder, **VARIANTS[variant])
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+    assert all(float(again[k]) == float(v) for k, v in stats.items() if k.startswith("train/"))
+    other, _, _ = train(seed=1, encoder=encoder, **VARIANTS[variant])
+    assert not all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_units_of_the_reward_change_no_policy(variant):
+    """Powers of two scale floating-point numbers exactly, so that equal means equal."""
+    small, _, _ = train(env=dataclasses.replace(ENV, reward_scale=32.0), **VARIANTS[variant])
+    large, _, _ = train(env=dataclasses.replace(ENV, reward_scale=4096.0), **VARIANTS[variant])
+    policy = [key for key in small if "value" not in key and "moments" not in key]
+    heads = [k for k in policy if not k.endswith((".loc", ".scale")) or "window" in k]
+    for key in heads:
+        torch.testing.assert_close(small[key], large[key], atol=1e-5, rtol=1e-4, msg=key)
+
+
+def test_paths_and_seeds_walk_on_other_bars():
+    _, _, bars = train()
+    assert len(bars[0].unique()) > 1
+    _, _, other = train(seed=1)
+    assert not torch.equal(bars, other)
+
+
+def test_every_iteration_tells_its_losses_and_its_speed():
+    _, stats, _ = train(hindsight_bars=4)
+    assert {"train/loss", "train/value_loss", "train/entropy_size", "time/sps"} <= set(stats)
+    assert all(torch.isfinite(torch.as_tensor(value)) for value in stats.values())
+
+
+def test_the_critics_of_hindsight_and_of_the_model_both_learn():
+    state, _, _ = train(hindsight_bars=4)
+    (weight,) = (v for k, v in state.items() if k.endswith("linear.weight") and v.shape[0] == 1)
+    assert weight.abs().sum() > 0
