@@ -1,6 +1,6 @@
 """Bars of one market: which file, and from the file to checked, mended, segmented bars."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from envs.bar_files import OHLCV, default_bars_path, file_sha256, read_bars, time_text
 from envs.checks import require, require_at_least, require_between, require_cell
+from envs.known_config import SyntheticConfig
 from envs.mending import (
     DataReport,
     drop_quotes,
@@ -41,8 +42,12 @@ class DataConfig:
     val_frac: float = 0.15
     # Bars left out between two splits; None: env.window + env.episode_bars, which is the least.
     embargo_bars: int | None = None
+    # A generated market instead of a file.
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
     def __post_init__(self) -> None:
+        fits = self.path is None or not self.synthetic.market
+        require(fits, "data.path", self.path, "unset with data.synthetic.market: bars are drawn")
         require_cell("data.asset", self.asset)
         require_between("data.fill_gap_bars", self.fill_gap_bars, 0, 1000)
         for key in ("train_frac", "val_frac"):

@@ -1,6 +1,7 @@
 """The bar table: one market in memory, which every environment and every network points into."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from numpy.typing import ArrayLike
 from tensordict import TensorDict
 from torch import Tensor
 
-from envs.bar_files import time_text
-from envs.bars import Bars, DataConfig, load_bars, report_lines
+from envs.bar_files import OHLCV, time_text
+from envs.bars import Bars, DataConfig, check_bars, load_bars, report_lines
 from envs.features import FEATURE_NAMES, market_features
+from envs.known_bars import draw_market
 from envs.mending import refuse_insane_prices
 from envs.splits import (
     SPLITS,
@@ -184,10 +186,10 @@ class BarTable:
 
 
 def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
-    """Read, check, mend, segment and split a file of bars, and compute its features.
+    """Read or draw, check, mend, segment and split bars, and compute their features.
 
     Args:
-        cfg: the file and how to cut it.
+        cfg: the file, or the generated market, and how to cut it.
         window: rows that an observation looks at, the last closed bar included.
         episode_bars: steps of an episode.
 
@@ -196,8 +198,8 @@ def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
         ValueError: for data that cannot be used, naming the file, the row and what is wrong; for
             an embargo under ``window + episode_bars``; for a split without room for one episode.
     """
-    bars = load_bars(cfg)
-    features = torch.from_numpy(market_features(bars.ohlcv, bars.segment))
+    bars, columns, names = _known_bars(cfg) if cfg.synthetic.market else _file_bars(cfg)
+    features = torch.from_numpy(columns)
     tradable = torch.isfinite(features).all(dim=1)
     splits = split_by_time(len(features), cfg, window=window, episode_bars=episode_bars)
     segment = torch.from_numpy(bars.segment)
@@ -207,7 +209,7 @@ def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
     meta = TableMeta(
         asset=cfg.asset,
         interval_s=bars.interval_s,
-        feature_names=list(FEATURE_NAMES),
+        feature_names=names,
         source_name=bars.source_name,
         source_sha256=bars.source_sha256,
         splits=splits,
@@ -217,6 +219,18 @@ def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
     )
     timestamp, ohlcv = torch.from_numpy(bars.time_ns), torch.from_numpy(bars.ohlcv)
     return BarTable(timestamp, ohlcv, features, segment, tradable, loc, scale, meta)
+
+
+def _file_bars(cfg: DataConfig) -> tuple[Bars, np.ndarray, list[str]]:
+    bars = load_bars(cfg)
+    return bars, market_features(bars.ohlcv, bars.segment), list(FEATURE_NAMES)
+
+
+def _known_bars(cfg: DataConfig) -> tuple[Bars, np.ndarray, list[str]]:
+    frame, features, names = draw_market(cfg.synthetic)
+    digest = hashlib.sha256(frame[list(OHLCV)].to_numpy().tobytes()).hexdigest()
+    source = f"synthetic/{cfg.synthetic.market}, seed {cfg.synthetic.seed}"
+    return check_bars(frame, cfg, source, digest), features, names
 
 
 def _report(bars: Bars, tradable: Tensor, splits: dict[str, tuple[int, int]]) -> dict[str, Any]:

@@ -141,7 +141,8 @@ class RunConfig:
         require_at_least("total_frames", self.total_frames, 1)
         check_minibatch(self.train, accounts=self.env.accounts, lanes=self.env.lanes)
         interval = self.data.interval
-        fits = self.data.path or not interval or pd.Timedelta(interval) == _EMBEDDED_INTERVAL
+        own_bars = self.data.path or self.data.synthetic.market
+        fits = own_bars or not interval or pd.Timedelta(interval) == _EMBEDDED_INTERVAL
         require(
             bool(fits),
             "data.interval",

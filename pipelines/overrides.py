@@ -8,6 +8,7 @@ import difflib
 import importlib.resources
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.resources.abc import Traversable
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from envs.checks import require
@@ -43,16 +44,17 @@ def list_keys(config: type, prefix: str = "") -> dict[str, Any]:
 
 
 def list_presets(groups: Iterable[str]) -> dict[str, list[str]]:
-    """The presets of each group: the names of the YAML files in its folder of ``configs/``."""
+    """The presets of each group: the YAML files under its folder of ``configs/``, by path."""
     root = importlib.resources.files("configs")
-    return {
-        group: sorted(
-            entry.name.removesuffix(".yaml")
-            for entry in (root / group).iterdir()
-            if entry.name.endswith(".yaml")
-        )
-        for group in groups
-    }
+    return {group: sorted(_presets_in(root / group)) for group in groups}
+
+
+def _presets_in(folder: Traversable, prefix: str = "") -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.name.endswith(".yaml"):
+            yield prefix + entry.name.removesuffix(".yaml")
+        elif entry.is_dir():
+            yield from _presets_in(entry, f"{prefix}{entry.name}/")
 
 
 def parse_overrides(
