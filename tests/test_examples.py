@@ -4,6 +4,8 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import pytest
 import torch
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -28,3 +30,9 @@ def test_the_encoder_takes_windows_of_one_s_own(capsys) -> None:
     state = load("encode_your_own_windows").main()
     assert state.shape == (5, 64)
     assert torch.isfinite(state).all()
+
+
+def test_stable_baselines_trains_on_a_known_market(capsys) -> None:
+    pytest.importorskip("stable_baselines3")
+    mean = load("train_with_stable_baselines3").main(frames=8_192)
+    assert np.isfinite(mean)
