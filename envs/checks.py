@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Sequence
 
 _FORMULA_STARTS = ("=", "+", "-", "@")
 
@@ -39,3 +40,12 @@ def require_cell(key: str, text: str) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def require_one_of(key: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse a value that is not among those allowed.
+
+    Raises:
+        ValueError: naming the key, the value and what is allowed.
+    """
+    require(value in allowed, key, value, f"one of {', '.join(allowed)}")

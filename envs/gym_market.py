@@ -88,7 +88,7 @@ class MarketVectorEnv(VectorEnv):
             table = build_table(DataConfig(), window=cfg.window, episode_bars=cfg.episode_bars)
         self.cfg = cfg
         self.env = TransformedEnv(MarketEnv(table, cfg, split=split), account_norm(cfg))
-        self.windows = _windows(table, cfg.window)
+        self.windows = normalised_windows(table, cfg.window)
         self.num_envs = cfg.lanes
         shape = (cfg.window, table.features.shape[1])
         self.single_observation_space = spaces.Dict(
@@ -235,8 +235,12 @@ class MarketGymEnv(gymnasium.Env):
         self.lanes.close()
 
 
-def _windows(table: BarTable, window: int) -> torch.Tensor:
-    """A view [bars - window + 1, window, features] of the normalised features, without a copy."""
+def normalised_windows(table: BarTable, window: int) -> torch.Tensor:
+    """Every window of a table, as an environment shows it: a view, the features are stored once.
+
+    Returns:
+        float32 [bars - window + 1, window, features]; row i ends with bar i + window - 1.
+    """
     normalised = ((table.features - table.loc) / table.scale).clamp(-FEATURE_CLIP, FEATURE_CLIP)
     return normalised.unfold(0, window, 1).transpose(1, 2)
 

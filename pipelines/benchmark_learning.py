@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from envs.known_answer import known_answer
 from envs.table import build_table
+from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.config import compose_config
 from pipelines.learning_learners import LEARNERS, NETWORK
 from pipelines.learning_ours import train_ours
@@ -18,6 +19,7 @@ from pipelines.learning_score import LEVELS, Curve, Judge, interquartile_mean, i
 
 FAIR = ("martingale", "heavy_tails")
 EVALUATIONS = 32
+QUICK_FRAMES = 32_768
 
 
 class Job(NamedTuple):
@@ -36,6 +38,22 @@ class Outcome:
     job: Job
     curve: Curve
     seconds: float
+
+
+def plan(cfg: BenchmarkConfig) -> list[Job]:
+    """The runs that a configuration asks for; a quick look takes one seed of two markets."""
+    if cfg.quick:
+        return [
+            Job(market, learner, 0, QUICK_FRAMES)
+            for market in ("planted", "drift")
+            for learner in cfg.learners
+        ]
+    return [
+        Job(market, learner, seed, cfg.frames)
+        for market in cfg.markets
+        for learner in cfg.learners
+        for seed in range(cfg.seeds)
+    ]
 
 
 def run_jobs(jobs: list[Job], workers: int) -> list[Outcome]:

@@ -17,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.bars import DataConfig
-from envs.checks import require, require_at_least, require_between
+from envs.checks import require, require_at_least, require_between, require_one_of
 from envs.config import EnvConfig
 from envs.splits import SPLITS
 from modules.config import ModelConfig
 from pipelines.audit_config import AuditConfig
+from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.config_help import help_text
 from pipelines.learner import TrainConfig, check_minibatch
 from pipelines.loss import LossConfig
@@ -29,7 +30,6 @@ from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 TRACE_FORMATS = ("csv", "parquet")
-BENCHMARK_SUITES = ("env", "recorder")
 _EMBEDDED_INTERVAL = pd.Timedelta("15min")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -62,7 +62,7 @@ class RecorderConfig:
     def __post_init__(self) -> None:
         if self.lanes is not None:
             require_at_least("recorder.lanes", self.lanes, 1)
-        _require_one_of("recorder.format", self.format, TRACE_FORMATS)
+        require_one_of("recorder.format", self.format, TRACE_FORMATS)
 
     def kept_lanes(self, num_lanes: int) -> list[int] | None:
         """Numbers of the lanes to record out of `num_lanes`, evenly spread; None: all."""
@@ -85,7 +85,7 @@ class WandbConfig:
     entity: str | None = None
 
     def __post_init__(self) -> None:
-        _require_one_of("wandb.mode", self.mode, WANDB_MODES)
+        require_one_of("wandb.mode", self.mode, WANDB_MODES)
         require(bool(self.project), "wandb.project", self.project, "a name")
 
 
@@ -104,7 +104,7 @@ class FinalReplayConfig:
     episodes: int | None = None
 
     def __post_init__(self) -> None:
-        _require_one_of("replay.split", self.split, SPLITS)
+        require_one_of("replay.split", self.split, SPLITS)
         if self.episodes is not None:
             require_at_least("replay.episodes", self.episodes, 1)
 
@@ -184,30 +184,10 @@ class ReplayConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.run), "run", self.run, "the folder of a run, run=PATH")
-        _require_one_of("split", self.split, SPLITS)
+        require_one_of("split", self.split, SPLITS)
         if self.episodes is not None:
             require_at_least("episodes", self.episodes, 1)
         _require_seed_and_device(self.seed, self.device)
-
-
-@dataclass
-class BenchmarkConfig:
-    """One measurement of this machine: ``python pipelines/benchmark.py suite=env``.
-
-    Raises:
-        ValueError: for a value out of range, naming the key, the value and what is allowed.
-    """
-
-    # What to measure: env or recorder.
-    suite: str = "env"
-    # Repetitions, of which the median counts.
-    repeats: int = 5
-    # JSON file for the result; null: only print it.
-    out: str | None = None
-
-    def __post_init__(self) -> None:
-        _require_one_of("suite", self.suite, BENCHMARK_SUITES)
-        require_at_least("repeats", self.repeats, 1)
 
 
 class _Program(NamedTuple):
@@ -295,10 +275,6 @@ def _help(program: str, argv: Sequence[str]) -> str:
     spec = _PROGRAMS[program]
     values = OmegaConf.to_container(_compose(program, argv))
     return help_text(program, spec.config, cast(dict[str, Any], values), list_presets(spec.groups))
-
-
-def _require_one_of(key: str, value: str, allowed: Sequence[str]) -> None:
-    require(value in allowed, key, value, f"one of {', '.join(allowed)}")
 
 
 def _require_seed_and_device(seed: int, device: str) -> None:

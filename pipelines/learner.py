@@ -119,7 +119,8 @@ class Learner:
             critic = TensorDictSequential(critic, hindsight)
             heads.append(hindsight.module[-1].module.head)
         # A value head of one's own without normalisation is trained in units of the reward.
-        self.value_heads = [head for head in heads if isinstance(head, ValueHead)]
+        normalised = heads if loss_cfg.normalize_value else []
+        self.value_heads = [head for head in normalised if isinstance(head, ValueHead)]
         self.advantage = Advantage(
             MixedPrecision(critic, cfg.precision, self.device),
             self.loss.value_key,

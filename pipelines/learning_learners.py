@@ -27,12 +27,14 @@ class LearnerSpec:
         lanes: parallel lanes, each on a path of its own.
         train: of the update.
         loss: of the update; one entropy coefficient counts for all heads under ``sb3``.
+        normalize_reward: ``sb3`` alone: its VecNormalize on rewards.
     """
 
     library: str
     lanes: int
     train: TrainConfig
     loss: LossConfig = field(default_factory=LossConfig)
+    normalize_reward: bool = False
 
 
 def entropy(coefficient: float) -> dict[str, float]:
@@ -43,7 +45,9 @@ def entropy(coefficient: float) -> dict[str, float]:
 _EQUAL_TRAIN = TrainConfig(
     steps=32, epochs=4, minibatch=512, lr=1e-3, gamma=0.98, lmbda=0.9, max_grad_norm=0.5
 )
-_EQUAL_LOSS = LossConfig(clip_value=None, entropy_coeff=entropy(0.1), mask_unused_heads=False)
+_EQUAL_LOSS = LossConfig(
+    clip_value=None, entropy_coeff=entropy(0.1), mask_unused_heads=False, normalize_value=False
+)
 
 LEARNERS = {
     # Everything of ours switched off, and stable-baselines3, with equal numbers: parity.
@@ -54,10 +58,16 @@ LEARNERS = {
         "ours",
         128,
         replace(_EQUAL_TRAIN, steps=8, epochs=8, minibatch=256, hindsight_bars=64),
-        replace(_EQUAL_LOSS, mask_unused_heads=True, entropy_coeff=entropy(0.2)),
+        replace(
+            _EQUAL_LOSS, mask_unused_heads=True, normalize_value=True, entropy_coeff=entropy(0.2)
+        ),
     ),
     # stable-baselines3 with the best numbers found for it, see docs/benchmarks.md.
     "sb3_tuned": LearnerSpec(
-        "sb3", 128, replace(_EQUAL_TRAIN, steps=8, minibatch=256), replace(_EQUAL_LOSS)
+        "sb3",
+        128,
+        replace(_EQUAL_TRAIN, steps=8, minibatch=256),
+        _EQUAL_LOSS,
+        normalize_reward=True,
     ),
 }

@@ -1,17 +1,17 @@
 """A training run of stable-baselines3 on a known market, with our network and our judge."""
 
 import time
-from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from envs.config import EnvConfig
-from envs.gym_market import MarketVectorEnv
+from envs.gym_market import MarketVectorEnv, normalised_windows
 from envs.ledger import HEADS
 from envs.table import BarTable
 from modules.config import ModelConfig
@@ -52,8 +52,10 @@ class SharedTrunk(BaseFeaturesExtractor):
 
 def make_sb3(spec: LearnerSpec, table: BarTable, cfg: EnvConfig, seed: int) -> PPO:
     """stable-baselines3's PPO with the numbers of `spec` and linear heads on our trunk."""
-    env = MarketVecEnv(MarketVectorEnv(table, cfg))
+    env: VecEnv = MarketVecEnv(MarketVectorEnv(table, cfg))
     train, loss = spec.train, spec.loss
+    if spec.normalize_reward:
+        env = VecNormalize(env, norm_obs=False, gamma=train.gamma)
     return PPO(
         "MultiInputPolicy",
         env,
@@ -122,8 +124,7 @@ def train_sb3(
 ) -> Curve:  # fmt: skip
     """As `pipelines.learning_ours.train_ours`."""
     learner = make_sb3(spec, table, cfg, seed)
-    market: Any = learner.env
-    policy = Sb3Policy(learner, market.env.windows, cfg.window)
+    policy = Sb3Policy(learner, normalised_windows(table, cfg.window), cfg.window)
     curve = Curve(judge.optimum, judge.promised)
     learner.learn(frames, callback=_Evaluate(curve, judge, policy, every))
     return curve

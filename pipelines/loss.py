@@ -30,7 +30,9 @@ class LossConfig:
     """
 
     clip_epsilon: float = 0.2
-    # In standard deviations of the returns, whatever the reward's units; null: no clipping.
+    # Count values in standard deviations of the returns: their loss then has no units.
+    normalize_value: bool = True
+    # In those units; null: no clipping.
     clip_value: float | None = 0.2
     value_coeff: float = 0.5
     entropy_coeff: dict[str, float] = field(

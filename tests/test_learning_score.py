@@ -1,0 +1,100 @@
+"""Scores of the learning suite, against sums done by hand."""
+
+import numpy as np
+import pytest
+
+from pipelines.benchmark_config import BenchmarkConfig
+from pipelines.benchmark_learning import Job, Outcome, plan, summarise
+from pipelines.learning_score import Curve, interquartile_mean, interval
+
+
+def make_curve(*shares, optimum=100e-4):
+    curve = Curve(optimum, optimum)
+    for i, share in enumerate(shares, start=1):
+        growth = share * (optimum or 1e-4) + np.array([-1e-4, 1e-4])
+        curve.add(1_000 * i, 2.0 * i, growth)
+    return curve
+
+
+def test_a_level_is_reached_where_it_is_held():
+    curve = make_curve(0.1, 0.6, 0.4, 0.8, 0.92, 0.91)
+    assert curve.reached(0.5) == (4_000, 8.0)
+    assert curve.reached(0.75) == (4_000, 8.0)
+    assert curve.reached(0.9) == (5_000, 10.0)
+    assert curve.final == pytest.approx((0.8 + 0.92 + 0.91) * 100e-4 / 3)
+
+
+def test_what_is_touched_once_or_at_the_very_end_is_not_reached():
+    assert make_curve(0.95, 0.1, 0.95).reached(0.9) is None
+    assert make_curve(1.0, 1.0, optimum=0.0).reached(0.5) is None
+
+
+def test_a_mean_in_terms_of_its_error():
+    curve = make_curve(0.02, optimum=100e-4)  # 2 bps, tiles of 1 and 3
+    assert curve.z_score == pytest.approx(2.0)
+    assert Curve(0.0, 0.0, [1], [1.0], [0.0], [0.0]).z_score == 0.0
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [
+        ([1.0, 2.0, 3.0, 100.0], 2.5),
+        ([5.0], 5.0),
+        # Of five, the middle three count 3/4, 1 and 3/4.
+        ([0.0, 1.0, 2.0, 3.0, 50.0], (0.75 * 1 + 2 + 0.75 * 3) / 2.5),
+        ([1.0, 1.0, 1.0, 1.0, float("inf")], 1.0),
+    ],
+)
+def test_the_interquartile_mean_is_that_of_the_middle_half(values, mean):
+    assert interquartile_mean(values) == pytest.approx(mean)
+    assert interquartile_mean(values[::-1]) == pytest.approx(mean)
+
+
+def test_most_runs_that_never_arrived_make_a_mean_that_never_arrives():
+    assert interquartile_mean([1.0, 2.0, np.inf, np.inf, np.inf]) == np.inf
+
+
+def test_an_interval_holds_its_mean_and_shrinks_to_a_point():
+    low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert low < 3.0 < high
+    assert interval([2.0] * 5) == (2.0, 2.0)
+
+
+def test_a_row_says_how_many_seeds_arrived():
+    curves = [make_curve(0.5, 0.95, 0.95), make_curve(0.2, 0.3, 0.4)]
+    outcomes = [Outcome(Job("drift", "ours", i, 3_000), c, 1.0) for i, c in enumerate(curves)]
+    (row,) = summarise(outcomes)
+    assert row["reached 90%"] == "1 of 2"
+    assert row["frames to 90%"] == float("inf")
+    assert row["worst"] == pytest.approx(0.3)
+
+
+def test_a_fair_market_is_judged_by_luck():
+    curves = [make_curve(0.0, 3.0, optimum=0.0), make_curve(0.0, -2.0, optimum=0.0)]
+    outcomes = [Outcome(Job("martingale", "ours", i, 3_000), c, 1.0) for i, c in enumerate(curves)]
+    (row,) = summarise(outcomes)
+    assert row["largest z"] == pytest.approx(3.0)
+    assert "final share" not in row
+
+
+def test_the_plan_is_every_market_learner_and_seed():
+    cfg = BenchmarkConfig(suite="learning", markets=["drift", "ar1"], learners=["ours"], seeds=3)
+    assert [(j.market, j.seed) for j in plan(cfg)] == [
+        (market, seed) for market in ("drift", "ar1") for seed in range(3)
+    ]
+    quick = plan(BenchmarkConfig(suite="learning", quick=True))
+    assert len(quick) <= 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"suite": "speed!"}, "suite='speed!'"),
+        ({"markets": ["drfit"]}, "markets='drfit'"),
+        ({"learners": []}, "learners="),
+        ({"frames": 10}, "frames=10"),
+    ],
+)
+def test_mistakes_are_refused_by_name(changes, words):
+    with pytest.raises(ValueError, match=words):
+        BenchmarkConfig(**changes)
