@@ -71,7 +71,8 @@ class HindsightValue(nn.Module):
     """Value of an account whose next bars are known.
 
     What a position earns is a product of the position and the future; therefore the two meet in a
-    product.
+    product. The agent's state is only read: learned along with this critic, it would serve the
+    future that the actor cannot see (measured: worse).
 
     Args:
         features_dim: width of the agent's state.
@@ -89,7 +90,7 @@ class HindsightValue(nn.Module):
 
     def forward(self, agent_state: Tensor, account: Tensor, future_state: Tensor) -> Tensor:
         """Value float32 [..., 1] of [..., features_dim], [..., num_account] and [..., D]."""
-        agent = self.agent(torch.cat([agent_state, account], -1))
+        agent = self.agent(torch.cat([agent_state.detach(), account], -1))
         both = torch.cat([agent, future_state, agent * future_state], -1)
         return self.head(torch.relu(self.join(both)))
 

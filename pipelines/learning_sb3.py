@@ -1,6 +1,7 @@
 """A training run of stable-baselines3 on a known market, with our network and our judge."""
 
 import time
+from functools import partial
 
 from gymnasium import spaces
 from stable_baselines3 import PPO
@@ -17,6 +18,7 @@ from envs.table import BarTable
 from modules.config import ModelConfig
 from modules.fusion import AccountProjection, Fusion
 from modules.mlp import MlpEncoder
+from pipelines.learner import TrainConfig
 from pipelines.learning_learners import NETWORK, LearnerSpec
 from pipelines.learning_score import Curve, Judge
 from pipelines.sb3_env import MarketVecEnv
@@ -59,7 +61,7 @@ def make_sb3(spec: LearnerSpec, table: BarTable, cfg: EnvConfig, seed: int) -> P
     return PPO(
         "MultiInputPolicy",
         env,
-        learning_rate=train.lr,
+        learning_rate=partial(_learning_rate, train),
         n_steps=train.steps,
         batch_size=train.minibatch,
         n_epochs=train.epochs,
@@ -75,6 +77,11 @@ def make_sb3(spec: LearnerSpec, table: BarTable, cfg: EnvConfig, seed: int) -> P
         seed=seed,
         device="cpu",
     )
+
+
+def _learning_rate(train: TrainConfig, left: float) -> float:
+    """With the share of frames that is left: constant or linear."""
+    return train.lr * left if train.lr_schedule == "linear" else train.lr
 
 
 class Sb3Policy:
