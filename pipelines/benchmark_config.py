@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from envs.checks import require, require_at_least, require_one_of
 from envs.known_config import MARKETS
-from pipelines.learning_learners import LEARNERS
+from pipelines.learning_learners import COMPARED, LEARNERS
 
 SUITES = ("env", "recorder", "learning")
 
@@ -27,9 +27,9 @@ class BenchmarkConfig:
     quick: bool = False
     # Of learning: markets, learners, seeds (0, 1, ...) and frames of a run.
     markets: list[str] = field(default_factory=lambda: list(MARKETS))
-    learners: list[str] = field(default_factory=lambda: list(LEARNERS))
+    learners: list[str] = field(default_factory=lambda: list(COMPARED))
     seeds: int = 5
-    frames: int = 98_304
+    frames: int = 65_536
     # Of learning: runs at a time, of one thread each.
     workers: int = 2
 

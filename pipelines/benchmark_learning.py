@@ -18,7 +18,7 @@ from pipelines.learning_ours import train_ours
 from pipelines.learning_score import LEVELS, Curve, Judge, interquartile_mean, interval
 
 FAIR = ("martingale", "heavy_tails")
-EVALUATIONS = 32
+EVALUATIONS = 24
 QUICK_FRAMES = 32_768
 
 
@@ -70,7 +70,7 @@ def run_job(job: Job) -> Outcome:
     words = [f"data=synthetic/{job.market}", f"data.synthetic.seed={1000 + job.seed}"]
     words += ["data.train_frac=0.6", "data.val_frac=0.05", "train.minibatch=64"]
     run = compose_config("ppo_transformer", words)
-    cfg = dataclasses.replace(run.env, paths=spec.lanes, accounts=1)
+    cfg = dataclasses.replace(run.env, paths=spec.lanes // spec.accounts, accounts=spec.accounts)
     table = build_table(run.data, window=cfg.window, episode_bars=cfg.episode_bars)
     judge = Judge(table, cfg, known_answer(run.data.synthetic, cfg, table))
     curve = _train(spec.library)(

@@ -24,9 +24,10 @@ class LearnerSpec:
 
     Attributes:
         library: ``ours`` or ``sb3``.
-        lanes: parallel lanes, each on a path of its own.
+        lanes: parallel lanes.
         train: of the update.
         loss: of the update; one entropy coefficient counts for all heads under ``sb3``.
+        accounts: lanes that share a path.
         normalize_reward: ``sb3`` alone: its VecNormalize on rewards.
     """
 
@@ -35,6 +36,7 @@ class LearnerSpec:
     train: TrainConfig
     loss: LossConfig = field(default_factory=LossConfig)
     normalize_reward: bool = False
+    accounts: int = 1
 
 
 def entropy(coefficient: float) -> dict[str, float]:
@@ -48,26 +50,48 @@ _EQUAL_TRAIN = TrainConfig(
 _EQUAL_LOSS = LossConfig(
     clip_value=None, entropy_coeff=entropy(0.1), mask_unused_heads=False, normalize_value=False
 )
+_TUNED_TRAIN = replace(
+    _EQUAL_TRAIN, steps=8, minibatch=256, lr=3e-3, lr_schedule="linear", lmbda=0.6, weight_decay=1.0
+)
+_OUR_TRAIN = replace(_TUNED_TRAIN, hindsight_bars=64)
+_OUR_LOSS = replace(
+    _EQUAL_LOSS,
+    entropy_coeff=entropy(0.02) | {"direction": 0.2},
+    mask_unused_heads=True,
+    normalize_value=True,
+)
 
 LEARNERS = {
     # Everything of ours switched off, and stable-baselines3, with equal numbers: parity.
     "plain": LearnerSpec("ours", 64, _EQUAL_TRAIN, _EQUAL_LOSS),
     "sb3": LearnerSpec("sb3", 64, _EQUAL_TRAIN, _EQUAL_LOSS),
-    # Our methods on.
-    "ours": LearnerSpec(
-        "ours",
-        128,
-        replace(_EQUAL_TRAIN, steps=8, epochs=8, minibatch=256, hindsight_bars=64),
-        replace(
-            _EQUAL_LOSS, mask_unused_heads=True, normalize_value=True, entropy_coeff=entropy(0.2)
-        ),
-    ),
-    # stable-baselines3 with the best numbers found for it, see docs/benchmarks.md.
+    # Our methods on, and stable-baselines3 with the best numbers found for it: docs/benchmarks.md.
+    "ours": LearnerSpec("ours", 128, _OUR_TRAIN, _OUR_LOSS),
     "sb3_tuned": LearnerSpec(
         "sb3",
         128,
-        replace(_EQUAL_TRAIN, steps=8, minibatch=256),
-        _EQUAL_LOSS,
+        _TUNED_TRAIN,
+        replace(_EQUAL_LOSS, entropy_coeff=entropy(0.2)),
         normalize_reward=True,
     ),
+    # Ours with one thing changed: what it is worth.
+    "no_hindsight": LearnerSpec("ours", 128, replace(_OUR_TRAIN, hindsight_bars=0), _OUR_LOSS),
+    "no_hindsight_long": LearnerSpec(
+        "ours", 128, replace(_OUR_TRAIN, hindsight_bars=0, lmbda=0.9), _OUR_LOSS
+    ),
+    "no_mask": LearnerSpec("ours", 128, _OUR_TRAIN, replace(_OUR_LOSS, mask_unused_heads=False)),
+    "no_value_scale": LearnerSpec(
+        "ours", 128, _OUR_TRAIN, replace(_OUR_LOSS, normalize_value=False)
+    ),
+    "path_baseline": LearnerSpec(
+        "ours",
+        128,
+        replace(_OUR_TRAIN, hindsight_bars=0, path_baseline=True),
+        _OUR_LOSS,
+        accounts=4,
+    ),
+    "low_entropy": LearnerSpec(
+        "ours", 128, _OUR_TRAIN, replace(_OUR_LOSS, entropy_coeff=entropy(0.01))
+    ),
 }
+COMPARED = ("plain", "sb3", "ours", "sb3_tuned")

@@ -3,6 +3,7 @@
 import time
 from functools import partial
 
+import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -73,7 +74,12 @@ def make_sb3(spec: LearnerSpec, table: BarTable, cfg: EnvConfig, seed: int) -> P
         vf_coef=loss.value_coeff,
         max_grad_norm=train.max_grad_norm,
         normalize_advantage=loss.normalize_advantage,
-        policy_kwargs={"features_extractor_class": SharedTrunk, "net_arch": []},
+        policy_kwargs={
+            "features_extractor_class": SharedTrunk,
+            "net_arch": [],
+            "optimizer_class": torch.optim.AdamW,
+            "optimizer_kwargs": {"eps": 1e-5, "weight_decay": train.weight_decay},
+        },
         seed=seed,
         device="cpu",
     )

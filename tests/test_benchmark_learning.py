@@ -107,12 +107,12 @@ def test_a_name_in_a_page_is_text(tmp_path):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("market", ["drift", "ar1", "regimes", "bracket", "planted"])
 def test_our_learner_comes_to_nine_tenths_of_the_optimum(market, seed):
-    curve = run_job(Job(market, "ours", seed, 98_304)).curve
+    curve = run_job(Job(market, "ours", seed, 65_536)).curve
     assert curve.final >= 0.9 * curve.optimum
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("market", ["martingale", "heavy_tails"])
 def test_our_learner_earns_nothing_where_there_is_nothing(market):
-    scores = [run_job(Job(market, "ours", seed, 98_304)).curve.z_score for seed in range(5)]
+    scores = [run_job(Job(market, "ours", seed, 65_536)).curve.z_score for seed in range(5)]
     assert max(scores) < 3.0
