@@ -1,6 +1,7 @@
 """``suite=learning``: who learns known markets, how far, and in how many frames."""
 
 import dataclasses
+import logging
 import multiprocessing
 import time
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def run_jobs(jobs: list[Job], workers: int) -> list[Outcome]:
 
 def run_job(job: Job) -> Outcome:
     """Draw the market, solve it, train on it."""
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     began = time.perf_counter()
     spec = LEARNERS[job.learner]
     words = [f"data=synthetic/{job.market}", f"data.synthetic.seed={1000 + job.seed}"]

@@ -64,11 +64,16 @@ class TrainConfig:
 
 
 def check_minibatch(cfg: TrainConfig, *, accounts: int, lanes: int) -> None:
-    """Refuse a minibatch that whole path-times cannot fill.
+    """Refuse a minibatch that whole path-times cannot fill, and a baseline across one account.
 
     Raises:
-        ValueError: unless `minibatch` is a multiple of `accounts` and at most a rollout's frames.
+        ValueError: unless `minibatch` is a multiple of `accounts` and at most a rollout's frames;
+            for a `path_baseline` with one account on a path.
     """
+    alone = cfg.path_baseline and accounts == 1
+    require(
+        not alone, "train.path_baseline", True, "false with env.accounts=1: there are no others"
+    )
     frames = cfg.steps * lanes
     require(
         cfg.minibatch % accounts == 0,

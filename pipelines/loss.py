@@ -33,14 +33,16 @@ class LossConfig:
     # Count values in standard deviations of the returns: their loss then has no units.
     normalize_value: bool = True
     # In those units; null: no clipping.
-    clip_value: float | None = 0.2
+    clip_value: float | None = None
     value_coeff: float = 0.5
+    # Costs make every change of side a loss at first: with less, learners end in staying flat,
+    # or in one side only (docs/benchmarks.md).
     entropy_coeff: dict[str, float] = field(
         default_factory=lambda: {
-            "direction": 0.01,
-            "size": 0.01,
-            "stop_loss": 0.01,
-            "take_profit": 0.01,
+            "direction": 0.2,
+            "size": 0.02,
+            "stop_loss": 0.02,
+            "take_profit": 0.02,
         }
     )
     normalize_advantage: bool = True

@@ -70,7 +70,7 @@ def test_words_of_every_type_reach_their_keys():
         "env.max_units=0.5",
         "env.risk_multiples=[1, 2.5]",
         "train.target_kl=0.02",
-        "loss.clip_value=null",
+        "loss.clip_value=0.3",
         "loss.entropy_coeff.size=0.25",
         "recorder.lanes=1_000",
     )
@@ -79,9 +79,9 @@ def test_words_of_every_type_reach_their_keys():
     assert (cfg.seed, cfg.tag, cfg.run.dir) == (404, "my-run_1.0", "out/a b,(c)=d")
     assert (cfg.data.path, cfg.env.trailing, cfg.env.max_units) == ("x y.csv", True, 0.5)
     assert cfg.env.risk_multiples == [1.0, 2.5]
-    assert (cfg.train.target_kl, cfg.loss.clip_value) == (0.02, None)
+    assert (cfg.train.target_kl, cfg.loss.clip_value) == (0.02, 0.3)
     assert cfg.loss.entropy_coeff["size"] == 0.25
-    assert cfg.loss.entropy_coeff["direction"] == 0.01
+    assert cfg.loss.entropy_coeff["direction"] == 0.2
     assert cfg.recorder.lanes == 1000
 
 
@@ -100,6 +100,7 @@ def test_the_experiments_hold_the_missions_numbers():
     assert (t.gamma, t.lmbda, loss.clip_epsilon) == (0.995, 0.92, 0.2)
     assert (loss.value_coeff, t.max_grad_norm) == (0.5, 0.6)
     assert set(loss.entropy_coeff.values()) == {0.01}
+    assert loss.clip_value == 0.2
 
     cfg = train("experiment=ppo_gpu_transformer_rtxpro", "data.path=bars.parquet", "env.paths=8")
     m = cfg.model

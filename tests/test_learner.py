@@ -14,6 +14,7 @@ from envs.market import MarketEnv
 from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
 from modules.config import ModelConfig
+from modules.hindsight import make_hindsight_critic
 from modules.policy import make_actor_value, make_collection_policy
 from pipelines.advantage import bootstrap, path_times
 from pipelines.learner import Learner, TrainConfig, check_minibatch
@@ -191,6 +192,40 @@ def test_a_gradient_that_is_not_finite_stops_before_the_parameters_change(setup)
 def test_a_minibatch_that_cannot_be_filled_is_refused(minibatch, accounts, words):
     with pytest.raises(ValueError, match=words):
         check_minibatch(TrainConfig(steps=32, minibatch=minibatch), accounts=accounts, lanes=64)
+
+
+def test_a_baseline_across_one_account_is_refused():
+    cfg = TrainConfig(steps=32, minibatch=64, path_baseline=True)
+    with pytest.raises(ValueError, match=r"train\.path_baseline=True"):
+        check_minibatch(cfg, accounts=1, lanes=64)
+
+
+def test_next_hindsight_values_equal_a_forward_over_every_next_state(setup):
+    model, _, rollout = setup
+    table = model.module[0].module["market"].module.module["window"].module.features
+    generator = torch.Generator().manual_seed(2)
+    ohlcv = 100.0 + torch.rand(len(table), 5, generator=generator, dtype=torch.float64)
+    critic = make_hindsight_critic(
+        ohlcv, torch.tensor([[0, len(table)]]), horizon=4, features_dim=16, num_account=NUM_ACCOUNT
+    )
+    with torch.no_grad():
+        critic.module[-1].module.head.linear.weight.normal_()
+    learner = make_learner(model, TrainConfig(steps=STEPS, minibatch=48), hindsight=critic)
+    with torch.no_grad():
+        now = path_times(rollout.select("bar", "account"))
+        values = learner.advantage.critic(now)["hindsight_value"]
+        after = path_times(rollout["next"].select("bar", "account"))
+        full = learner.advantage.critic(after)["hindsight_value"]
+    shape = (PATHS, STEPS, ACCOUNTS, 1)
+    rollout["hindsight_value"] = values.view(shape).permute(0, 2, 1, 3).contiguous()
+    bootstrap(rollout, learner.advantage.critic, "hindsight_value")
+    alive = ~rollout["next", "terminated"]
+    torch.testing.assert_close(
+        rollout["next", "hindsight_value"][alive],
+        full.view(shape).permute(0, 2, 1, 3)[alive],
+        atol=1e-5,
+        rtol=1e-4,
+    )
 
 
 def test_the_kl_stop_looks_at_the_mean_of_an_epoch(setup, monkeypatch):
