@@ -22,7 +22,7 @@ from pipelines.benchmark_env import EPISODE_BARS, time_environments
 from pipelines.benchmark_learning import as_values, plan, run_jobs, summarise
 from pipelines.benchmark_recorder import time_recorder
 from pipelines.config import load_config
-from pipelines.learning_page import write_learning_page
+from pipelines.learning_page import cell_text, write_learning_page
 from pipelines.source import git_revision
 
 
@@ -69,8 +69,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             shown = tuple(row)
             print("\n| " + " | ".join(shown) + " |")
             print("|" + "---:|" * len(shown))
-        cells = (f"{v:,.4g}" if isinstance(v, float) else str(v) for v in row.values())
-        print("| " + " | ".join(cells) + " |")
+        print("| " + " | ".join(cell_text(value) for value in row.values()) + " |")
 
 
 if __name__ == "__main__":

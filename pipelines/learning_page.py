@@ -23,7 +23,7 @@ def write_learning_page(path: Path, result: dict[str, Any]) -> None:
     """
     runs = result["runs"]
     machine = result["machine"]
-    about = f"{len(runs)} runs, commit {machine['commit']}, torch {machine['torch']}, "
+    about = f"{len(runs)} runs, commit {machine['commit'][:12]}, torch {machine['torch']}, "
     about += f"{machine['processor']}, one thread a run"
     fields = {
         "about": escape(about),
@@ -69,6 +69,7 @@ def draw_curves(runs: list[dict[str, Any]]) -> go.Figure:
         if any(run["market"] == market and run["optimum"] > 0.0 for run in runs):
             figure.add_hline(y=1.0, line={"dash": "dot", "color": "#6b7280"}, row=row, col=1)
             figure.add_hline(y=0.9, line={"dash": "dot", "color": "#d1d5db"}, row=row, col=1)
+    figure.update_xaxes(title="frames", row=len(markets), col=1)
     figure.update_layout(
         height=300 * len(markets) + 80,
         margin={"l": 60, "r": 16, "t": 60, "b": 40},
@@ -89,13 +90,18 @@ def _tables(rows: list[dict[str, Any]]) -> list[str]:
 def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(_text(row[column]))}</td>" for column in columns) + "</tr>"
+        "<tr>"
+        + "".join(f"<td>{escape(cell_text(row[column]))}</td>" for column in columns)
+        + "</tr>"
         for row in rows
     )
     return f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return "never" if value == float("inf") else f"{value:,.4g}"
-    return str(value)
+def cell_text(value: Any) -> str:
+    """A cell of a table for a person: whole thousands in full, the rest to three digits."""
+    if not isinstance(value, float):
+        return str(value)
+    if value == float("inf"):
+        return "never"
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
