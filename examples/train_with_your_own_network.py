@@ -98,7 +98,7 @@ def main(iterations: int = 40) -> list[float]:
     learner = Learner(
         model,
         train,
-        LossConfig(),
+        LossConfig(entropy_coeff=dict.fromkeys(HEADS, 0.01)),
         lanes=cfg.lanes,
         accounts=cfg.accounts,
         iterations=iterations,

@@ -28,8 +28,8 @@ def write_learning_page(path: Path, result: dict[str, Any]) -> None:
     fields = {
         "about": escape(about),
         "tables": "".join(_tables(result["rows"])),
-        "figure": draw_curves(runs).to_json().replace("</", "<\\/"),
-        "result": json.dumps(result).replace("</", "<\\/"),
+        "figure": _inert(draw_curves(runs).to_json()),
+        "result": _inert(json.dumps(result)),
         "plotly": get_plotlyjs(),
     }
     path.write_text(Template(_TEMPLATE.read_text("utf-8")).substitute(fields), "utf-8")
@@ -77,6 +77,11 @@ def draw_curves(runs: list[dict[str, Any]]) -> go.Figure:
         legend={"orientation": "h", "y": 0.995, "yanchor": "top", "yref": "container"},
     )
     return figure
+
+
+def _inert(text: str) -> str:
+    """JSON that no HTML parser mistakes for markup."""
+    return text.replace("<", "\\u003c")
 
 
 def _tables(rows: list[dict[str, Any]]) -> list[str]:
