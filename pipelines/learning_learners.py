@@ -27,6 +27,7 @@ class LearnerSpec:
         lanes: parallel lanes.
         train: of the update.
         loss: of the update; one entropy coefficient counts for all heads under ``sb3``.
+        zero_value: ``sb3`` alone: its value head starts at 0, as ours does.
         accounts: lanes that share a path.
         normalize_reward: ``sb3`` alone: its VecNormalize on rewards.
     """
@@ -36,6 +37,7 @@ class LearnerSpec:
     train: TrainConfig
     loss: LossConfig = field(default_factory=LossConfig)
     normalize_reward: bool = False
+    zero_value: bool = False
     accounts: int = 1
 
 
@@ -64,7 +66,9 @@ _OUR_LOSS = replace(
 LEARNERS = {
     # Everything of ours switched off, and stable-baselines3, with equal numbers: parity.
     "plain": LearnerSpec("ours", 64, _EQUAL_TRAIN, _EQUAL_LOSS),
-    "sb3": LearnerSpec("sb3", 64, _EQUAL_TRAIN, _EQUAL_LOSS),
+    "sb3": LearnerSpec("sb3", 64, _EQUAL_TRAIN, _EQUAL_LOSS, zero_value=True),
+    # The same with the value head that it starts with by itself.
+    "sb3_own_start": LearnerSpec("sb3", 64, _EQUAL_TRAIN, _EQUAL_LOSS),
     # Our methods on, and stable-baselines3 with the best numbers found for it: docs/benchmarks.md.
     "ours": LearnerSpec("ours", 128, _OUR_TRAIN, _OUR_LOSS),
     "sb3_tuned": LearnerSpec(

@@ -59,7 +59,7 @@ def make_sb3(spec: LearnerSpec, table: BarTable, cfg: EnvConfig, seed: int) -> P
     train, loss = spec.train, spec.loss
     if spec.normalize_reward:
         env = VecNormalize(env, norm_obs=False, gamma=train.gamma)
-    return PPO(
+    learner = PPO(
         "MultiInputPolicy",
         env,
         learning_rate=partial(_learning_rate, train),
@@ -83,6 +83,11 @@ def make_sb3(spec: LearnerSpec, table: BarTable, cfg: EnvConfig, seed: int) -> P
         seed=seed,
         device="cpu",
     )
+    if spec.zero_value:
+        with torch.no_grad():
+            for parameter in learner.policy.value_net.parameters():
+                parameter.zero_()
+    return learner
 
 
 def _learning_rate(train: TrainConfig, left: float) -> float:

@@ -37,6 +37,7 @@ def test_stable_baselines_has_the_same_network(market):
     torch.manual_seed(0)
     model = make_model(NETWORK, cfg, table)
     theirs, trunk = learner.policy, learner.policy.features_extractor
+    assert all((p == 0).all() for p in theirs.value_net.parameters()), "it starts as ours does"
     parts = model.module[0].module
     trunk.market.load_state_dict(parts["market"].module.module["encoder"].module.state_dict())
     trunk.account.load_state_dict(parts["account"].module.state_dict())
