@@ -22,6 +22,7 @@ from envs.config import EnvConfig
 from envs.market import MarketEnv
 from envs.observation import account_scale
 from envs.table import BarTable
+from envs.workers import limit_waiting
 
 
 def make_env(
@@ -63,6 +64,8 @@ def make_env(
         base = make()
     env = TransformedEnv(base, training_transforms(cfg))
     env.set_seed(seed)
+    if isinstance(base, ParallelEnv):
+        limit_waiting(base)  # seeding has started the workers
     return env
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,11 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from tensordict import TensorDict
 from torch import Tensor
 
 from envs.bar_files import OHLCV, time_text
 from envs.bars import Bars, DataConfig, check_bars, load_bars, report_lines
+from envs.durable import write_folder
 from envs.features import FEATURE_NAMES, market_features
 from envs.known_bars import draw_market
 from envs.mending import refuse_insane_prices
@@ -29,7 +30,6 @@ from envs.splits import (
 )
 
 _META_FILE = "table.json"
-_TENSORS_DIR = "tensors"
 _TENSOR_NAMES = ("timestamp", "ohlcv", "features", "segment", "tradable", "loc", "scale")
 
 
@@ -113,31 +113,33 @@ class BarTable:
         return lines
 
     def save(self, directory: str | Path) -> None:
-        """Write the table to a folder, as memory-mapped tensors beside a JSON file."""
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = TensorDict({name: getattr(self, name).cpu() for name in _TENSOR_NAMES})
-        tensors.memmap(str(folder / _TENSORS_DIR))
+        """Write the table to a new folder: an array file for each tensor, and a JSON file.
+
+        The folder appears whole or not at all.
+
+        Raises:
+            OSError: if there is a folder with something in it already, or the disk refuses.
+        """
         meta = json.dumps(dataclasses.asdict(self.meta), indent=2, allow_nan=False)
-        (folder / _META_FILE).write_text(meta + "\n", encoding="utf-8")
+        blobs = {f"{name}.npy": _npy_bytes(getattr(self, name)) for name in _TENSOR_NAMES}
+        write_folder(Path(directory), blobs | {_META_FILE: (meta + "\n").encode()})
 
     @classmethod
     def load(cls, directory: str | Path) -> Self:
         """Open a saved table; processes that load the same folder share its pages.
 
-        The tensors are plain ``torch.Tensor`` views of the mapped files: indexing them is several
-        times faster than indexing a ``MemoryMappedTensor``.
+        Arrays are mapped, never unpickled; a change to one stays in the process that makes it.
 
         Raises:
-            FileNotFoundError: if the folder holds no table.
+            FileNotFoundError: if the folder holds no table, or a file of it is missing.
+            ValueError: if a file is no array, naming it.
         """
         folder = Path(directory)
         if not (folder / _META_FILE).is_file():
             raise FileNotFoundError(f"{folder}: no bar table here ({_META_FILE} is missing)")
         values = json.loads((folder / _META_FILE).read_text(encoding="utf-8"))
         values["splits"] = {name: (rows[0], rows[1]) for name, rows in values["splits"].items()}
-        mapped = TensorDict.load_memmap(str(folder / _TENSORS_DIR))
-        tensors = {name: mapped[name].as_subclass(torch.Tensor) for name in _TENSOR_NAMES}
+        tensors = {name: _map_npy(folder / f"{name}.npy") for name in _TENSOR_NAMES}
         return cls(**tensors, meta=TableMeta(**values))
 
     @classmethod
@@ -224,6 +226,21 @@ def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
 def _file_bars(cfg: DataConfig) -> tuple[Bars, np.ndarray, list[str]]:
     bars = load_bars(cfg)
     return bars, market_features(bars.ohlcv, bars.segment), list(FEATURE_NAMES)
+
+
+def _npy_bytes(tensor: Tensor) -> bytes:
+    """A tensor as the bytes of a ``.npy`` file."""
+    file = io.BytesIO()
+    np.save(file, tensor.cpu().numpy(), allow_pickle=False)
+    return file.getvalue()
+
+
+def _map_npy(path: Path) -> Tensor:
+    """The tensor of a ``.npy`` file, mapped copy-on-write: processes share its pages."""
+    try:
+        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: not an array file of this program: {error}") from error
 
 
 def _known_bars(cfg: DataConfig) -> tuple[Bars, np.ndarray, list[str]]:

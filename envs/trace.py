@@ -6,13 +6,16 @@ the rows back, every number bit for bit. The columns are those of ``docs/simulat
 
 import dataclasses
 import json
+import os
 import queue
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
@@ -22,30 +25,53 @@ from torch import Tensor
 
 from envs.checks import require, require_cell
 from envs.config import EnvConfig
+from envs.durable import UNFINISHED, sync_folder
 from envs.table import BarTable
-from envs.trace_files import open_trace_file
+from envs.trace_files import CsvFile
 from envs.trace_rows import SCHEMA, Chunk, RowMaker, to_frame
 
 COLUMNS: tuple[str, ...] = tuple(SCHEMA.names)
+# An empty cell is a null, and nothing else is: a run may be called NA.
+_AS_WRITTEN = pa.csv.ConvertOptions(
+    column_types={field.name: field.type for field in SCHEMA},
+    null_values=[""],
+    strings_can_be_null=True,
+)
 # Rollouts that may wait for the thread before `write` does.
 _QUEUE_LENGTH = 2
+# Marks that are kept: of those that wait, of the one being written, and some before it.
+_MARKS = _QUEUE_LENGTH + 6
+
+
+@dataclass(frozen=True)
+class TraceMark:
+    """How far a trace has come after a number of rollouts: enough to go on with it there.
+
+    Attributes:
+        size: bytes of the file.
+        counters: of frames, episodes and steps, int64 arrays.
+    """
+
+    size: int
+    counters: dict[str, np.ndarray]
 
 
 class TraceWriter:
     """Appends rollouts to one trace file, away from the thread that trains.
 
-    A CSV file holds whole lines at any time, also when the disk is full. A file of the same name is
-    replaced. Beside it lies ``<stem>.json``: every parameter of the simulator, name and hash of the
-    data file, the bar interval.
+    The file holds whole lines at any time, also when the disk is full. A file of the same name is
+    replaced; `pack_trace` makes a smaller one of it in the end. Beside it lies ``<stem>.json``:
+    every parameter of the simulator, name and hash of the data file, the bar interval.
 
     Args:
-        path: ``*.csv``, or ``*.parquet``, which is readable only once closed.
+        path: ``*.csv``.
         table: the market that the rollouts point into.
         cfg: the simulator's parameters.
         run_id: the run's name, in every row.
         split: the split that was played, in every row.
         first_frame: ``env_frame`` of the first row.
         lanes: numbers of the lanes to keep, whole; None: all.
+        resume: go on in the CSV file that is there from this mark on; what follows it is cut off.
 
     Raises:
         ValueError: for a suffix, or a text for the cells, that is not allowed.
@@ -63,6 +89,7 @@ class TraceWriter:
         split: str,
         first_frame: int = 0,
         lanes: Sequence[int] | None = None,
+        resume: TraceMark | None = None,
     ) -> None:
         self.path = Path(path)
         texts = {"run_id": run_id, "split": split, "asset": table.meta.asset}
@@ -71,7 +98,13 @@ class TraceWriter:
         self._lanes = None if lanes is None else sorted(set(lanes))
         self._num_lanes: int | None = None
         self._rows = RowMaker(table, cfg, texts, first_frame)
-        self._file = open_trace_file(self.path, SCHEMA)
+        require(self.path.suffix == ".csv", "trace file", str(path), "a name in .csv")
+        self._file = CsvFile(self.path, SCHEMA, None if resume is None else resume.size)
+        if resume is not None:
+            self._rows.resume(resume.counters)
+        self._marks = {0: TraceMark(self._file.size, self._rows.counters)}
+        self._written = threading.Condition()
+        self.rollouts = 0  # handed to `write` so far
         about = _about(table, cfg) | texts | {"lanes": self._lanes}
         self.path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
         self._failure: BaseException | None = None
@@ -107,6 +140,21 @@ class TraceWriter:
         if num_lanes != self._num_lanes:
             raise ValueError(f"{self.path}: a batch of {num_lanes} lanes after {self._num_lanes}")
         self._queue.put(Chunk.copy(batch, self._lanes, alive))
+        self.rollouts += 1
+
+    def mark(self, rollouts: int) -> TraceMark:
+        """Where the file stood after so many rollouts, waiting until it does, and on the disk.
+
+        Raises:
+            KeyError: if that was too long ago.
+            OSError: if rows could not be written.
+        """
+        with self._written:
+            self._written.wait_for(lambda: self._failure or max(self._marks) >= rollouts)
+            self._raise_failure()
+            mark = self._marks[rollouts]
+        self._file.sync()
+        return mark
 
     def flush(self) -> None:
         """Wait until everything written so far is in the file."""
@@ -136,21 +184,50 @@ class TraceWriter:
     def _work(self) -> None:
         """The thread. After a failure it goes on emptying the queue: nobody waits forever."""
         while (chunk := self._queue.get()) is not None:
-            if self._failure is None:
-                try:
-                    self._file.append(self._rows.table(chunk))
-                except BaseException as error:
-                    error.add_note(f"while writing {self.path}")
-                    self._failure = error
+            with self._written:
+                if self._failure is None:
+                    try:
+                        self._append(chunk)
+                    except BaseException as error:
+                        error.add_note(f"while writing {self.path}")
+                        self._failure = error
+                self._written.notify_all()
             self._queue.task_done()
         try:
             self._file.close()
         except BaseException as error:
             self._failure = self._failure or error
 
+    def _append(self, chunk: Chunk) -> None:
+        self._file.append(self._rows.table(chunk))
+        number = max(self._marks) + 1
+        self._marks[number] = TraceMark(self._file.size, self._rows.counters)
+        self._marks.pop(number - _MARKS, None)
+
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def pack_trace(path: Path) -> Path:
+    """Replace a finished CSV trace by the Parquet file of the same rows, whose path is returned.
+
+    The CSV file goes only when the other one is on the disk.
+    """
+    packed = path.with_suffix(".parquet")
+    unfinished = packed.with_name(f".{packed.name}{UNFINISHED}")
+    with (
+        pa.csv.open_csv(path, convert_options=_AS_WRITTEN) as rows,
+        pa.parquet.ParquetWriter(unfinished, SCHEMA, compression="zstd") as writer,
+    ):
+        for batch in rows:
+            writer.write_batch(batch)
+    with open(unfinished, "rb") as file:
+        os.fsync(file.fileno())
+    unfinished.rename(packed)
+    sync_folder(packed.parent)
+    path.unlink()
+    return packed
 
 
 def read_trace(path: str | Path) -> pd.DataFrame:
@@ -163,8 +240,7 @@ def read_trace(path: str | Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         rows = pa.parquet.read_table(path)
     else:
-        types = {field.name: field.type for field in SCHEMA}
-        rows = pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types=types))
+        rows = pa.csv.read_csv(path, convert_options=_AS_WRITTEN)
     if tuple(rows.column_names) != COLUMNS:
         missing = [name for name in COLUMNS if name not in rows.column_names]
         raise ValueError(f"{path}: not a trace, or not in order; columns missing: {missing}")

@@ -1,55 +1,61 @@
-"""Files that Arrow tables are appended to: CSV in whole lines, or Parquet."""
+"""The CSV file that Arrow tables are appended to, in whole lines."""
 
 import contextlib
 import os
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
-import pyarrow.parquet
-
-from envs.checks import require
 
 _CSV = pa.csv.WriteOptions(include_header=False, quoting_style="none")
 
 
-class TraceFile(Protocol):
-    """A file that grows by tables of one schema."""
-
-    def append(self, rows: pa.Table) -> None:
-        """Write the rows after those that are there."""
-
-    def close(self) -> None:
-        """Make the file durable."""
-
-
-def open_trace_file(path: Path, schema: pa.Schema) -> TraceFile:
-    """A new file at `path`, replacing what is there; the suffix says which kind.
-
-    Raises:
-        ValueError: for a suffix other than ``.csv`` and ``.parquet``.
-        OSError: if the file cannot be created.
-    """
-    suffixes = (".csv", ".parquet")
-    require(path.suffix in suffixes, "trace file", str(path), f"a name in {' or '.join(suffixes)}")
-    return CsvFile(path, schema) if path.suffix == ".csv" else ParquetFile(path, schema)
-
-
 class CsvFile:
-    """Comma-separated lines. Floats are the shortest decimals that read back as the same double.
+    """Comma-separated lines; floats are the shortest decimals that read back as the same double.
 
     Cells are never quoted: the texts that reach this file hold nothing that would need it, and
     Arrow refuses one that does. An empty cell is a null. Times are ISO 8601.
+
+    Args:
+        path: of the file; one that is there is replaced.
+        schema: of the rows.
+        keep: go on in the file that is there, after so many bytes; the rest is cut off.
+
+    Attributes:
+        size: bytes of the whole lines written so far.
+
+    Raises:
+        ValueError: if the file is a link, or to be gone on with and no trace, or too short.
+        OSError: if the file cannot be created, or opened again.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path = path
-        self._size = 0
+    def __init__(self, path: Path, schema: pa.Schema, keep: int | None = None) -> None:
+        if path.is_symlink():
+            raise ValueError(f"{path}: a symbolic link; a trace is written to a plain file")
+        self._path, self.size = path, 0
+        header = (",".join(schema.names) + "\n").encode()
         # Unbuffered: the file's size is then known after every write, whatever goes wrong.
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115
-        self._write((",".join(schema.names) + "\n").encode())
+        if keep is None:
+            self._file = open(path, "wb", buffering=0)  # noqa: SIM115
+            self._write(header)
+        else:
+            self._file = open(path, "r+b", buffering=0)  # noqa: SIM115
+            self.size = keep
+            self._cut(header)
+
+    def _cut(self, header: bytes) -> None:
+        """Leave the lines that are wanted of a file that went on beyond them."""
+        there = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        if self._file.read(len(header)) != header:
+            raise ValueError(f"{self._path}: not a trace of this program, its header is another")
+        if there < self.size:
+            raise ValueError(
+                f"{self._path}: {there} bytes long, and the checkpoint counts on {self.size}"
+            )
+        self._file.truncate(self.size)
+        self._file.seek(self.size)
 
     def append(self, rows: pa.Table) -> None:
         """Write the rows; if the disk refuses some, the file ends with the last whole line.
@@ -60,6 +66,10 @@ class CsvFile:
         lines = pa.BufferOutputStream()
         pa.csv.write_csv(_with_iso_times(rows), lines, _CSV)
         self._write(memoryview(lines.getvalue()))
+
+    def sync(self) -> None:
+        """Make durable what has been written."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Flush to the disk and close."""
@@ -74,26 +84,11 @@ class CsvFile:
                 done += self._file.write(data[done:])
         except OSError as error:
             whole = bytes(data[:done]).rfind(b"\n") + 1
-            os.ftruncate(self._file.fileno(), self._size + whole)
+            os.ftruncate(self._file.fileno(), self.size + whole)
             self._file.seek(0, os.SEEK_END)
             message = f"{error.strerror}; rows are missing, the file ends with its last whole line"
             raise OSError(error.errno, message, str(self._path)) from error
-        self._size += done
-
-
-class ParquetFile:
-    """Parquet, a row group for every table; not readable before it is closed."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pa.parquet.ParquetWriter(path, schema, compression="zstd")
-
-    def append(self, rows: pa.Table) -> None:
-        """Write the rows as one row group."""
-        self._writer.write_table(rows)
-
-    def close(self) -> None:
-        """Write the footer and close."""
-        self._writer.close()
+        self.size += done
 
 
 def _with_iso_times(rows: pa.Table) -> pa.Table:

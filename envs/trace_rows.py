@@ -123,6 +123,19 @@ class RowMaker:
         self._episode: np.ndarray | None = None
         self._step: np.ndarray | None = None
 
+    @property
+    def counters(self) -> dict[str, np.ndarray]:
+        """Where the counting stands, int64 arrays by name; `resume` takes it."""
+        arrays = {"next_frame": np.array([self._next_frame])}
+        if self._episode is not None and self._step is not None:
+            arrays |= {"episode": self._episode, "step": self._step}
+        return arrays
+
+    def resume(self, counters: Mapping[str, np.ndarray]) -> None:
+        """Go on counting where another one stood."""
+        self._next_frame = int(counters["next_frame"][0])
+        self._episode, self._step = counters.get("episode"), counters.get("step")
+
     def table(self, chunk: Chunk) -> pa.Table:
         """The rows of a chunk, with the columns of `SCHEMA`."""
         keep = chunk.alive.T.reshape(-1)

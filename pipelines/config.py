@@ -29,6 +29,8 @@ from pipelines.loss import LossConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
+RESUMES = ("none", "auto", "changed")
+CHECKPOINTS = ("last", "best")
 TRACE_FORMATS = ("csv", "parquet")
 _EMBEDDED_INTERVAL = pd.Timedelta("15min")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -56,7 +58,7 @@ class RecorderConfig:
     enabled: bool = True
     # Lanes to record, whole, spread over the paths; null: all.
     lanes: int | None = None
-    # csv, or parquet: smaller, but readable only when the run has ended.
+    # csv, or parquet: smaller, and made of the CSV file when the training has ended.
     format: str = "csv"
 
     def __post_init__(self) -> None:
@@ -69,6 +71,24 @@ class RecorderConfig:
         if self.lanes is None or self.lanes >= num_lanes:
             return None
         return [i * num_lanes // self.lanes for i in range(self.lanes)]
+
+
+@dataclass
+class CheckpointConfig:
+    """When checkpoints are written, and which of them is the best.
+
+    Raises:
+        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    """
+
+    # Seconds between two checkpoints on the disk, counted at the end of an iteration; 0: every one.
+    every_s: float = 300.0
+    # Tiles of the validation split that judge each checkpoint, the first ones; 0: none is judged.
+    val_episodes: int = 8
+
+    def __post_init__(self) -> None:
+        require_between("checkpoint.every_s", self.every_s, 0.0, 86_400.0)
+        require_at_least("checkpoint.val_episodes", self.val_episodes, 0)
 
 
 @dataclass
@@ -124,6 +144,11 @@ class RunConfig:
     device: str = "auto"
     # Frames to train on, rounded up to whole rollouts; a frame is one step of one lane.
     total_frames: int = 61_440
+    # none: a new run. auto: go on with run.dir, or the newest run of this tag, if it has a
+    # checkpoint; a changed configuration or file of bars is refused. changed: it is not.
+    resume: str = "none"
+    # Folder of a run, or of one of its checkpoints, whose weights a new run begins with.
+    init_from: str | None = None
     run: RunDirConfig = field(default_factory=RunDirConfig)
     data: DataConfig = field(default_factory=DataConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -131,6 +156,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     recorder: RecorderConfig = field(default_factory=RecorderConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
     replay: FinalReplayConfig = field(default_factory=FinalReplayConfig)
 
@@ -139,6 +165,7 @@ class RunConfig:
         require(bool(_TAG.fullmatch(self.tag)), "tag", self.tag, allowed)
         _require_seed_and_device(self.seed, self.device)
         require_at_least("total_frames", self.total_frames, 1)
+        require_one_of("resume", self.resume, RESUMES)
         check_minibatch(self.train, accounts=self.env.accounts, lanes=self.env.lanes)
         interval = self.data.interval
         own_bars = self.data.path or self.data.synthetic.market
@@ -170,6 +197,8 @@ class ReplayConfig:
 
     # Folder of the run whose policy is replayed.
     run: str = ""
+    # last or best: the newest checkpoint, or the one that did best on the validation split.
+    checkpoint: str = "last"
     data: ReplayDataConfig = field(default_factory=ReplayDataConfig)
     # train, val or test.
     split: str = "test"
@@ -184,6 +213,7 @@ class ReplayConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.run), "run", self.run, "the folder of a run, run=PATH")
+        require_one_of("checkpoint", self.checkpoint, CHECKPOINTS)
         require_one_of("split", self.split, SPLITS)
         if self.episodes is not None:
             require_at_least("episodes", self.episodes, 1)

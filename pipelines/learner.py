@@ -1,14 +1,15 @@
 """What turns a rollout into a better policy: advantages, minibatches, the clipped update."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NoReturn
 
 import torch
-from tensordict import NestedKey, TensorDictBase
+from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
 from torchrl.modules import ActorValueOperator
@@ -17,8 +18,15 @@ from envs.checks import require, require_at_least, require_between, require_posi
 from modules.heads import ValueHead
 from pipelines.advantage import Advantage, path_times
 from pipelines.loss import LossConfig, PolicyLoss
+from pipelines.non_finite import (
+    NonFiniteError,
+    find_non_finite,
+    refuse_non_finite,
+    tensors_of,
+)
 from pipelines.precision import PRECISIONS, MixedPrecision, mixed
 
+_LOSSES = ("loss_objective", "loss_entropy", "loss_critic")
 LR_SCHEDULES = ("constant", "linear", "cosine")
 
 
@@ -157,9 +165,10 @@ class Learner:
             clip fraction, entropies, gradient norm.
 
         Raises:
-            FloatingPointError: if an advantage or a return is not finite.
-            RuntimeError: if a gradient is not finite; its step is then not taken.
+            NonFiniteError: if an observation, a reward, an advantage, a return, a loss or a
+                gradient is not finite; no step is then taken.
         """
+        refuse_non_finite(batch, ["account", ("next", "account"), ("next", "reward")])
         self.advantage(batch)
         refuse_non_finite(batch, ["advantage", "value_target"])
         for head in self.value_heads:
@@ -186,12 +195,14 @@ class Learner:
         """One gradient step on items [B, accounts]."""
         with mixed(self.cfg.precision, self.device):
             out = self.loss(minibatch)
-        total = out["loss_objective"] + out["loss_entropy"] + out["loss_critic"]
+        total = torch.stack([out[key] for key in _LOSSES]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.loss.parameters(), self.cfg.max_grad_norm, error_if_nonfinite=True
-        )
+        parameters = [p for p in self.loss.parameters() if p.grad is not None]
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not (total + norm).isfinite():  # before clipping, which would spread it everywhere
+            self._refuse(minibatch, out)
+        clip_grads_with_norm_(parameters, self.cfg.max_grad_norm, norm)
         self.optimizer.step()
         scalars = {
             "loss": total,
@@ -205,21 +216,16 @@ class Learner:
         scalars |= self.loss.entropies(out, minibatch)
         return {f"train/{name}": value.detach().mean() for name, value in scalars.items()}
 
-
-def refuse_non_finite(batch: TensorDictBase, keys: Sequence[NestedKey]) -> None:
-    """Refuse a rollout [..., paths, accounts, T] with entries that are no numbers.
-
-    Raises:
-        FloatingPointError: naming the key, and the first place.
-    """
-    for key in keys:
-        finite = batch[key].isfinite()
-        if not finite.all():
-            place = (~finite).nonzero()[0, : batch.ndim].tolist()
-            raise FloatingPointError(
-                f"non-finite {key} = {batch[key][tuple(place)].item()} at [path, account, step] "
-                f"{place} of the rollout, and at {int((~finite).sum()) - 1} more places"
-            )
+    def _refuse(self, minibatch: TensorDictBase, out: TensorDictBase) -> NoReturn:
+        """Say which loss or gradient is no number; the optimiser has not seen it."""
+        losses = {f"loss {key}": out[key] for key in _LOSSES}
+        gradients = {
+            f"gradient of {name}": parameter.grad
+            for name, parameter in self.loss.named_parameters()
+            if parameter.grad is not None
+        }
+        place = find_non_finite(losses | gradients) or "non-finite sum of losses and gradients"
+        raise NonFiniteError(place, tensors_of(minibatch) | losses | gradients)
 
 
 def _mean_kl(epoch: list[dict[str, Tensor]]) -> Tensor:

@@ -1,26 +1,39 @@
 """Train a transformer trading policy with PPO on bars: ``python pipelines/ppo_transformer.py``.
 
 Any key of the configuration can follow on the command line, ``--help`` lists them:
-``env.paths=64 model.d_model=320 total_frames=1000000 seed=404 tag=NAME``.
+``env.paths=64 model.d_model=320 total_frames=1000000 seed=404 tag=NAME``. ``resume=auto`` goes on
+with a run that was stopped, bit for bit. Exit codes: ``docs/durability.md``.
 """
+
+from pipelines.ending import ENDING
+
+if __name__ == "__main__":
+    ENDING.take_signals()
 
 import logging
 import sys
 from contextlib import ExitStack, closing
-
-import torch
+from functools import partial
 
 from envs.factory import make_env
 from envs.rules import check_tick
 from envs.table import build_table
-from envs.trace import TraceWriter
-from pipelines.checkpoint import save_checkpoint
+from envs.trace import TraceWriter, pack_trace
+from envs.workers import watch_workers
+from pipelines.checkpoint import describe
+from pipelines.checkpoint_store import CheckpointStore
 from pipelines.config import RunConfig, load_config
 from pipelines.device import pick_device
+from pipelines.exit_codes import WORKER_LOST
+from pipelines.initial_weights import load_initial_weights
+from pipelines.judge import Judge
 from pipelines.model import make_model
-from pipelines.refusal import plain_refusals
+from pipelines.random_state import seed_everything
+from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.replay import replay
+from pipelines.resume import open_run
 from pipelines.run_folder import RunFolder
+from pipelines.saver import Saver, trace_mark, tracker_mark
 from pipelines.source import ROOT, git_revision
 from pipelines.tracking import Tracker, rollout_metrics
 from pipelines.training import Training
@@ -29,15 +42,15 @@ from pipelines.training import Training
 def main(cfg: RunConfig) -> RunFolder:
     """Bars, environment, policy, collector, learner, logs; then the replay on held-out bars."""
     logging.getLogger("torchrl").setLevel(logging.WARNING)
-    torch.manual_seed(cfg.seed)
+    seed_everything(cfg.seed)
     with plain_refusals():
         device = pick_device(cfg.device)
         table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
         check_tick(table, cfg.env)
-        run = RunFolder.create(cfg.run.root, cfg.run.dir, cfg.tag)
+        run, checkpoint = open_run(cfg, table)
     print(f"code: {ROOT}, commit {git_revision()}", f"run folder: {run.path}", sep="\n")
     print(*table.summary_lines(), sep="\n")
-    table.save(run.bars)
+    run.replace_bars(table)
 
     env = make_env(
         run.bars,
@@ -47,29 +60,57 @@ def main(cfg: RunConfig) -> RunFolder:
         seed=cfg.seed,
     )
     model = make_model(cfg.model, cfg.env, table).to(device)
-    training = Training(cfg, table, env, model)
+    with plain_refusals():
+        if cfg.init_from is not None and checkpoint is None:
+            load_initial_weights(model, cfg.init_from, table)
+        training = Training(cfg, table, env, model)
+        if checkpoint is not None:
+            training.restore(checkpoint.tensors, checkpoint.values)
+            print(f"going on from {checkpoint.folder}, frame {training.frames:,}")
 
     with ExitStack() as stack:
         stack.callback(training.close)
-        tracker = stack.enter_context(Tracker(run, cfg, total_frames=training.total_frames))
+        stack.enter_context(watch_workers(env, partial(ENDING.end, WORKER_LOST)))
+        resumed = None if checkpoint is None else tracker_mark(checkpoint)
+        tracker = stack.enter_context(
+            Tracker(run, cfg, total_frames=training.total_frames, resume=resumed)
+        )
         trace = None
         if cfg.recorder.enabled:
-            path = run.trace("train", cfg.recorder.format)
             lanes = cfg.recorder.kept_lanes(cfg.env.lanes)
-            trace = TraceWriter(path, table, cfg.env, run_id=run.name, split="train", lanes=lanes)
+            mark = None if checkpoint is None else trace_mark(checkpoint)
+            trace = TraceWriter(
+                run.trace("train"), table, cfg.env,
+                run_id=run.name, split="train", lanes=lanes, resume=mark,
+            )  # fmt: skip
             stack.enter_context(closing(trace))
+        store = CheckpointStore(run.checkpoints, describe(cfg, table))
+        saver = Saver(store, tracker, trace, every_s=cfg.checkpoint.every_s)
+        saver.hold(training.snapshot(), on_disk=checkpoint is not None)
+        ENDING.set_last_will(saver.save_and_tell)
+        stack.enter_context(saver.saved_on_error(run.debug))
+        judge = Judge(cfg, table, model)
 
         for iteration in training:
             if trace is not None:
                 trace.write(iteration.rollout)
             tracker.log({**rollout_metrics(iteration.rollout), **iteration.stats}, iteration.frames)
+            snapshot = training.snapshot()
+            saver.hold(snapshot)
+            if saver.is_due or iteration.frames == training.total_frames:
+                score = judge.score()
+                if score is not None:
+                    tracker.log({"val/log_growth": score}, iteration.frames)
+                    saver.hold(snapshot)
+                saver.save(score)
 
-        optimizer = training.learner.optimizer
-        save_checkpoint(run.checkpoint, model=model, optimizer=optimizer, cfg=cfg, table=table)
-        if cfg.replay.enabled:
-            replay(run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device)
+    if cfg.recorder.enabled and cfg.recorder.format == "parquet":
+        pack_trace(run.trace("train"))
+    if cfg.replay.enabled:
+        replay(run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device)
     return run
 
 
 if __name__ == "__main__":
-    main(load_config("ppo_transformer", sys.argv[1:]))
+    with plain_failures():
+        main(load_config("ppo_transformer", sys.argv[1:]))

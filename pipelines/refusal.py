@@ -1,8 +1,12 @@
-"""How a program says that it cannot work with what it was given."""
+"""How a program says that it cannot work with what it was given, or cannot go on."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from envs.workers import WorkerLostError
+from pipelines.exit_codes import DISK, NON_FINITE, REFUSED, WORKER_LOST
+from pipelines.non_finite import NonFiniteError
 
 
 @contextmanager
@@ -15,4 +19,24 @@ def plain_refusals() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(REFUSED) from None
+
+
+@contextmanager
+def plain_failures() -> Iterator[None]:
+    """Print why a training could not go on and exit with the code of that reason.
+
+    For what the world does to a program; an error of its own keeps its traceback, and exits with 1.
+    """
+    try:
+        yield
+    except (NonFiniteError, WorkerLostError, OSError) as error:
+        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        raise SystemExit(_CODES[_kind(error)]) from None
+
+
+_CODES = {NonFiniteError: NON_FINITE, WorkerLostError: WORKER_LOST, OSError: DISK}
+
+
+def _kind(error: Exception) -> type[Exception]:
+    return next(kind for kind in _CODES if isinstance(error, kind))

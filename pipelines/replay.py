@@ -17,7 +17,8 @@ from envs.table import BarTable, build_table
 from envs.trace import TraceWriter, read_trace
 from modules.policy import make_collection_policy
 from pipelines.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
-from pipelines.checkpoint import Checkpoint, load_checkpoint
+from pipelines.checkpoint import Checkpoint
+from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.config import ReplayConfig, load_config
 from pipelines.device import pick_device
 from pipelines.metrics import in_order, measure
@@ -59,7 +60,7 @@ def main(cfg: ReplayConfig) -> Result:
     with plain_refusals():
         inputs = load_inputs(
             cfg.run, data_path=cfg.data.path, split=cfg.split, episodes=cfg.episodes,
-            device=cfg.device,
+            device=cfg.device, checkpoint=cfg.checkpoint,
         )  # fmt: skip
         folder = Path(cfg.out) if cfg.out else inputs.run.path
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,7 @@ def replay(
     split: str = "test",
     episodes: int | None = None,
     device: torch.device | str = "auto",
+    checkpoint: str = "last",
 ) -> Result:
     """Replay a run's policy into the run's own folder.
 
@@ -82,14 +84,16 @@ def replay(
         split: ``train``, ``val`` or ``test``.
         episodes: at most so many tiles; None: all.
         device: where to compute.
+        checkpoint: ``last``, or ``best`` on the validation split.
 
     Raises:
         FileNotFoundError: if the run lacks its checkpoint or its bars.
         ValueError: if the checkpoint is damaged, or the bars do not fit the policy.
     """
     inputs = load_inputs(
-        run_dir, data_path=data_path, split=split, episodes=episodes, device=device
-    )
+        run_dir, data_path=data_path, split=split, episodes=episodes, device=device,
+        checkpoint=checkpoint,
+    )  # fmt: skip
     return play(inputs, inputs.run.path)
 
 
@@ -100,22 +104,23 @@ def load_inputs(
     split: str,
     episodes: int | None,
     device: torch.device | str,
+    checkpoint: str = "last",
 ) -> Inputs:
     """Read policy and bars, and refuse them if they do not belong together; see `replay`."""
     run = RunFolder(Path(run_dir))
-    checkpoint = load_checkpoint(run.checkpoint)
-    cfg = checkpoint.config.env
+    loaded = {"last": load_newest, "best": load_best}[checkpoint](run.checkpoints)
+    cfg = loaded.config.env
     if data_path is None:
         table = BarTable.load(run.bars)
     else:
-        data = dataclasses.replace(checkpoint.config.data, path=data_path)
+        data = dataclasses.replace(loaded.config.data, path=data_path)
         table = build_table(data, window=cfg.window, episode_bars=cfg.episode_bars)
-    require_fit(checkpoint, table)
+    require_fit(loaded, table)
     bounds = split_tiles(table, cfg, split, episodes)
     device = pick_device(str(device))
     return Inputs(
         run=run,
-        policy=load_policy(checkpoint, table, device),
+        policy=load_policy(loaded, table, device),
         table=table,
         cfg=cfg,
         split=split,

@@ -15,7 +15,7 @@ from envs.checks import require
 from envs.config import EnvConfig
 from envs.episodes import tile
 from envs.factory import account_norm
-from envs.ledger import HEADS
+from envs.ledger import FILLS, HEADS
 from envs.market import MarketEnv
 from envs.table import BarTable
 from envs.trace_rows import REASON_COLUMNS, Chunk, RowMaker
@@ -119,6 +119,13 @@ def play_tiles(
     done = (batch["next", "terminated"] | batch["next", "truncated"]).squeeze(-1)
     ended_before = done.cumsum(-1) - done.long() > 0
     return Rollout(batch, ~ended_before)
+
+
+def mean_log_growth(rollout: Rollout, initial_cash: float) -> float:
+    """Log growth of equity over a tile, net of costs, mean over the tiles and accounts."""
+    equity = rollout.batch["next", "fills"][..., FILLS.index("equity")]
+    last = rollout.alive.long().sum(-1, keepdim=True) - 1
+    return float(torch.log(equity.gather(-1, last) / initial_cash).mean())
 
 
 def evaluation_config(cfg: EnvConfig, tiles: int, accounts: int = 1) -> EnvConfig:

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from envs.checks import require_cell
+from envs.durable import remove_folder, sweep_unfinished
+from envs.table import BarTable
+
+_LOCK = ".lock"
+_HELD: list[FileLock] = []
 
 
 @dataclass(frozen=True)
@@ -14,8 +21,16 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, root: str, directory: str | None, tag: str) -> "RunFolder":
+    def create(
+        cls, root: str, directory: str | None, tag: str, *, anew: bool = False
+    ) -> "RunFolder":
         """Make the folder of a new run: `directory`, else ``<root>/<UTC time>_<tag>``.
+
+        Args:
+            root: folder of all runs.
+            directory: folder of this run.
+            tag: part of its name.
+            anew: take the folder of a run that was stopped before its first checkpoint, too.
 
         Raises:
             ValueError: if the folder's name is unfit for a trace, where it stands in every row.
@@ -23,7 +38,8 @@ class RunFolder:
         """
         path = Path(directory) if directory else Path(root) / f"{_now()}_{tag}"
         require_cell("run.dir", path.resolve().name)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        stopped = anew and (path / _LOCK).is_file() and not path.is_symlink()
+        if path.exists() and not stopped and (not path.is_dir() or any(path.iterdir())):
             raise FileExistsError(
                 f"run.dir={str(path)!r} is not allowed: it exists already; name a new folder"
             )
@@ -41,9 +57,34 @@ class RunFolder:
         return self.path / "bars"
 
     @property
-    def checkpoint(self) -> Path:
-        """Weights, normaliser and what they were trained on."""
-        return self.path / "checkpoint"
+    def checkpoints(self) -> Path:
+        """The checkpoints: the newest ones and the best."""
+        return self.path / "checkpoints"
+
+    @property
+    def debug(self) -> Path:
+        """What was kept of numbers that are none."""
+        return self.path / "debug"
+
+    def replace_bars(self, table: BarTable) -> None:
+        """Write the table anew, whatever has become of the one that is there."""
+        if self.bars.is_dir():
+            remove_folder(self.bars)
+        sweep_unfinished(self.path)
+        table.save(self.bars)
+
+    def lock(self) -> None:
+        """Make this process the only one that writes here, as long as it lives.
+
+        Raises:
+            BlockingIOError: if another one does.
+        """
+        lock = FileLock(self.path / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise BlockingIOError(f"{self.path}: another process is writing this run") from None
+        _HELD.append(lock)  # collected, it would be released
 
     def trace(self, stage: str, suffix: str = "csv") -> Path:
         """The trace of every action: `stage` is ``train`` or ``replay``."""

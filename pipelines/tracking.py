@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlparse
 
 import torch
@@ -49,6 +49,14 @@ _PRIVATE: dict[str, Any] = {
 }
 
 
+class TrackerMark(NamedTuple):
+    """How far the logs of a run have come."""
+
+    frames: int
+    size: int  # bytes of metrics.jsonl
+    wandb_id: str | None
+
+
 class Tracker:
     """Where a run's metrics go; the x-axis is frames.
 
@@ -59,15 +67,57 @@ class Tracker:
         run: the run's folder.
         cfg: the whole configuration; `cfg.wandb` says whether W&B takes part.
         total_frames: length of the progress bar, which shows on a terminal only.
+        resume: go on after this mark: later lines are cut off, and the W&B run is the same one.
+
+    Raises:
+        OSError: if a file cannot be written.
+        ValueError: if the lines that the mark counts on are not there.
     """
 
-    def __init__(self, run: RunFolder, cfg: RunConfig, *, total_frames: int) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        cfg: RunConfig,
+        *,
+        total_frames: int,
+        resume: TrackerMark | None = None,
+    ) -> None:
         config = dataclasses.asdict(cfg)
         (run.path / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        self._lines = open(run.path / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-        self._bar = tqdm(total=total_frames, unit=" frames", disable=None, dynamic_ncols=True)
+        mode = "wb" if resume is None else "ab"
+        self._lines = open(run.path / "metrics.jsonl", mode)  # noqa: SIM115
+        if resume is not None:
+            self._cut(resume.size)
+        self._bar = tqdm(
+            total=total_frames,
+            initial=resume.frames if resume else 0,
+            unit=" frames",
+            disable=None,
+            dynamic_ncols=True,
+        )
         self._shown: dict[str, str] = {}
-        self._wandb = start_wandb(cfg.wandb, run, config)
+        self._frames = resume.frames if resume else 0
+        self._wandb = start_wandb(cfg.wandb, run, config, resume.wandb_id if resume else None)
+
+    @property
+    def mark(self) -> TrackerMark:
+        """Where the files stand now."""
+        run_id = None if self._wandb is None else str(self._wandb.experiment.id)
+        return TrackerMark(self._frames, self._lines.tell(), run_id)
+
+    def sync(self) -> None:
+        """Make durable what has been logged."""
+        if not self._lines.closed:
+            os.fsync(self._lines.fileno())
+
+    def _cut(self, size: int) -> None:
+        there = self._lines.tell()
+        if there < size:
+            raise ValueError(
+                f"{self._lines.name}: {there} bytes long, and the checkpoint counts on {size}"
+            )
+        self._lines.truncate(size)
+        self._lines.seek(0, os.SEEK_END)
 
     def log(self, metrics: Mapping[str, float | Tensor], frames: int) -> None:
         """Record scalars at a number of frames.
@@ -79,8 +129,10 @@ class Tracker:
         """
         values = _to_floats(metrics)
         line = {name: v if math.isfinite(v) else None for name, v in values.items()}
-        self._lines.write(json.dumps({"frames": frames} | line, allow_nan=False) + "\n")
+        text = json.dumps({"frames": frames} | line, allow_nan=False) + "\n"
+        self._lines.write(text.encode())
         self._lines.flush()
+        self._frames = frames
         self._log_to_wandb(values, frames)
         for label, name in (("return", "rollout/ep_rew_mean"), ("sps", "time/sps")):
             if name in values:
@@ -160,19 +212,26 @@ def wandb_mode(wanted: str) -> str:
     return "offline"
 
 
-def start_wandb(cfg: WandbConfig, run: RunFolder, config: dict[str, Any]) -> WandbLogger | None:
-    """Start a W&B run in the run's folder; offline if it cannot be reached, None if disabled."""
+def start_wandb(
+    cfg: WandbConfig, run: RunFolder, config: dict[str, Any], run_id: str | None = None
+) -> WandbLogger | None:
+    """Start a W&B run in the run's folder; offline if it cannot be reached, None if disabled.
+
+    With `run_id` that run is gone on with.
+    """
     mode = wandb_mode(cfg.mode)
     modes = {"online": ("online", "offline"), "offline": ("offline",), "disabled": ()}[mode]
     for attempt in modes:
         try:
-            return _start(cfg, run, config, attempt)
+            return _start(cfg, run, config, attempt, run_id)
         except Exception as error:  # whatever it is, it must not stop the run
             _LOG.warning("W&B cannot start %s: %s", attempt, _first_line(error))
     return None
 
 
-def _start(cfg: WandbConfig, run: RunFolder, config: dict[str, Any], mode: str) -> WandbLogger:
+def _start(
+    cfg: WandbConfig, run: RunFolder, config: dict[str, Any], mode: str, run_id: str | None
+) -> WandbLogger:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when it is first imported
     import wandb
 
@@ -186,6 +245,8 @@ def _start(cfg: WandbConfig, run: RunFolder, config: dict[str, Any], mode: str) 
             entity=cfg.entity,
             config=config,
             mode=mode,
+            id=run_id,
+            resume=None if run_id is None else "allow",
             log_env_packages=False,
             settings=wandb.Settings(silent=True, **_PRIVATE, **_RETRIES),
         )

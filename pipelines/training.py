@@ -1,8 +1,9 @@
 """Rollouts and updates in turn, until the frames are spent."""
 
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -10,13 +11,20 @@ from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 from torchrl.modules import ActorValueOperator
 
+from envs.env_state import get_carrier, get_env_state, set_carrier, set_env_state
 from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
+from envs.workers import name_lost_workers
 from modules.hindsight import make_hindsight_critic
 from modules.policy import make_collection_policy
+from modules.window import BarWindow
+from pipelines.checkpoint import MODEL
 from pipelines.config import RunConfig
 from pipelines.learner import Learner
+from pipelines.non_finite import NonFiniteError, find_non_finite, tensors_of
 from pipelines.precision import MixedPrecision
+from pipelines.random_state import get_random_state, set_random_state
+from pipelines.snapshot import Snapshot, copies, join_optimizer, split_optimizer
 
 
 class Iteration(NamedTuple):
@@ -51,6 +59,8 @@ class Training:
                 features_dim=cfg.model.features_dim,
                 num_account=NUM_ACCOUNT,
             ).to(device)
+        self.model, self.hindsight = model, hindsight
+        self.done = 0  # iterations
         self.frames_per_batch = cfg.env.lanes * cfg.train.steps
         self.iterations = -(-cfg.total_frames // self.frames_per_batch)
         self.collector = Collector(
@@ -80,10 +90,17 @@ class Training:
         return self.iterations * self.frames_per_batch
 
     def __iter__(self) -> Iterator[Iteration]:
-        """Collect, update, hand over; the rollout belongs to the caller until the next one."""
+        """Collect, update, hand over; the rollout belongs to the caller until the next one.
+
+        Raises:
+            NonFiniteError: before the optimiser's step, for a number that is none.
+            WorkerLostError: if a worker of the environment has died or hangs.
+        """
         began = time.perf_counter()
-        numbers = range(1, self.iterations + 1)
-        for number, rollout in zip(numbers, self.collector, strict=False):
+        rollouts = iter(self.collector)
+        while self.done < self.iterations:
+            with name_lost_workers(), self._blame_the_input():
+                rollout = next(rollouts)
             collected = time.perf_counter()
             losses = self.learner.update(rollout)
             trained = time.perf_counter()
@@ -92,9 +109,75 @@ class Training:
                 "time/sps_collect": self.frames_per_batch / (collected - began),
                 "time/sps_train": self.frames_per_batch / (trained - collected),
             }
-            frames = number * self.frames_per_batch
-            yield Iteration(number, frames, rollout, {**losses, **speed})
+            self.done += 1
+            yield Iteration(self.done, self.frames, rollout, {**losses, **speed})
             began = trained
+
+    @property
+    def frames(self) -> int:
+        """Frames collected so far."""
+        return self.done * self.frames_per_batch
+
+    def snapshot(self) -> Snapshot:
+        """A copy of everything that the next iterations depend on; only between iterations."""
+        learner = self.learner
+        optimizer, groups = split_optimizer(learner.optimizer)
+        random_tensors, random_values = get_random_state()
+        tensors = {
+            MODEL: copies(self.model.state_dict()),
+            "optimizer": optimizer,
+            "env": get_env_state(self.collector.env),
+            "carrier": copies(get_carrier(self.collector._carrier)),
+            "random": random_tensors,
+        }
+        if self.hindsight is not None:
+            tensors["hindsight"] = copies(self.hindsight.state_dict())
+        values = {
+            "iteration": self.done,
+            "frames": self.frames,
+            "optimizer": groups,
+            "scheduler": learner.scheduler.state_dict(),
+            "random": random_values,
+        }
+        return Snapshot(self.done, self.frames, tensors, values)
+
+    def restore(
+        self, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
+    ) -> None:
+        """Become the training whose `snapshot` these are; it goes on bit for bit as that one.
+
+        Raises:
+            ValueError: if something of it does not fit this configuration, saying what.
+        """
+        try:
+            self.model.load_state_dict(tensors[MODEL])
+            if self.hindsight is not None:
+                self.hindsight.load_state_dict(tensors["hindsight"])
+            join_optimizer(self.learner.optimizer, tensors["optimizer"], values["optimizer"])
+            self.learner.scheduler.load_state_dict(dict(values["scheduler"]))
+            set_env_state(self.collector.env, tensors["env"])
+            set_carrier(self.collector._carrier, tensors["carrier"])
+            self.done = values["iteration"]
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"the checkpoint is of another training: {error}") from error
+        set_random_state(tensors["random"], values["random"])
+
+    @contextmanager
+    def _blame_the_input(self) -> Iterator[None]:
+        """Name the number that is none, if one has made the policy or the simulator fail."""
+        try:
+            yield
+        except (RuntimeError, ValueError, IndexError) as error:
+            carrier = tensors_of(self.collector._carrier)
+            suspects = {f"observation {name}": carrier[name] for name in ("account", "ledger")}
+            for module in self.model.modules():
+                if isinstance(module, BarWindow):
+                    suspects["observation window"] = module(carrier["bar"])
+            suspects |= dict(self.model.named_parameters())
+            place = find_non_finite(suspects)
+            if place is None:
+                raise
+            raise NonFiniteError(place, carrier | suspects) from error
 
     def close(self) -> None:
         """Shut the collector and its environment down."""

@@ -21,7 +21,7 @@ from envs.config import EnvConfig
 from envs.ledger import HEADS
 from envs.market import MarketEnv
 from envs.table import BarTable, build_table
-from envs.trace import COLUMNS, TraceWriter
+from envs.trace import COLUMNS, TraceWriter, pack_trace
 from pipelines.audit import main
 from pipelines.audit_report import explain
 from pipelines.audit_rows import DoesNotAddUp, Finding, Row
@@ -108,11 +108,11 @@ def make_trace(folder, *, suffix=".csv", lanes=None, parts=1, seed=0, **params):
     prices = write_prices(table, folder / f"bars{suffix}")
     env = MarketEnv(table, cfg, seed=seed)
     played = env.rollout(STEPS, make_policy(cfg, seed), break_when_any_done=False)
-    trace = folder / f"train_actions{suffix}"
+    trace = folder / "train_actions.csv"
     with TraceWriter(trace, table, cfg, run_id="r", split="train", lanes=lanes) as writer:
         for part in played.split(STEPS // parts, dim=-1):
             writer.write(part)
-    return trace, prices
+    return (pack_trace(trace) if suffix == ".parquet" else trace), prices
 
 
 def make_replay(folder, **params):

@@ -16,8 +16,9 @@ import torch
 from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
 from modules.policy import make_actor_value
-from pipelines.checkpoint import load_checkpoint, save_checkpoint
+from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
 from pipelines.config import compose_config
+from pipelines.snapshot import join_optimizer, split_optimizer
 
 FILES = ["manifest.json", "manifest.sha256", "model.safetensors", "optimizer.safetensors"]
 
@@ -60,9 +61,12 @@ def trained(cfg, table, seed=0):
 def saved(tmp_path_factory, cfg, table):
     folder = tmp_path_factory.mktemp("run") / "checkpoint"
     model, optimizer = trained(cfg, table)
-    counters = {"frames": 4096}
+    tensors, groups = split_optimizer(optimizer)
     save_checkpoint(
-        folder, model=model, cfg=cfg, table=table, optimizer=optimizer, counters=counters
+        folder,
+        about=describe(cfg, table),
+        tensors={"model": model.state_dict(), "optimizer": tensors},
+        values={"frames": 4096, "optimizer": groups},
     )
     return folder, model, optimizer
 
@@ -85,7 +89,7 @@ def test_weights_normaliser_and_optimiser_come_back_bit_for_bit(saved, cfg, tabl
         assert same(value, got), name
     assert any(same(value, table.loc) for value in checkpoint.model.values())
     fresh = torch.optim.AdamW(other.parameters(), lr=1.0)
-    fresh.load_state_dict(checkpoint.optimizer)
+    join_optimizer(fresh, checkpoint.tensors["optimizer"], checkpoint.values["optimizer"])
     assert fresh.param_groups[0]["lr"] == 1e-3
     for key, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -97,7 +101,7 @@ def test_the_manifest_says_what_was_trained_on_what_by_which_code(saved, cfg, ta
     checkpoint = load_checkpoint(folder)
     assert checkpoint.config == cfg
     m = checkpoint.manifest
-    assert m["counters"] == {"frames": 4096}
+    assert m["values"]["frames"] == 4096
     assert m["features"] == table.meta.feature_names
     assert m["actions"]["stop_loss"][:2] == [25.0, 50.0]
     assert m["data"]["sha256"] == table.meta.source_sha256
@@ -207,7 +211,7 @@ def test_a_checkpoint_is_never_overwritten(saved, cfg, table):
     folder, model, _ = saved
     before = (folder / "manifest.json").read_bytes()
     with pytest.raises(FileExistsError, match="checkpoint already"):
-        save_checkpoint(folder, model=model, cfg=cfg, table=table)
+        save_checkpoint(folder, about=describe(cfg, table), tensors={"model": model.state_dict()})
     assert (folder / "manifest.json").read_bytes() == before
 
 
@@ -217,7 +221,11 @@ def test_a_full_disk_leaves_nothing_behind(saved, tmp_path, cfg, table):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            save_checkpoint(tmp_path / "checkpoint", model=model, cfg=cfg, table=table)
+            save_checkpoint(
+                tmp_path / "checkpoint",
+                about=describe(cfg, table),
+                tensors={"model": model.state_dict()},
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
@@ -225,7 +233,7 @@ def test_a_full_disk_leaves_nothing_behind(saved, tmp_path, cfg, table):
 
 # Writes a folder three times, and dies at the first, second and third file or folder it syncs.
 KILLED = """
-import os, sys, pipelines.checkpoint
+import os, sys, envs.durable
 from pathlib import Path
 
 blobs = {"a": b"x" * 1000, "manifest.json": b"y" * 1000}
@@ -236,7 +244,7 @@ for last in (1, 2, 3):
         os.fsync = lambda descriptor: (
             os._exit(9) if len(calls) + 1 == last else calls.append(sync(descriptor))
         )
-        pipelines.checkpoint._write_folder(Path(sys.argv[1], str(last)), blobs)
+        envs.durable.write_folder(Path(sys.argv[1], str(last)), blobs)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
 """

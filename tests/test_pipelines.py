@@ -51,7 +51,8 @@ def test_training_leaves_a_whole_run_folder(trained):
     folder, printed = trained
     expected = {
         "bars",
-        "checkpoint",
+        ".lock",
+        "checkpoints",
         "config.json",
         "metrics.jsonl",
         "train_actions.csv",

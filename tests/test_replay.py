@@ -22,7 +22,7 @@ from envs.table import BarTable, build_table
 from envs.trace import COLUMNS, read_trace
 from modules.config import ModelConfig
 from modules.policy import make_actor_value
-from pipelines.checkpoint import load_checkpoint, save_checkpoint
+from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
 from pipelines.config import RunConfig, load_config
 from pipelines.learner import TrainConfig
 from pipelines.replay import load_inputs, main, replay, require_fit
@@ -73,7 +73,11 @@ def run(tmp_path_factory):
     )  # fmt: skip
     folder = RunFolder.create(str(root), None, "tiny")
     table.save(folder.bars)
-    save_checkpoint(folder.checkpoint, model=model, cfg=cfg, table=table)
+    save_checkpoint(
+        folder.checkpoints / "000000001",
+        about=describe(cfg, table),
+        tensors={"model": model.state_dict()},
+    )
     return folder
 
 
@@ -137,7 +141,7 @@ def test_every_head_takes_its_most_likely_index(run, result):
 def test_another_file_is_seen_through_the_normaliser_of_the_training(run, tmp_path):
     other = write_bars(tmp_path / "other.csv", seed=5, start="2026-01-01")
     inputs = load_inputs(run.path, data_path=str(other), split="val", episodes=2, device="cpu")
-    state = load_checkpoint(run.checkpoint).model
+    state = load_checkpoint(run.checkpoints / "000000001").model
     (name,) = (name for name in state if name.endswith("window.module.loc"))
     trained = state[name]
     assert not torch.equal(inputs.table.loc, trained)
@@ -166,7 +170,7 @@ def test_other_features_are_refused_by_name(run):
     names = [*table.meta.feature_names[:-1], "astrology"]
     other = dataclasses.replace(table, meta=dataclasses.replace(table.meta, feature_names=names))
     with pytest.raises(ValueError, match="astrology"):
-        require_fit(load_checkpoint(run.checkpoint), other)
+        require_fit(load_checkpoint(run.checkpoints / "000000001"), other)
 
 
 def test_bars_that_were_trained_on_are_called_in_sample_whatever_the_file(run, tmp_path):
@@ -186,7 +190,7 @@ def test_bars_that_were_trained_on_are_called_in_sample_whatever_the_file(run, t
 
 def test_a_run_without_its_bars_can_replay_a_file_and_says_what_it_cannot_know(run, tmp_path):
     moved = tmp_path / "moved"
-    shutil.copytree(run.checkpoint, moved / "checkpoint")
+    shutil.copytree(run.checkpoints, moved / "checkpoints")
     with pytest.raises(FileNotFoundError, match="no bar table here"):
         replay(moved)
     other = write_bars(tmp_path / "other.csv", seed=5)
@@ -195,7 +199,7 @@ def test_a_run_without_its_bars_can_replay_a_file_and_says_what_it_cannot_know(r
 
 
 def test_a_folder_without_a_checkpoint_is_refused_by_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint here"):
         replay(tmp_path)
 
 

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tensordict import MemoryMappedTensor
 
 from envs.bars import DataConfig
 from envs.features import FEATURE_NAMES, WARMUP_ROWS
@@ -188,7 +188,6 @@ def test_a_saved_table_is_the_same_table(table, tmp_path):
     for name in FIELDS:
         found, expected = getattr(loaded, name), getattr(table, name)
         assert type(found) is torch.Tensor
-        assert not isinstance(found, MemoryMappedTensor)
         assert found.dtype == expected.dtype
         assert torch.equal(found.nan_to_num(), expected.nan_to_num())
         assert torch.equal(found.isnan(), expected.isnan())
@@ -196,11 +195,29 @@ def test_a_saved_table_is_the_same_table(table, tmp_path):
         assert torch.equal(loaded.runs(split), table.runs(split))
 
 
-def test_two_loads_look_at_the_same_pages(table, tmp_path):
+def test_a_loaded_table_is_mapped_and_cannot_harm_the_file(table, tmp_path):
     table.save(tmp_path / "table")
     one, other = BarTable.load(tmp_path / "table"), BarTable.load(tmp_path / "table")
+    mapped = Path("/proc/self/maps")
+    if mapped.exists():
+        assert mapped.read_text().count("ohlcv.npy") == 2
     one.ohlcv[0, 0] = 123.0
-    assert other.ohlcv[0, 0] == 123.0
+    assert other.ohlcv[0, 0] == table.ohlcv[0, 0]
+    assert BarTable.load(tmp_path / "table").ohlcv[0, 0] == table.ohlcv[0, 0]
+
+
+def test_a_saved_table_is_never_overwritten_and_never_half_there(table, tmp_path):
+    table.save(tmp_path / "table")
+    with pytest.raises(OSError, match="not empty"):
+        table.save(tmp_path / "table")
+    assert [path.name for path in tmp_path.iterdir()] == ["table"]
+
+
+def test_an_array_file_with_a_pickle_in_it_is_refused(table, tmp_path):
+    table.save(tmp_path / "table")
+    np.save(tmp_path / "table" / "loc.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"loc\.npy: not an array file"):
+        BarTable.load(tmp_path / "table")
 
 
 def test_a_folder_without_a_table_is_refused(tmp_path):

@@ -15,7 +15,7 @@ from tensordict import TensorDict
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
 from envs.table import BarTable
-from envs.trace import COLUMNS, TraceWriter, read_trace
+from envs.trace import COLUMNS, TraceWriter, pack_trace, read_trace
 
 # The columns of docs/simulator.md, letter for letter.
 DOCUMENTED = """
@@ -218,7 +218,8 @@ def test_thinning_keeps_whole_lanes_as_they_are_in_the_full_trace(tmp_path, tabl
 def test_parquet_holds_the_same_rows(tmp_path, table):
     batches = [rollout(4, 6, seed=seed) for seed in range(2)]
     as_csv = write(tmp_path / "a.csv", table, *batches)
-    as_parquet = write(tmp_path / "b.parquet", table, *batches)
+    as_parquet = read_trace(pack_trace(tmp_path / "a.csv"))
+    assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".json", ".parquet"]
     pd.testing.assert_frame_equal(as_parquet, as_csv, check_exact=True)
 
 

@@ -1,0 +1,80 @@
+"""Worker processes that may die or hang: noticed, and said in words."""
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import active_children
+from multiprocessing.connection import wait
+
+from torchrl.envs import EnvBase, ParallelEnv, TransformedEnv
+
+# A step takes milliseconds; torchrl's own limit is 10,000 s.
+HUNG_AFTER_S = 100.0
+_DEAD, _HUNG = re.compile(r"worker \d+ dead"), "Failed to run all workers within"
+
+
+class WorkerLostError(RuntimeError):
+    """A worker process of the environment has died or does not answer."""
+
+
+def limit_waiting(env: ParallelEnv, seconds: float = HUNG_AFTER_S) -> None:
+    """Wait at most so long for the workers of a started environment to make a step."""
+    # An attribute of the parent: the same limit in a worker would end it during a long update.
+    env.BATCHED_PIPE_TIMEOUT = seconds
+
+
+@contextmanager
+def watch_workers(env: EnvBase, on_loss: Callable[[str], None]) -> Iterator[None]:
+    """Call `on_loss`, on a thread of its own, as soon as a worker dies, whatever main is doing."""
+    base = env.base_env if isinstance(env, TransformedEnv) else env
+    if not isinstance(base, ParallelEnv):
+        yield
+        return
+    pids = {process.sentinel: process.pid for process in base._workers}
+    reader, writer = os.pipe()
+
+    def watch() -> None:
+        ready = wait([*pids, reader])
+        if reader not in ready:
+            on_loss(f"worker process {pids[ready[0]]} of the environment has died")
+
+    thread = threading.Thread(target=watch, name="workers", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.write(writer, b"x")
+        thread.join()
+        os.close(reader)
+        os.close(writer)
+
+
+@contextmanager
+def name_lost_workers() -> Iterator[None]:
+    """Turn torchrl's errors about a worker into one of their own, and leave no process behind.
+
+    Raises:
+        WorkerLostError: instead of them.
+    """
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        _kill_workers()
+        raise WorkerLostError(f"a worker of the environment has died: {error!r}") from error
+    except RuntimeError as error:
+        text = str(error)
+        if _DEAD.search(text):
+            what = "has died"
+        elif _HUNG in text:
+            what = "does not answer"
+        else:
+            raise
+        _kill_workers()
+        raise WorkerLostError(f"a worker of the environment {what}: {text}") from error
+
+
+def _kill_workers() -> None:
+    for process in active_children():
+        process.kill()

@@ -1,0 +1,130 @@
+"""The checkpoints of one run: the newest and the best are kept, a damaged one is passed over."""
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from envs.durable import remove_folder, sweep_unfinished
+from pipelines.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+KEPT = 3
+_NAME = re.compile(r"\d{9}")
+_LOG = logging.getLogger(__name__)
+
+
+class CheckpointStore:
+    """Writes the checkpoints of a run; one process may hold one at a time.
+
+    Args:
+        folder: of all checkpoints; what killed writers have left there is swept.
+        about: what every manifest says, from `pipelines.checkpoint.describe`.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        self.folder, self.about = folder, about
+        self._scores: dict[str, float] = {}
+        if left := sweep_unfinished(folder):
+            _LOG.warning("%s: swept %d unfinished checkpoints", folder, len(left))
+        for path in list_checkpoints(folder):
+            try:
+                self._note(path, load_checkpoint(path).values)
+            except (ValueError, OSError):
+                continue  # a damaged one is not the best
+
+    def save(
+        self,
+        iteration: int,
+        *,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        values: Mapping[str, Any],
+    ) -> Path:
+        """Write the checkpoint of an iteration, then drop what is neither new nor best.
+
+        One of the same iteration that is there already, and damaged, is replaced.
+
+        Args:
+            iteration: whole iterations of training behind it.
+            tensors: as in `save_checkpoint`.
+            values: as there; ``score`` says how good it is, None if that is unknown.
+
+        Raises:
+            OSError: if the disk refuses; the checkpoints that were there still are.
+        """
+        path = self.folder / f"{iteration:09d}"
+        if path.exists():
+            remove_folder(path)
+        save_checkpoint(path, about=self.about, tensors=tensors, values=values)
+        self._note(path, values)
+        self._prune()
+        return path
+
+    def _note(self, path: Path, values: Mapping[str, Any]) -> None:
+        score = values.get("score")
+        if score is not None:
+            self._scores[path.name] = score
+
+    def _prune(self) -> None:
+        kept = [path.name for path in list_checkpoints(self.folder)]
+        best = max(self._scores, key=lambda name: (self._scores[name], name), default=None)
+        for name in kept[:-KEPT]:
+            if name != best:
+                self._scores.pop(name, None)
+                remove_folder(self.folder / name)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The finished checkpoints of a run, the oldest first; none if there is no such folder."""
+    found = folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ()
+    return sorted(path for path in found if _NAME.fullmatch(path.name))
+
+
+def load_newest(folder: Path) -> Checkpoint:
+    """The newest checkpoint that is whole; what is damaged is named in a warning.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint.
+        ValueError: if none of them is whole, naming the first damage.
+    """
+    return _first_whole(folder, list_checkpoints(folder)[::-1])
+
+
+def load_best(folder: Path) -> Checkpoint:
+    """The whole checkpoint with the highest score.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint.
+        ValueError: if none of them is whole, or none has a score.
+    """
+    scored = []
+    for path in list_checkpoints(folder):
+        try:
+            score = load_checkpoint(path).values.get("score")
+        except (ValueError, OSError) as error:
+            _LOG.warning("passed over: %s", error)
+            continue
+        if score is not None:
+            scored.append((score, path))
+    if not scored:
+        raise ValueError(f"{folder}: no whole checkpoint here was judged (checkpoint.val_episodes)")
+    return load_checkpoint(max(scored)[1])
+
+
+def _first_whole(folder: Path, paths: list[Path]) -> Checkpoint:
+    errors = []
+    for path in paths:
+        try:
+            checkpoint = load_checkpoint(path)
+        except (ValueError, OSError) as error:
+            _LOG.warning("passed over: %s", error)
+            errors.append(str(error))
+            continue
+        if errors:
+            _LOG.warning("falling back to %s", path)
+        return checkpoint
+    if errors:
+        raise ValueError(f"{folder}: none of the {len(errors)} checkpoints is whole: {errors[0]}")
+    raise FileNotFoundError(f"{folder}: no checkpoint here")

@@ -1,0 +1,85 @@
+"""The end of a program, however it comes: a signal, a lost worker, an error of its own.
+
+Imported before everything else that takes time: as the first process of a container a program
+that has not asked for SIGTERM never gets it. Nothing heavy is imported here for the same reason.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from pipelines.exit_codes import DISK, ERROR
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Ending:
+    """Ends the process once, with its last will done, from whichever thread asks first.
+
+    A signal is taken by a thread of its own, because the main thread may be inside one call of the
+    update for half a minute, and Python tells it of signals only between calls. The exit code is
+    then 128 + the signal's number, as shells have it.
+    """
+
+    def __init__(self) -> None:
+        self._once = threading.Lock()
+        self._last_will: Callable[[], str | None] | None = None
+
+    def take_signals(self) -> None:
+        """From now on SIGTERM and SIGINT end the process by way of `end`; main thread only."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, _leave_it_to_the_thread)
+        threading.Thread(target=self._wait, args=(reader,), name="signals", daemon=True).start()
+
+    def set_last_will(self, action: Callable[[], str | None] | None) -> None:
+        """What to do before the end: it returns what there is to tell, and may raise OSError."""
+        self._last_will = action
+
+    def end(self, code: int, message: str) -> NoReturn:
+        """Say why, do the last will, kill the workers and exit. Whoever comes second waits."""
+        self._once.acquire()  # for ever
+        _say(message)
+        try:
+            if self._last_will is not None and (told := self._last_will()):
+                _say(told)
+        except OSError as error:
+            _say(f"error: the checkpoint could not be written: {error}")
+            code = DISK
+        except Exception as error:  # whatever it is, the process must end now
+            _say(f"error: no checkpoint was written: {error!r}")
+            code = ERROR
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+    def _wait(self, reader: int) -> None:
+        while True:
+            for number in os.read(reader, 64):
+                if number in _SIGNALS:
+                    name = signal.Signals(number).name
+                    self.end(128 + number, f"{name}: writing the last checkpoint and stopping")
+
+
+def _leave_it_to_the_thread(_: int, __: FrameType | None) -> None:
+    """Python's own handler would raise KeyboardInterrupt in the main thread."""
+
+
+def _say(text: str) -> None:
+    """Straight to the terminal: the main thread may hold the lock of ``sys.stderr``."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())
+
+
+ENDING = Ending()

@@ -1,0 +1,8 @@
+"""What the exit code of a training says: ``docs/durability.md``."""
+
+# Light, for `pipelines.ending`: nothing is imported here.
+ERROR = 1
+REFUSED = 2
+NON_FINITE = 3
+WORKER_LOST = 4
+DISK = 5

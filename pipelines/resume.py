@@ -1,0 +1,111 @@
+"""Which run to go on with, and whether it is still the same one."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from envs.table import BarTable
+from pipelines.checkpoint import Checkpoint, describe
+from pipelines.checkpoint_store import list_checkpoints, load_newest
+from pipelines.config import RunConfig
+from pipelines.run_folder import RunFolder
+
+# Keys that change where a run writes and what it does when it ends, and none of its numbers; what
+# a file of bars holds counts by its hash, not by its name.
+_FREE = (
+    *("resume", "run.", "wandb.", "replay.", "checkpoint.", "recorder.format"),
+    *("data.path", "data file: file"),
+)
+
+
+def open_run(cfg: RunConfig, table: BarTable) -> tuple[RunFolder, Checkpoint | None]:
+    """The folder to write to, locked for this process, and the checkpoint to go on from.
+
+    Raises:
+        ValueError: if the run is another one, every key that differs being named, or none of its
+            checkpoints is whole.
+        OSError: if another process writes there, or the folder is not empty.
+    """
+    run = find_run(cfg)
+    if run is None:
+        anew = cfg.resume != "none"
+        run = RunFolder.create(cfg.run.root, cfg.run.dir, cfg.tag, anew=anew)
+        run.lock()
+        return run, None
+    run.lock()
+    checkpoint = load_newest(run.checkpoints)
+    if cfg.resume == "auto":
+        require_same(checkpoint, cfg, table)
+    return run, checkpoint
+
+
+def find_run(cfg: RunConfig) -> RunFolder | None:
+    """The run that ``resume`` means: `run.dir`, else the newest one of this tag under the root.
+
+    Returns:
+        None if there is none that has a checkpoint: then a new run begins.
+
+    Raises:
+        ValueError: if something in its folder is a symbolic link.
+    """
+    if cfg.resume == "none":
+        return None
+    if cfg.run.dir is not None:
+        folders = [Path(cfg.run.dir)]
+    else:
+        folders = sorted(Path(cfg.run.root).glob(f"*-*_{cfg.tag}"), reverse=True)
+    for folder in folders:
+        run = RunFolder(folder)
+        if list_checkpoints(run.checkpoints):
+            _refuse_links(folder)
+            return run
+    return None
+
+
+def require_same(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> None:
+    """Refuse to go on under another configuration or with other data.
+
+    Raises:
+        ValueError: naming every key that differs, with both values.
+    """
+    now = describe(cfg, table)
+    differing = [
+        *_differences(checkpoint.manifest["config"], now["config"]),
+        *_differences(checkpoint.manifest["data"], now["data"], "data file: "),
+    ]
+    if checkpoint.manifest["features"] != now["features"]:
+        differing.append("the features of the bars")
+    if differing:
+        raise ValueError(
+            f"{checkpoint.folder} is not of this run; it differs in {'; '.join(differing)}. "
+            "Give what it was started with; or go on all the same (resume=changed), begin anew "
+            "(another run.dir), or begin with its weights (init_from=...)"
+        )
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys whose values differ, as ``train.lr: 0.001 then, 0.01 now``."""
+    found = []
+    for key in sorted(before.keys() | now.keys()):
+        path, a, b = prefix + key, before.get(key), now.get(key)
+        if path in _FREE or path.startswith(tuple(k for k in _FREE if k.endswith("."))):
+            continue
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += _differences(a, b, f"{path}.")
+        elif _plain(a) != _plain(b):
+            found.append(f"{path}: {a!r} then, {b!r} now")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and dataclasses come back from JSON as lists and mappings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _refuse_links(folder: Path) -> None:
+    links = [path for path in (folder, *folder.iterdir()) if path.is_symlink()]
+    if links:
+        raise ValueError(f"{links[0]}: a symbolic link; nothing is written through one")
