@@ -1,7 +1,8 @@
 """Measure this machine: ``python pipelines/benchmark.py suite=env``.
 
 ``suite=env`` times the environment, ``suite=recorder`` the trace against the training it records,
-``suite=learning`` finds out who learns known markets, and how soon. Times of one run compare with
+``suite=learning`` finds out who learns known markets, and how soon, ``suite=faults`` what a
+training survives. Times of one run compare with
 each other, and with nothing else: every table names the machine, the versions and the commit.
 """
 
@@ -19,6 +20,7 @@ from envs.bars import DataConfig
 from envs.table import build_table
 from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.benchmark_env import EPISODE_BARS, time_environments
+from pipelines.benchmark_faults import try_faults
 from pipelines.benchmark_learning import as_values, plan, run_jobs, summarise
 from pipelines.benchmark_recorder import time_recorder
 from pipelines.config import load_config
@@ -32,6 +34,9 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     if cfg.suite == "learning":
         outcomes = run_jobs(plan(cfg), cfg.workers)
         rows, details = summarise(outcomes), as_values(outcomes)
+    elif cfg.suite == "faults":
+        with tempfile.TemporaryDirectory() as folder:
+            rows = try_faults(cfg, Path(folder))
     else:
         with tempfile.TemporaryDirectory() as folder:
             build_table(DataConfig(), window=64, episode_bars=EPISODE_BARS).save(folder)

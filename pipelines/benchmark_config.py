@@ -6,7 +6,7 @@ from envs.checks import require, require_at_least, require_one_of
 from envs.known_config import MARKETS
 from pipelines.learning_learners import COMPARED, LEARNERS
 
-SUITES = ("env", "recorder", "learning")
+SUITES = ("env", "recorder", "learning", "faults")
 
 
 @dataclass
@@ -17,7 +17,7 @@ class BenchmarkConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # What to measure: env, recorder or learning.
+    # What to measure: env, recorder, learning or faults.
     suite: str = "env"
     # Repetitions of a timing, of which the median counts.
     repeats: int = 5
@@ -33,9 +33,12 @@ class BenchmarkConfig:
     # Of learning: runs at a time, of one thread each.
     workers: int = 2
 
+    # Of faults: trainings killed; every other fault is tried in proportion to 100 kills.
+    kills: int = 100
+
     def __post_init__(self) -> None:
         require_one_of("suite", self.suite, SUITES)
-        for key in ("repeats", "seeds", "workers"):
+        for key in ("repeats", "seeds", "workers", "kills"):
             require_at_least(key, getattr(self, key), 1)
         require_at_least("frames", self.frames, 8_192)
         for key, allowed in (("markets", MARKETS), ("learners", LEARNERS)):

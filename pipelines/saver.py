@@ -13,7 +13,7 @@ from torch import Tensor
 
 from envs.trace import TraceMark, TraceWriter
 from pipelines.checkpoint import Checkpoint
-from pipelines.checkpoint_store import CheckpointStore
+from pipelines.checkpoint_store import CheckpointStore, list_checkpoints
 from pipelines.non_finite import NonFiniteError
 from pipelines.snapshot import Snapshot
 from pipelines.tracking import Tracker, TrackerMark
@@ -80,6 +80,8 @@ class Saver:
                     error.add_note(told)
             except Exception as second:
                 error.add_note(f"and no checkpoint could be written: {second}")
+                if there := list_checkpoints(self.store.folder):
+                    error.add_note(f"the newest one: {there[-1]}")
             raise
 
     def save_and_tell(self) -> str | None:

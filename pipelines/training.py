@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tensordict import TensorDictBase
@@ -17,14 +16,13 @@ from envs.table import BarTable
 from envs.workers import name_lost_workers
 from modules.hindsight import make_hindsight_critic
 from modules.policy import make_collection_policy
-from modules.window import BarWindow
 from pipelines.checkpoint import MODEL
 from pipelines.config import RunConfig
 from pipelines.learner import Learner
-from pipelines.non_finite import NonFiniteError, find_non_finite, tensors_of
 from pipelines.precision import MixedPrecision
 from pipelines.random_state import get_random_state, set_random_state
 from pipelines.snapshot import Snapshot, copies, join_optimizer, split_optimizer
+from pipelines.watched_policy import WatchedPolicy
 
 
 class Iteration(NamedTuple):
@@ -63,9 +61,10 @@ class Training:
         self.done = 0  # iterations
         self.frames_per_batch = cfg.env.lanes * cfg.train.steps
         self.iterations = -(-cfg.total_frames // self.frames_per_batch)
+        policy = make_collection_policy(model, hindsight)
         self.collector = Collector(
             env,
-            MixedPrecision(make_collection_policy(model, hindsight), cfg.train.precision, device),
+            WatchedPolicy(MixedPrecision(policy, cfg.train.precision, device)),
             frames_per_batch=self.frames_per_batch,
             total_frames=-1,  # the loop below counts; at its end a collector closes its workers
             env_device=env.device,
@@ -99,7 +98,7 @@ class Training:
         began = time.perf_counter()
         rollouts = iter(self.collector)
         while self.done < self.iterations:
-            with name_lost_workers(), self._blame_the_input():
+            with name_lost_workers():
                 rollout = next(rollouts)
             collected = time.perf_counter()
             losses = self.learner.update(rollout)
@@ -161,23 +160,6 @@ class Training:
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"the checkpoint is of another training: {error}") from error
         set_random_state(tensors["random"], values["random"])
-
-    @contextmanager
-    def _blame_the_input(self) -> Iterator[None]:
-        """Name the number that is none, if one has made the policy or the simulator fail."""
-        try:
-            yield
-        except (RuntimeError, ValueError, IndexError) as error:
-            carrier = tensors_of(self.collector._carrier)
-            suspects = {f"observation {name}": carrier[name] for name in ("account", "ledger")}
-            for module in self.model.modules():
-                if isinstance(module, BarWindow):
-                    suspects["observation window"] = module(carrier["bar"])
-            suspects |= dict(self.model.named_parameters())
-            place = find_non_finite(suspects)
-            if place is None:
-                raise
-            raise NonFiniteError(place, carrier | suspects) from error
 
     def close(self) -> None:
         """Shut the collector and its environment down."""
