@@ -10,7 +10,8 @@ from envs.durable import UNFINISHED
 from pipelines.faults_run import Victim, fingerprint, row
 
 _FRAMES = 60 * 256
-_IN_SAVE_SHARE = 0.7
+# Of the kills: so many before the first iteration, and of the others so many inside a save.
+_EARLY_SHARE, _IN_SAVE_SHARE = 0.1, 0.5
 
 
 def kill_at_random(folder: Path, kills: int, *, workers: int, seed: int = 0) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def kill_at_random(folder: Path, kills: int, *, workers: int, seed: int = 0) -> 
             if not _kill_somewhere(victim, rng):
                 break  # it came to its end first
             dead += 1
-            in_save += _was_in_save(run)
+            in_save += was_in_save(run)
         finished = Victim(run, *words).finish() == 0
         done += dead
         held += dead * (finished and fingerprint(run) == expected)
@@ -45,12 +46,16 @@ def kill_at_random(folder: Path, kills: int, *, workers: int, seed: int = 0) -> 
 
 def _kill_somewhere(victim: Victim, rng: random.Random) -> bool:
     """Kill it a few iterations on: in the middle of a save if that can be seen, or anywhere."""
+    if rng.random() < _EARLY_SHARE:
+        time.sleep(rng.uniform(0.0, 8.0))
+        victim.kill()
+        return victim.process.returncode == -9
     begun = victim.iterations
     wait = rng.randint(1, 8)
     if not victim.wait_for(lambda: victim.iterations >= begun + wait):
         return False
     if rng.random() < _IN_SAVE_SHARE:
-        seen = victim.wait_for(lambda: _was_in_save(victim.folder), poll_s=0.0)
+        seen = victim.wait_for(lambda: was_in_save(victim.folder), poll_s=0.0)
     else:
         moment = rng.uniform(0.0, 0.3)
         seen = victim.wait_for(_after(moment), poll_s=0.005)
@@ -64,6 +69,7 @@ def _after(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() >= until
 
 
-def _was_in_save(run: Path) -> bool:
+def was_in_save(run: Path) -> bool:
+    """Whether a checkpoint has been begun there and not finished."""
     checkpoints = run / "checkpoints"
     return checkpoints.is_dir() and any(p.name.endswith(UNFINISHED) for p in checkpoints.iterdir())
