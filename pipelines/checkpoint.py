@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from envs.durable import write_folder
@@ -160,6 +161,7 @@ def describe(cfg: RunConfig, table: BarTable) -> dict[str, Any]:
             "splits": {name: list(rows) for name, rows in meta.splits.items()},
         },
         "git_revision": git_revision(),
+        "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in _PACKAGES},
     }

@@ -2,26 +2,23 @@
 
 from pathlib import Path
 
-from torch import nn
-
 from envs.table import BarTable
 from pipelines.checkpoint import Checkpoint, load_checkpoint
 from pipelines.checkpoint_store import list_checkpoints, load_newest
 from pipelines.run_folder import RunFolder
 
 
-def load_initial_weights(model: nn.Module, path: str | Path, table: BarTable) -> Checkpoint:
-    """Copy weights and normaliser of a run's newest checkpoint, or of one of its checkpoints.
+def find_initial_weights(path: str | Path, table: BarTable) -> Checkpoint:
+    """The newest checkpoint of a run, or the checkpoint at `path`; its model's state counts.
 
     Everything else, as the optimiser and the learning rate, begins anew.
 
     Raises:
         FileNotFoundError: if there is no checkpoint at `path`.
-        ValueError: if it is damaged, of another network, or was trained on other features.
+        ValueError: if it is damaged, or was trained on other features.
     """
     folder = RunFolder(Path(path)).checkpoints
     is_run = bool(list_checkpoints(folder))
     checkpoint = load_newest(folder) if is_run else load_checkpoint(Path(path))
     checkpoint.require_features(table.meta.feature_names)
-    checkpoint.load_model_state(model)
     return checkpoint

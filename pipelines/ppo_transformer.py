@@ -25,13 +25,13 @@ from pipelines.checkpoint_store import CheckpointStore
 from pipelines.config import RunConfig, load_config
 from pipelines.device import pick_device
 from pipelines.exit_codes import WORKER_LOST
-from pipelines.initial_weights import load_initial_weights
+from pipelines.initial_weights import find_initial_weights
 from pipelines.judge import Judge
 from pipelines.model import make_model
 from pipelines.random_state import seed_everything
 from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.replay import replay
-from pipelines.resume import open_run
+from pipelines.resume import inexact_notes, open_run
 from pipelines.run_folder import RunFolder
 from pipelines.saver import Saver, trace_mark, tracker_mark
 from pipelines.source import ROOT, git_revision
@@ -47,6 +47,7 @@ def main(cfg: RunConfig) -> RunFolder:
         device = pick_device(cfg.device)
         table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
         check_tick(table, cfg.env)
+        initial = find_initial_weights(cfg.init_from, table) if cfg.init_from else None
         run, checkpoint = open_run(cfg, table)
     print(f"code: {ROOT}, commit {git_revision()}", f"run folder: {run.path}", sep="\n")
     print(*table.summary_lines(), sep="\n")
@@ -61,12 +62,13 @@ def main(cfg: RunConfig) -> RunFolder:
     )
     model = make_model(cfg.model, cfg.env, table).to(device)
     with plain_refusals():
-        if cfg.init_from is not None and checkpoint is None:
-            load_initial_weights(model, cfg.init_from, table)
+        if initial is not None and checkpoint is None:
+            initial.load_model_state(model)
         training = Training(cfg, table, env, model)
         if checkpoint is not None:
             training.restore(checkpoint.tensors, checkpoint.values)
-            print(f"going on from {checkpoint.folder}, frame {training.frames:,}")
+            begins = f"going on from {checkpoint.folder}, frame {training.frames:,}"
+            print(begins, *inexact_notes(checkpoint, cfg, table), sep="\n")
 
     with ExitStack() as stack:
         stack.callback(training.close)

@@ -84,6 +84,15 @@ def require_same(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> Non
         )
 
 
+def inexact_notes(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> list[str]:
+    """What is another than it was, and may change the last bits of every sum."""
+    now = describe(cfg, table)
+    keys = ("git_revision", "threads", "versions")
+    before = {key: checkpoint.manifest.get(key) for key in keys}
+    found = _differences(before, {key: now[key] for key in keys})
+    return [f"not bit for bit as it would have been: {difference}" for difference in found]
+
+
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Keys whose values differ, as ``train.lr: 0.001 then, 0.01 now``."""
     found = []

@@ -56,5 +56,5 @@ def join_optimizer(
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(int(index), {})[name] = value.clone()  # the optimiser would write into it
     optimizer.load_state_dict({"state": state, "param_groups": groups})

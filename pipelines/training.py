@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.collectors import Collector
@@ -163,4 +164,6 @@ class Training:
 
     def close(self) -> None:
         """Shut the collector and its environment down."""
+        threads = torch.get_num_threads()
         self.collector.shutdown()
+        torch.set_num_threads(threads)  # torchrl 0.14 leaves another number after workers

@@ -183,6 +183,10 @@ MISTAKES = [
     ("recorder.format=xls", ["recorder.format='xls'", "csv, parquet"]),
     ("recorder.lanes=0", ["recorder.lanes=0", "at least 1"]),
     ("wandb.mode=of", ["wandb.mode='of'", "auto, online, offline, disabled"]),
+    ("resume=always", ["resume='always'", "none, auto, changed"]),
+    ("checkpoint.every_s=-1", ["checkpoint.every_s=-1.0", "from 0 to 86400"]),
+    ("checkpoint.every_s=nan", ["checkpoint.every_s=nan", "from 0 to 86400"]),
+    ("checkpoint.val_episodes=-1", ["checkpoint.val_episodes=-1", "at least 0"]),
     ("replay.split=tset", ["replay.split='tset'", "train, val, test"]),
     ("replay.episodes=0", ["replay.episodes=0", "at least 1"]),
 ]

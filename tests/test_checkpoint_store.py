@@ -1,0 +1,100 @@
+"""The checkpoints of a run: which stay, which is found, what is swept."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from envs.durable import UNFINISHED
+from envs.table import BarTable
+from pipelines.checkpoint import describe
+from pipelines.checkpoint_store import CheckpointStore, list_checkpoints, load_best, load_newest
+from pipelines.config import compose_config
+
+
+@pytest.fixture(scope="module")
+def about():
+    table = BarTable.from_arrays(np.full((100, 5), 100.0))
+    return describe(compose_config("ppo_transformer", ["model=tiny"]), table)
+
+
+def save(store, iteration, score=None):
+    tensors = {"model": {"weight": torch.full((3,), float(iteration))}}
+    return store.save(iteration, tensors=tensors, values={"score": score})
+
+
+def names(folder):
+    return [int(path.name) for path in list_checkpoints(folder)]
+
+
+def hurt(checkpoint):
+    file = checkpoint / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def test_the_newest_three_and_the_best_are_kept(tmp_path, about):
+    store = CheckpointStore(tmp_path, about)
+    for iteration, score in enumerate([0.1, 0.9, 0.3, None, 0.2, 0.4], start=1):
+        save(store, iteration, score)
+    assert names(tmp_path) == [2, 4, 5, 6]
+    assert load_best(tmp_path).folder.name == "000000002"
+    # Another process knows the best one too.
+    save(CheckpointStore(tmp_path, about), 7, 0.5)
+    assert names(tmp_path) == [2, 5, 6, 7]
+
+
+def test_without_scores_the_newest_three_are_kept_and_none_is_best(tmp_path, about):
+    store = CheckpointStore(tmp_path, about)
+    for iteration in range(1, 6):
+        save(store, iteration)
+    assert names(tmp_path) == [3, 4, 5]
+    with pytest.raises(ValueError, match=r"checkpoint\.val_episodes"):
+        load_best(tmp_path)
+
+
+def test_a_damaged_one_is_passed_over_and_said(tmp_path, about, caplog):
+    store = CheckpointStore(tmp_path, about)
+    for iteration in (1, 2, 3):
+        save(store, iteration)
+    hurt(tmp_path / "000000003")
+    hurt(tmp_path / "000000002")
+    with caplog.at_level(logging.WARNING):
+        assert load_newest(tmp_path).model["weight"][0] == 1.0
+    assert "000000003/model.safetensors: damaged" in caplog.text
+    assert "falling back to" in caplog.text
+    hurt(tmp_path / "000000001")
+    with pytest.raises(ValueError, match=r"none of the 3 checkpoints is whole: .*000000003"):
+        load_newest(tmp_path)
+    # Training that way again replaces the damaged one.
+    save(store, 3)
+    assert load_newest(tmp_path).model["weight"][0] == 3.0
+
+
+def test_no_checkpoint_is_said_as_such(tmp_path):
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(FileNotFoundError, match="no checkpoint here"):
+            load_newest(folder)
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path, about):
+    (tmp_path / f".000000009.abc{UNFINISHED}").mkdir()
+    (tmp_path / f".000000009.abc{UNFINISHED}" / "model.safetensors").write_bytes(b"half")
+    (tmp_path / ".000000001.abc.removed").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    precious = tmp_path.parent / "precious"
+    precious.mkdir()
+    (tmp_path / f".link{UNFINISHED}").symlink_to(precious)
+    CheckpointStore(tmp_path, about)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert precious.is_dir()
+
+
+def test_links_are_not_followed(tmp_path, about):
+    store = CheckpointStore(tmp_path / "run", about)
+    path = save(store, 1)
+    moved = tmp_path / "elsewhere"
+    path.rename(moved)
+    path.symlink_to(moved)
+    with pytest.raises(ValueError, match="a symbolic link"):
+        load_newest(tmp_path / "run")

@@ -1,0 +1,202 @@
+"""A stopped run goes on bit for bit, or not at all."""
+
+import dataclasses
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from envs.config import EnvConfig
+from envs.factory import make_env
+from envs.table import BarTable
+from modules.config import ModelConfig
+from pipelines.checkpoint_store import load_newest
+from pipelines.config import RunConfig
+from pipelines.faults_kills import kill_at_random
+from pipelines.faults_run import Victim, fingerprint
+from pipelines.learner import TrainConfig
+from pipelines.model import make_model
+from pipelines.random_state import get_random_state, seed_everything, set_random_state
+from pipelines.training import Training
+
+ENV = EnvConfig(paths=6, accounts=2, window=8, episode_bars=20, tick_size=0.01)
+SMALL = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num_heads": 2}
+MODEL = ModelConfig(num_layers=1, num_context_blocks=1, context_ff_dim=16, **SMALL)
+
+
+def make_training(folder, workers, **changes):
+    env = dataclasses.replace(ENV, workers=workers)
+    train = TrainConfig(**{"steps": 16, "epochs": 2, "minibatch": 48, **changes})
+    cfg = RunConfig(total_frames=6 * 16 * env.lanes, env=env, model=MODEL, train=train)
+    seed_everything(0)
+    close = 100.0 * (3e-3 * torch.randn(600, dtype=torch.float64)).cumsum(0).exp()
+    table = BarTable.from_arrays(
+        torch.stack([close, close * 1.001, close * 0.999, close, close], -1)
+    )
+    if not (folder / "bars").exists():
+        table.save(folder / "bars")
+    market = make_env(folder / "bars" if workers else table, env, record_fills=False)
+    return Training(cfg, table, market, make_model(cfg.model, env, table))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_restored_training_is_the_one_that_was_left(tmp_path, workers):
+    training = make_training(tmp_path, workers, hindsight_bars=4, lr_schedule="linear")
+    ledgers, snapshot = [], None
+    for iteration in training:
+        ledgers.append(iteration.rollout["next", "ledger"].clone())
+        if iteration.number == 2:
+            snapshot = training.snapshot()
+    expected = training.snapshot()
+    training.close()
+
+    other = make_training(tmp_path, workers, hindsight_bars=4, lr_schedule="linear")
+    seed_everything(99)
+    other.restore(snapshot.tensors, snapshot.values)
+    again = [iteration.rollout["next", "ledger"].clone() for iteration in other]
+    assert len(again) == 4
+    assert all(torch.equal(a, b) for a, b in zip(ledgers[2:], again, strict=True))
+    found = other.snapshot()
+    other.close()
+    assert found.values == expected.values
+    for group, tensors in expected.tensors.items():
+        for name, value in tensors.items():
+            same = found.tensors[group][name]
+            assert torch.equal(value.nan_to_num(), same.nan_to_num()), (group, name)
+
+
+def test_a_snapshot_of_another_training_is_refused(tmp_path):
+    training = make_training(tmp_path, 0)
+    next(iter(training))
+    snapshot = training.snapshot()
+    training.close()
+    other = make_training(tmp_path, 0, hindsight_bars=4)
+    with pytest.raises(ValueError, match="of another training"):
+        other.restore(snapshot.tensors, snapshot.values)
+    other.close()
+
+
+def test_every_generator_comes_back():
+    def draw():
+        return random.random(), random.gauss(0, 1), np.random.rand(), torch.rand(1).item()  # noqa: S311
+
+    seed_everything(5)
+    draw()
+    tensors, values = get_random_state()
+    values = json.loads(json.dumps(values))
+    expected = draw()
+    seed_everything(6)
+    set_random_state(tensors, values)
+    assert draw() == expected
+
+
+# In processes of their own, killed inside a save and elsewhere.
+
+
+@pytest.mark.parametrize(("workers", "kills"), [(0, 3), (2, 1)])
+def test_killed_runs_come_to_the_end_of_the_unhurt_one(tmp_path, workers, kills):
+    found = kill_at_random(tmp_path, kills, workers=workers, seed=2)
+    assert (found["tried"], found["held"]) == (kills, kills)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    victim = Victim(folder, "total_frames=1024", "recorder.lanes=4")
+    assert victim.finish() == 0, victim.said()
+    return folder
+
+
+def go_on(finished, tmp_path, *words):
+    """What the program says that goes on with a copy of the finished run, its exit code, folder."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    victim = Victim(folder, "total_frames=1024", "recorder.lanes=4", *words)
+    return victim.finish(), victim.said(), folder
+
+
+def test_a_finished_run_goes_on_with_nothing_and_is_the_same(finished, tmp_path):
+    code, said, folder = go_on(finished, tmp_path)
+    assert code == 0, said
+    assert "going on from" in said
+    assert fingerprint(folder) == fingerprint(finished)
+
+
+def test_a_changed_configuration_is_refused_with_every_key_unless_told_otherwise(
+    finished, tmp_path
+):
+    before = fingerprint(finished)
+    words = ("train.lr=0.01", "env.taker_fee_bps=7", "total_frames=1280")
+    code, said, folder = go_on(finished, tmp_path, *words)
+    assert code == 2
+    assert "train.lr: " in said
+    assert "0.01 now" in said
+    assert "env.taker_fee_bps: " in said
+    assert "total_frames: 1024 then, 1280 now" in said
+    assert "train.epochs" not in said
+    assert fingerprint(folder) == before
+    code, said, folder = go_on(finished, tmp_path / "other", *words, "resume=changed")
+    assert code == 0, said
+    assert fingerprint(folder) != before
+
+
+def test_other_bars_are_refused_and_another_name_for_the_same_is_not(finished, tmp_path):
+    code, said, _ = go_on(finished, tmp_path, "data.synthetic.market=drift")
+    assert code == 2
+    assert "data file: sha256" in said
+    assert "data.synthetic.market" in said
+
+
+def test_a_run_is_never_gone_on_with_unasked(finished, tmp_path):
+    code, said, _ = go_on(finished, tmp_path, "resume=none")
+    assert code == 2
+    assert "it exists already" in said
+
+
+def test_one_process_writes_a_run(tmp_path):
+    first = Victim(tmp_path / "run", "total_frames=100000")
+    assert first.wait_for(lambda: first.iterations >= 1), first.said()
+    second = Victim(tmp_path / "run", "total_frames=100000")
+    assert second.finish() == 2
+    assert "another process is writing this run" in second.said()
+    first.kill()
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").touch()
+    (tmp_path / "run" / "metrics.jsonl").write_text("half a li")
+    victim = Victim(tmp_path / "run", "total_frames=256")
+    assert victim.finish() == 0, victim.said()
+    assert victim.iterations == 1
+
+
+def test_a_link_in_a_run_folder_is_not_written_through(finished, tmp_path):
+    precious = tmp_path / "precious.csv"
+    precious.write_text("mine")
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    (folder / "train_actions.csv").unlink()
+    (folder / "train_actions.csv").symlink_to(precious)
+    victim = Victim(folder, "total_frames=1024", "recorder.lanes=4")
+    assert victim.finish() == 2
+    assert "symbolic link" in victim.said()
+    assert precious.read_text() == "mine"
+
+
+def test_a_new_run_begins_with_the_weights_of_another(finished, tmp_path):
+    victim = Victim(tmp_path / "new", "total_frames=256", "train.lr=1e-12", f"init_from={finished}")
+    assert victim.finish() == 0, victim.said()
+    before, after = (
+        load_newest(folder / "checkpoints").model for folder in (finished, tmp_path / "new")
+    )
+    weights = [name for name in before if name.endswith("weight") and "module.2" not in name]
+    assert weights
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in weights)
+    missing = Victim(tmp_path / "none", f"init_from={tmp_path / 'nowhere'}")
+    assert missing.finish() == 2
+    assert "nowhere" in missing.said()
+    assert not (tmp_path / "none").exists()
