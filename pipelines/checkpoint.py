@@ -125,7 +125,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise ValueError(f"{folder / _MANIFEST}: damaged, or {_MANIFEST_HASH} is")
     try:
         return _interpret(folder, json.loads(text))
-    except (KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+    except (
+        *(KeyError, TypeError, AttributeError, RecursionError),
+        safetensors.SafetensorError,
+    ) as error:
         raise ValueError(f"{folder}: not a checkpoint of this program: {error!r}") from error
 
 
