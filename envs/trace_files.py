@@ -42,7 +42,11 @@ class CsvFile:
         else:
             self._file = open(path, "r+b", buffering=0)  # noqa: SIM115
             self.size = keep
-            self._cut(header)
+            try:
+                self._cut(header)
+            except ValueError:
+                self._file.close()
+                raise
 
     def _cut(self, header: bytes) -> None:
         """Leave the lines that are wanted of a file that went on beyond them."""

@@ -113,6 +113,7 @@ class Tracker:
     def _cut(self, size: int) -> None:
         there = self._lines.tell()
         if there < size:
+            self._lines.close()
             raise ValueError(
                 f"{self._lines.name}: {there} bytes long, and the checkpoint counts on {size}"
             )

@@ -223,6 +223,43 @@ def test_parquet_holds_the_same_rows(tmp_path, table):
     pd.testing.assert_frame_equal(as_parquet, as_csv, check_exact=True)
 
 
+def test_a_trace_goes_on_from_a_mark_as_if_it_had_never_stopped(tmp_path, table):
+    batches = [rollout(4, 6, seed=seed) for seed in range(5)]
+    write(tmp_path / "whole.csv", table, *batches)
+    path = tmp_path / "stopped.csv"
+    with TraceWriter(path, table, EnvConfig(), run_id="run-1", split="train") as trace:
+        write_all(trace, batches[:2])
+        mark = trace.mark(2)
+        assert path.stat().st_size >= mark.size
+        write_all(trace, batches[2:4])  # what the checkpoint does not know is cut off
+        assert trace.mark(2) == mark
+        assert trace.mark(4).size > mark.size
+    with TraceWriter(path, table, EnvConfig(), run_id="run-1", split="train", resume=mark) as trace:
+        assert trace.mark(0).size == mark.size
+        write_all(trace, batches[2:])
+    assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_trace_that_does_not_hold_what_the_mark_counts_on_is_refused(tmp_path, table):
+    path = tmp_path / "a.csv"
+    with TraceWriter(path, table, EnvConfig(), run_id="run-1", split="train") as trace:
+        trace.write(rollout(4, 6))
+        mark = trace.mark(1)
+    go_on = {"run_id": "run-1", "split": "train", "resume": mark}
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"a\.csv: \d+ bytes long, and the checkpoint counts on"):
+        TraceWriter(path, table, EnvConfig(), **go_on)
+    path.write_text("timestamp,open\n" * 10_000)
+    with pytest.raises(ValueError, match=r"a\.csv: not a trace"):
+        TraceWriter(path, table, EnvConfig(), **go_on)
+    path.rename(tmp_path / "b.csv")
+    path.symlink_to(tmp_path / "b.csv")
+    with pytest.raises(ValueError, match="symbolic link"):
+        TraceWriter(path, table, EnvConfig(), **go_on)
+    with pytest.raises(ValueError, match=r"a name in \.csv"):
+        TraceWriter(tmp_path / "a.parquet", table, EnvConfig(), run_id="r", split="train")
+
+
 def test_a_rollout_may_be_overwritten_once_write_returns(tmp_path, table):
     batch = rollout(4, 6)
     cash = batch["next", "fills"][..., FILLS.index("cash")].T.flatten().tolist()

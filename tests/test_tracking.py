@@ -46,6 +46,29 @@ def test_every_log_is_a_line_that_is_in_the_file_at_once(run):
     assert lines(run)[1] == {"frames": 100, "train/loss": None, "train/kl": None}
 
 
+def test_logs_go_on_from_a_mark_and_later_lines_are_cut_off(run):
+    with Tracker(run, config(), total_frames=100) as tracker:
+        tracker.log({"a": 1.0}, 10)
+        mark = tracker.mark
+        tracker.log({"a": 2.0}, 20)
+    with Tracker(run, config(), total_frames=100, resume=mark) as tracker:
+        assert lines(run) == [{"frames": 10, "a": 1.0}]
+        tracker.log({"a": 3.0}, 20)
+        assert tracker.mark.frames == 20
+    assert lines(run) == [{"frames": 10, "a": 1.0}, {"frames": 20, "a": 3.0}]
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: \d+ bytes long"):
+        Tracker(run, config(), total_frames=100, resume=mark._replace(size=10_000))
+
+
+def test_a_w_and_b_run_goes_on_under_its_own_id(run):
+    with Tracker(run, config("offline"), total_frames=100) as tracker:
+        tracker.log({"a": 1.0}, 10)
+        mark = tracker.mark
+    assert mark.wandb_id
+    with Tracker(run, config("offline"), total_frames=100, resume=mark) as tracker:
+        assert tracker.mark.wandb_id == mark.wandb_id
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_scalars_of_several_devices_are_logged_together(run):
