@@ -17,7 +17,6 @@ from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.benchmark_faults import try_faults
 from pipelines.faults_damage import damage_at_random
 from pipelines.faults_disk import fill_disk
-from pipelines.faults_numbers import PLACES, inject_numbers
 from pipelines.faults_run import Victim
 from pipelines.faults_workers import hurt_workers
 
@@ -29,11 +28,6 @@ def assert_all_held(rows):
 
 def test_damage_is_noticed_and_the_checkpoint_before_is_found(tmp_path):
     assert_all_held(damage_at_random(tmp_path, 40))
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_number_that_is_none_stops_the_training_before_the_step(tmp_path, seed):
-    assert_all_held(inject_numbers(tmp_path, len(PLACES), seed=seed))
 
 
 def test_a_killed_worker_is_noticed_at_once(tmp_path):
