@@ -87,6 +87,8 @@ def _in_training(
             next(iterations)
         except NonFiniteError as error:
             stopped = names in str(error) and (error.save(folder) / "place.json").is_file()
+        except (RuntimeError, ValueError):  # of somebody who met the number later
+            stopped = False
         else:
             stopped = False
         training.close()

@@ -33,12 +33,21 @@ def start_busy(*prefix):
     return process
 
 
+def end(process):
+    """What it said until its end, which must come."""
+    try:
+        return process.communicate(timeout=30)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError("the signal did not end it") from None
+
+
 def test_the_last_will_is_done_while_one_call_holds_the_main_thread():
     process = start_busy()
     time.sleep(4.0)
     began = time.perf_counter()
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    said = end(process)
     assert time.perf_counter() - began < LIMIT_S
     assert process.returncode == 128 + signal.SIGTERM
     assert said.count("saved") == 1
@@ -58,7 +67,7 @@ def test_the_first_process_of_a_container_hears_signals_too():
     )
     first = int(children.stdout)
     subprocess.run(["kill", "-TERM", str(first)], check=True)
-    _, said = process.communicate(timeout=60)
+    said = end(process)
     assert process.returncode == 128 + signal.SIGTERM
     assert "saved" in said
 
