@@ -150,10 +150,12 @@ def _interpret(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
 
 def describe(cfg: RunConfig, table: BarTable) -> dict[str, Any]:
     """What was trained, on what, by which code."""
-    meta = table.meta
+    meta, config = table.meta, dataclasses.asdict(cfg)
+    plain = json.dumps(config, sort_keys=True).encode()
     return {
         "format": FORMAT,
-        "config": dataclasses.asdict(cfg),
+        "config": config,
+        "config_sha256": hashlib.sha256(plain).hexdigest(),
         "actions": action_values(cfg.env),
         "features": meta.feature_names,
         "data": {
