@@ -1,9 +1,9 @@
 """Measure this machine: ``python pipelines/benchmark.py suite=env``.
 
-``suite=env`` times the environment, ``suite=recorder`` the trace against the training it records,
-``suite=learning`` finds out who learns known markets, and how soon, ``suite=faults`` what a
-training survives. Times of one run compare with
-each other, and with nothing else: every table names the machine, the versions and the commit.
+``suite=env`` times the environment, ``suite=speed`` training and what bounds it, ``suite=recorder``
+the trace against the training it records; ``suite=learning`` finds out who learns known markets,
+and how soon, ``suite=faults`` what a training survives. Times of one run compare with each other,
+and with nothing else: every table names the machine, the versions and the commit.
 """
 
 import json
@@ -23,9 +23,12 @@ from pipelines.benchmark_env import EPISODE_BARS, time_environments
 from pipelines.benchmark_faults import try_faults
 from pipelines.benchmark_learning import as_values, plan, run_jobs, summarise
 from pipelines.benchmark_recorder import time_recorder
+from pipelines.benchmark_speed import time_speed
 from pipelines.config import load_config
 from pipelines.learning_page import cell_text, write_learning_page
 from pipelines.source import git_revision
+
+_SUITES = {"env": time_environments, "speed": time_speed, "recorder": time_recorder}
 
 
 def main(cfg: BenchmarkConfig) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     else:
         with tempfile.TemporaryDirectory() as folder:
             build_table(DataConfig(), window=64, episode_bars=EPISODE_BARS).save(folder)
-            suite = {"env": time_environments, "recorder": time_recorder}[cfg.suite]
+            suite = _SUITES[cfg.suite]
             rows = suite(Path(folder), cfg.repeats)
     result = {"suite": cfg.suite, "machine": _machine(), "rows": rows, **details}
     if cfg.quick:

@@ -6,7 +6,7 @@ from envs.checks import require, require_at_least, require_one_of
 from envs.known_config import MARKETS
 from pipelines.learning_learners import COMPARED, LEARNERS
 
-SUITES = ("env", "recorder", "learning", "faults")
+SUITES = ("env", "speed", "recorder", "learning", "faults")
 
 
 @dataclass
@@ -17,7 +17,7 @@ class BenchmarkConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # What to measure: env, recorder, learning or faults.
+    # What to measure: env, speed, recorder, learning or faults.
     suite: str = "env"
     # Repetitions of a timing, of which the median counts.
     repeats: int = 5
