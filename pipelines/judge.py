@@ -6,7 +6,7 @@ from torchrl.modules import ActorValueOperator
 from envs.table import BarTable
 from modules.policy import make_collection_policy
 from pipelines.config import RunConfig
-from pipelines.rollout import mean_log_growth, play_tiles, split_tiles
+from pipelines.rollout import log_growth, play_tiles, split_tiles
 
 
 class Judge:
@@ -32,4 +32,4 @@ class Judge:
         if self.bounds is None:
             return None
         played = play_tiles(self.table, self.cfg, self.bounds, self.policy, device=self.device)
-        return mean_log_growth(played, self.cfg.initial_cash)
+        return float(log_growth(played, self.cfg.initial_cash).mean())

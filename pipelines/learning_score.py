@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from envs.config import EnvConfig
 from envs.known_answer import KnownAnswer
-from envs.ledger import FILLS
 from envs.table import BarTable
-from pipelines.rollout import Policy, play_tiles, split_tiles
+from pipelines.rollout import Policy, log_growth, play_tiles, split_tiles
 
 LEVELS = (0.5, 0.75, 0.9)
 
@@ -34,9 +32,7 @@ class Judge:
     def growth(self, policy: Policy) -> np.ndarray:
         """Log growth of equity on every tile, net of costs, flat at its start and at its end."""
         played = play_tiles(self.table, self.cfg, self.bounds, policy, max_lanes=4096)
-        equity = played.batch["next", "fills"][:, 0, :, FILLS.index("equity")]
-        last = played.alive[:, 0].long().sum(-1, keepdim=True) - 1
-        return torch.log(equity.gather(-1, last)[:, 0] / self.cfg.initial_cash).numpy()
+        return log_growth(played, self.cfg.initial_cash)[:, 0].numpy()
 
 
 @dataclass

@@ -17,10 +17,10 @@ from functools import partial
 
 from envs.factory import make_env
 from envs.rules import check_tick
-from envs.table import build_table
+from envs.table import BarTable, build_table
 from envs.trace import TraceWriter, pack_trace
 from envs.workers import watch_workers
-from pipelines.checkpoint import describe
+from pipelines.checkpoint import Checkpoint, describe
 from pipelines.checkpoint_store import CheckpointStore
 from pipelines.config import RunConfig, load_config
 from pipelines.device import pick_device
@@ -53,45 +53,58 @@ def main(cfg: RunConfig) -> RunFolder:
     print(*table.summary_lines(), sep="\n")
     run.replace_bars(table)
 
-    env = make_env(
-        run.bars,
-        cfg.env,
-        record_fills=cfg.recorder.enabled,
-        device="cpu" if cfg.env.workers else device,
-        seed=cfg.seed,
-    )
     model = make_model(cfg.model, cfg.env, table).to(device)
-    with plain_refusals():
-        if initial is not None and checkpoint is None:
-            initial.load_model_state(model)
-        training = Training(cfg, table, env, model)
-        if checkpoint is not None:
-            training.restore(checkpoint.tensors, checkpoint.values)
-            begins = f"going on from {checkpoint.folder}, frame {training.frames:,}"
-            print(begins, *inexact_notes(checkpoint, cfg, table), sep="\n")
-
     with ExitStack() as stack:
+        env = make_env(
+            run.bars,
+            cfg.env,
+            record_fills=cfg.recorder.enabled,
+            device="cpu" if cfg.env.workers else device,
+            seed=cfg.seed,
+        )
+        stack.callback(env.close, raise_if_closed=False)
+        with plain_refusals():
+            if initial is not None and checkpoint is None:
+                initial.load_model_state(model)
+            training = Training(cfg, table, env, model)
+            if checkpoint is not None:
+                training.restore(checkpoint.tensors, checkpoint.values)
+                begins = f"going on from {checkpoint.folder}, frame {training.frames:,}"
+                print(begins, *inexact_notes(checkpoint, cfg, table), sep="\n")
         stack.callback(training.close)
         stack.enter_context(watch_workers(env, partial(ENDING.end, WORKER_LOST)))
-        resumed = None if checkpoint is None else tracker_mark(checkpoint)
-        tracker = stack.enter_context(
-            Tracker(run, cfg, total_frames=training.total_frames, resume=resumed)
-        )
-        trace = None
-        if cfg.recorder.enabled:
-            lanes = cfg.recorder.kept_lanes(cfg.env.lanes)
-            mark = None if checkpoint is None else trace_mark(checkpoint)
-            trace = TraceWriter(
-                run.trace("train"), table, cfg.env,
-                run_id=run.name, split="train", lanes=lanes, resume=mark,
-            )  # fmt: skip
+        if training.frames < training.total_frames:
+            train(cfg, run, table, training, checkpoint)
+
+    if cfg.recorder.format == "parquet" and run.trace("train").exists():
+        pack_trace(run.trace("train"))
+    if cfg.replay.enabled:
+        replay(run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device)
+    return run
+
+
+def train(
+    cfg: RunConfig,
+    run: RunFolder,
+    table: BarTable,
+    training: Training,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Train to the end, with trace, logs and checkpoints, from where `training` stands."""
+    with ExitStack() as stack:
+        with plain_refusals():
+            resumed = None if checkpoint is None else tracker_mark(checkpoint)
+            tracker = Tracker(run, cfg, total_frames=training.total_frames, resume=resumed)
+            stack.enter_context(tracker)
+            trace = open_trace(cfg, run, table, checkpoint)
+        if trace is not None:
             stack.enter_context(closing(trace))
         store = CheckpointStore(run.checkpoints, describe(cfg, table))
         saver = Saver(store, tracker, trace, every_s=cfg.checkpoint.every_s)
         saver.hold(training.snapshot(), on_disk=checkpoint is not None)
         ENDING.set_last_will(saver.save_and_tell)
         stack.enter_context(saver.saved_on_error(run.debug))
-        judge = Judge(cfg, table, model)
+        judge = Judge(cfg, table, training.model)
 
         for iteration in training:
             if trace is not None:
@@ -106,11 +119,22 @@ def main(cfg: RunConfig) -> RunFolder:
                     saver.hold(snapshot)
                 saver.save(score)
 
-    if cfg.recorder.enabled and cfg.recorder.format == "parquet":
-        pack_trace(run.trace("train"))
-    if cfg.replay.enabled:
-        replay(run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device)
-    return run
+
+def open_trace(
+    cfg: RunConfig, run: RunFolder, table: BarTable, checkpoint: Checkpoint | None
+) -> TraceWriter | None:
+    """The trace of the training, after what a checkpoint knows of it; None if none is wanted."""
+    if not cfg.recorder.enabled:
+        return None
+    return TraceWriter(
+        run.trace("train"),
+        table,
+        cfg.env,
+        run_id=run.name,
+        split="train",
+        lanes=cfg.recorder.kept_lanes(cfg.env.lanes),
+        resume=None if checkpoint is None else trace_mark(checkpoint),
+    )
 
 
 if __name__ == "__main__":

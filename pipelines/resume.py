@@ -1,6 +1,7 @@
 """Which run to go on with, and whether it is still the same one."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def find_run(cfg: RunConfig) -> RunFolder | None:
     if cfg.run.dir is not None:
         folders = [Path(cfg.run.dir)]
     else:
-        folders = sorted(Path(cfg.run.root).glob(f"*-*_{cfg.tag}"), reverse=True)
+        ours = re.compile(rf"\d{{8}}-\d{{6}}_{re.escape(cfg.tag)}")
+        folders = sorted(Path(cfg.run.root).glob(f"*_{cfg.tag}"), reverse=True)
+        folders = [folder for folder in folders if ours.fullmatch(folder.name)]
     for folder in folders:
         run = RunFolder(folder)
         if list_checkpoints(run.checkpoints):

@@ -16,7 +16,7 @@ from envs.config import EnvConfig
 from envs.episodes import tile
 from envs.factory import account_norm
 from envs.ledger import FILLS, HEADS
-from envs.market import MarketEnv
+from envs.market import REWARD_EQUITY_FLOOR, MarketEnv
 from envs.table import BarTable
 from envs.trace_rows import REASON_COLUMNS, Chunk, RowMaker
 
@@ -121,11 +121,15 @@ def play_tiles(
     return Rollout(batch, ~ended_before)
 
 
-def mean_log_growth(rollout: Rollout, initial_cash: float) -> float:
-    """Log growth of equity over a tile, net of costs, mean over the tiles and accounts."""
+def log_growth(rollout: Rollout, initial_cash: float) -> Tensor:
+    """Log growth of equity over every tile, net of costs, float64 [tiles, accounts].
+
+    As in the reward, equity counts at least as a hundredth of the initial cash.
+    """
     equity = rollout.batch["next", "fills"][..., FILLS.index("equity")]
     last = rollout.alive.long().sum(-1, keepdim=True) - 1
-    return float(torch.log(equity.gather(-1, last) / initial_cash).mean())
+    final = equity.gather(-1, last).squeeze(-1) / initial_cash
+    return final.clamp_min(REWARD_EQUITY_FLOOR).log()
 
 
 def evaluation_config(cfg: EnvConfig, tiles: int, accounts: int = 1) -> EnvConfig:

@@ -114,3 +114,29 @@ def test_a_new_run_begins_with_the_weights_of_another(finished, tmp_path):
     assert missing.finish() == 2
     assert "nowhere" in missing.said()
     assert not (tmp_path / "none").exists()
+
+
+def test_a_finished_run_with_a_packed_trace_is_left_as_it_is(tmp_path):
+    words = ("total_frames=256", "recorder.format=parquet")
+    first = Victim(tmp_path / "run", *words)
+    assert first.finish() == 0, first.said()
+    packed = (tmp_path / "run" / "train_actions.parquet").read_bytes()
+    assert not (tmp_path / "run" / "train_actions.csv").exists()
+    again = Victim(tmp_path / "run", *words)
+    assert again.finish() == 0, again.said()
+    assert (tmp_path / "run" / "train_actions.parquet").read_bytes() == packed
+
+
+def test_what_does_not_fit_is_refused_and_no_worker_stays(finished, tmp_path):
+    words = ("resume=changed", "model.d_model=64", "env.workers=2", "total_frames=2048")
+    code, said, _ = go_on(finished, tmp_path, *words)
+    assert code == 2, said
+    assert "of another training" in said
+    code, said, folder = go_on(finished, tmp_path / "cut", "resume=changed", "total_frames=2048")
+    assert code == 0, said
+    shutil.rmtree(folder)
+    shutil.copytree(finished, folder)
+    (folder / "train_actions.csv").write_text("")
+    victim = Victim(folder, "total_frames=2048", "recorder.lanes=4", "resume=changed")
+    assert victim.finish() == 2, victim.said()
+    assert "train_actions.csv: not a trace" in victim.said()
