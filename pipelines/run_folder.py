@@ -78,7 +78,11 @@ class RunFolder:
 
         Raises:
             BlockingIOError: if another one does.
+            ValueError: if the folder, or something at the top of it, is a symbolic link.
         """
+        links = [path for path in (self.path, *self.path.iterdir()) if path.is_symlink()]
+        if links:
+            raise ValueError(f"{links[0]}: a symbolic link; nothing is written through one")
         lock = FileLock(self.path / _LOCK)
         try:
             lock.acquire(timeout=0)

@@ -17,3 +17,25 @@ def test_a_name_that_no_trace_could_carry_is_refused_and_not_made(tmp_path, name
     with pytest.raises(ValueError, match=r"run\.dir=.* is not allowed"):
         RunFolder.create(str(tmp_path), str(tmp_path / name), "tag")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "wandb"])
+def test_a_folder_with_a_link_in_it_is_not_written_to(tmp_path, name):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".lock").touch()
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(precious)
+    run = RunFolder.create(str(tmp_path), str(folder), "tag", anew=True)
+    with pytest.raises(ValueError, match="symbolic link"):
+        run.lock()
+    assert precious.read_text() == "mine"
+
+
+def test_a_folder_of_somebody_else_is_never_begun_anew(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("mine")
+    with pytest.raises(FileExistsError, match="it exists already"):
+        RunFolder.create(str(tmp_path), str(tmp_path / "thesis"), "tag", anew=True)
