@@ -90,9 +90,11 @@ def _make_market(table: BarTable | Path, cfg: EnvConfig, **kwargs: object) -> Ma
 def _make_in_worker(parent: int, make: Callable[[], MarketEnv]) -> MarketEnv:
     """The market of a worker; the process `parent` calls this once too, to learn the specs.
 
-    Ctrl-C reaches every process of a terminal. Workers leave it to their parent: it waits ten
-    seconds for the farewell of each worker that has gone without one.
+    Ctrl-C reaches every process of a terminal, SIGTERM every process of a group. Workers leave both
+    to their parent, which waits ten seconds for the farewell of each worker that has gone without
+    one, and kills them when it ends.
     """
     if os.getpid() != parent:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     return make()

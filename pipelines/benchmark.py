@@ -10,6 +10,7 @@ import json
 import platform
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ from pipelines.config import load_config
 from pipelines.learning_page import cell_text, write_learning_page
 from pipelines.source import git_revision
 
-_SUITES = {"env": time_environments, "speed": time_speed, "recorder": time_recorder}
+_SUITES: dict[str, Callable[[BenchmarkConfig, Path], list[dict[str, Any]]]] = {
+    "env": lambda cfg, bars: time_environments(bars, cfg.repeats),
+    "speed": lambda cfg, bars: time_speed(bars, cfg.repeats, cfg.epochs),
+    "recorder": lambda cfg, bars: time_recorder(bars, cfg.repeats),
+}
 
 
 def main(cfg: BenchmarkConfig) -> dict[str, Any]:
@@ -43,8 +48,7 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     else:
         with tempfile.TemporaryDirectory() as folder:
             build_table(DataConfig(), window=64, episode_bars=EPISODE_BARS).save(folder)
-            suite = _SUITES[cfg.suite]
-            rows = suite(Path(folder), cfg.repeats)
+            rows = _SUITES[cfg.suite](cfg, Path(folder))
     result = {"suite": cfg.suite, "machine": _machine(), "rows": rows, **details}
     if cfg.quick:
         print("A quick look: few markets, seeds and frames. Nothing here is a result.")

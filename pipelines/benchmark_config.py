@@ -33,12 +33,14 @@ class BenchmarkConfig:
     # Of learning: runs at a time, of one thread each.
     workers: int = 2
 
+    # Of speed: epochs of an update.
+    epochs: int = 4
     # Of faults: trainings killed; every other fault is tried in proportion to 100 kills.
     kills: int = 100
 
     def __post_init__(self) -> None:
         require_one_of("suite", self.suite, SUITES)
-        for key in ("repeats", "seeds", "workers", "kills"):
+        for key in ("repeats", "seeds", "workers", "epochs", "kills"):
             require_at_least(key, getattr(self, key), 1)
         require_at_least("frames", self.frames, 8_192)
         for key, allowed in (("markets", MARKETS), ("learners", LEARNERS)):

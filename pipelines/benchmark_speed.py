@@ -28,23 +28,24 @@ NETWORKS = ("mission", "aligned", "mlp")
 SHARING = (1, 4, 16, 64)
 # Windows of an iteration: enough for the matrix products to be large, few enough for two cores.
 _PATHS, _STEPS = 8, 8
-_EPOCHS = 4
 _GEMM = 2_048
 
 
-def time_speed(folder: Path, repeats: int) -> list[dict[str, Any]]:
+def time_speed(folder: Path, repeats: int, epochs: int) -> list[dict[str, Any]]:
     """A row for each network and number of accounts that share a window.
 
     Args:
         folder: a saved table of bars.
         repeats: timings, of which the median counts.
+        epochs: of an update.
     """
     table, device = BarTable.load(folder), pick_device("auto")
     peak = gemm_flops(device, repeats)
     rows = []
     for network in NETWORKS:
         for accounts in SHARING:
-            row = _time_network(network, accounts, table, device, repeats)
+            row = _time_network(_configure(network, accounts, epochs), table, device, repeats)
+            row = {"network": network, **row}
             row["share of the GEMM peak"] = row["GFLOP/s"] / (peak / 1e9)
             rows.append(row)
     return rows
@@ -58,15 +59,14 @@ def gemm_flops(device: torch.device, repeats: int) -> float:
 
 
 def _time_network(
-    network: str, accounts: int, table: BarTable, device: torch.device, repeats: int
+    cfg: RunConfig, table: BarTable, device: torch.device, repeats: int
 ) -> dict[str, Any]:
-    cfg = _configure(network, accounts)
     env = make_env(table, cfg.env, record_fills=False, device=device)
     training = Training(cfg, table, env, make_model(cfg.model, cfg.env, table).to(device))
     rollouts = iter(training.collector)
     collect = _median_seconds(lambda: next(rollouts), repeats, device)
     rollout = next(rollouts)
-    flops = _EPOCHS * _count_flops(training.model, rollout)
+    flops = cfg.train.epochs * _count_flops(training.model, rollout)
     update = _median_seconds(lambda: training.learner.update(rollout.clone()), repeats, device)
     state = env.reset()
     actions = env.rand_action(state)
@@ -80,8 +80,7 @@ def _time_network(
     training.close()
     frames = rollout.numel()
     return {
-        "network": network,
-        "accounts": accounts,
+        "accounts": cfg.env.accounts,
         "lanes": cfg.env.lanes,
         "env, frames/s": frames / alone,
         "env + policy, frames/s": frames / collect,
@@ -104,10 +103,10 @@ def _count_flops(model: ActorValueOperator, rollout: TensorDictBase) -> float:
     return float(counter.get_total_flops())
 
 
-def _configure(network: str, accounts: int) -> RunConfig:
+def _configure(network: str, accounts: int, epochs: int) -> RunConfig:
     words = [
         *(f"model={network}", f"env.paths={_PATHS}", f"env.accounts={accounts}", "env.workers=0"),
-        *(f"train.steps={_STEPS}", f"train.epochs={_EPOCHS}", "env.episode_bars=96"),
+        *(f"train.steps={_STEPS}", f"train.epochs={epochs}", "env.episode_bars=96"),
         f"train.minibatch={_PATHS * _STEPS * accounts // 2}",
     ]
     cfg: RunConfig = compose_config("ppo_transformer", words)

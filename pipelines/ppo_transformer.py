@@ -26,7 +26,6 @@ from pipelines.config import RunConfig, load_config
 from pipelines.device import pick_device
 from pipelines.exit_codes import WORKER_LOST
 from pipelines.initial_weights import find_initial_weights
-from pipelines.judge import Judge
 from pipelines.model import make_model
 from pipelines.random_state import seed_everything
 from pipelines.refusal import plain_failures, plain_refusals
@@ -37,6 +36,7 @@ from pipelines.saver import Saver, trace_mark, tracker_mark
 from pipelines.source import ROOT, git_revision
 from pipelines.tracking import Tracker, rollout_metrics
 from pipelines.training import Training
+from pipelines.validation import Validation
 
 
 def main(cfg: RunConfig) -> RunFolder:
@@ -104,7 +104,7 @@ def train(
         saver.hold(training.snapshot(), on_disk=checkpoint is not None)
         ENDING.set_last_will(saver.save_and_tell)
         stack.enter_context(saver.saved_on_error(run.debug))
-        judge = Judge(cfg, table, training.model)
+        validation = Validation(cfg, table, training.model)
 
         for iteration in training:
             if trace is not None:
@@ -113,7 +113,7 @@ def train(
             snapshot = training.snapshot()
             saver.hold(snapshot)
             if saver.is_due or iteration.frames == training.total_frames:
-                score = judge.score()
+                score = validation.score()
                 if score is not None:
                     tracker.log({"val/log_growth": score}, iteration.frames)
                     saver.hold(snapshot)

@@ -1,6 +1,5 @@
 """Which run to go on with, and whether it is still the same one."""
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,13 +100,6 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
             continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             found += _differences(a, b, f"{path}.")
-        elif _plain(a) != _plain(b):
+        elif a != b:
             found.append(f"{path}: {a!r} then, {b!r} now")
     return found
-
-
-def _plain(value: Any) -> Any:
-    """Tuples and dataclasses come back from JSON as lists and mappings."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    return list(value) if isinstance(value, tuple) else value

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.checkpoint import MODEL
-
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -16,21 +14,14 @@ class Snapshot:
 
     Attributes:
         iteration: whole iterations behind it.
-        frames: collected in them.
         tensors: copies on the CPU, by group (``model``, ``optimizer``, ``hindsight``, ``env``,
             ``carrier``, ``random``) and name.
         values: the rest, as plain values.
     """
 
     iteration: int
-    frames: int
     tensors: dict[str, dict[str, Tensor]]
     values: dict[str, Any]
-
-    @property
-    def model(self) -> dict[str, Tensor]:
-        """The model's state dict."""
-        return self.tensors[MODEL]
 
 
 def copies(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

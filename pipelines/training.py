@@ -139,7 +139,7 @@ class Training:
             "scheduler": learner.scheduler.state_dict(),
             "random": random_values,
         }
-        return Snapshot(self.done, self.frames, tensors, values)
+        return Snapshot(self.done, tensors, values)
 
     def restore(
         self, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]

@@ -16,7 +16,7 @@ def rows(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark_speed, "NETWORKS", ("tiny",))
         patch.setattr(benchmark_speed, "SHARING", (1, 4))
-        return time_speed(folder, 1)
+        return time_speed(folder, 1, 2)
 
 
 def test_a_window_that_is_shared_costs_its_share(rows):

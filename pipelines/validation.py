@@ -9,7 +9,7 @@ from pipelines.config import RunConfig
 from pipelines.rollout import log_growth, play_tiles, split_tiles
 
 
-class Judge:
+class Validation:
     """Plays the first `checkpoint.val_episodes` tiles of the validation split.
 
     Drawing no random number, it leaves the training what it was.
