@@ -21,8 +21,9 @@ from envs.market import MarketEnv
 from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
 from modules.policy import make_collection_policy
-from pipelines.learner import Learner, TrainConfig
+from pipelines.learner import Learner
 from pipelines.loss import LossConfig
+from pipelines.train_config import TrainConfig
 
 
 def sine_market(num_bars: int = 2_000) -> BarTable:

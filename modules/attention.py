@@ -31,7 +31,13 @@ class SelfAttention(nn.Module):
 
 
 class QueryAttention(nn.Module):
-    """One query attends a sequence of tokens, so its cost grows with T and not with T squared.
+    r"""One query attends a sequence of tokens, none of which is projected.
+
+    A head's logit is :math:`q \cdot W_k x = (W_k^T q) \cdot x` and its result
+    :math:`\sum_t w_t W_v x_t = W_v \sum_t w_t x_t`: the query moves into the tokens' space, and
+    only their weighted mean is projected. That is exact, and takes the T keys and values, which
+    one query alone would read, out of the cost. A bias of the keys would add the same number to
+    all logits of a head, so there is none.
 
     Args:
         d_model: D, width of the query and of a token.
@@ -42,16 +48,21 @@ class QueryAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.q = nn.Linear(d_model, d_model)
-        self.kv = nn.Linear(d_model, 2 * d_model)
+        self.k = nn.Linear(d_model, d_model, bias=False)
+        self.v = nn.Linear(d_model, d_model)
         self.out = nn.Linear(d_model, d_model)
-        init_linear(self.q)
-        init_linear(self.kv, blocks=2)
-        init_linear(self.out)
+        for layer in (self.q, self.k, self.v, self.out):
+            init_linear(layer)
 
     def forward(self, query_B1D: Tensor, tokens_BTD: Tensor) -> Tensor:
         """Attend; [B, 1, D] and [B, T, D] to [B, 1, D]."""
-        k, v = self.kv(tokens_BTD).chunk(2, dim=-1)
-        return self.out(attend(self.q(query_B1D), k, v, self.num_heads))
+        heads = (self.num_heads, -1)
+        q_BHd = self.q(query_B1D).unflatten(-1, heads).squeeze(-3)
+        k_HdD, v_HdD = (layer.weight.unflatten(0, heads) for layer in (self.k, self.v))
+        sought_BHD = torch.einsum("...hd,hdm->...hm", q_BHd, k_HdD) * q_BHd.shape[-1] ** -0.5
+        weights_BHT = (sought_BHD @ tokens_BTD.mT).softmax(-1).to(tokens_BTD.dtype)
+        mixed_BHd = torch.einsum("...hm,hdm->...hd", weights_BHT @ tokens_BTD, v_HdD)
+        return self.out((mixed_BHd.flatten(-2) + self.v.bias).unsqueeze(-2))
 
 
 class FeedForward(nn.Sequential):
@@ -69,13 +80,19 @@ class FeedForward(nn.Sequential):
         super().__init__(widen, nn.ReLU(), narrow)
 
 
-def attend(q_BQD: Tensor, k_BTD: Tensor, v_BTD: Tensor, num_heads: int) -> Tensor:
-    """Scaled dot-product attention of projected tokens, head by head; returns [B, Q, D]."""
+def attend(
+    q_BQD: Tensor, k_BTD: Tensor, v_BTD: Tensor, num_heads: int, bias_HQT: Tensor | None = None
+) -> Tensor:
+    """Scaled dot-product attention of projected tokens, head by head; returns [B, Q, D].
+
+    A bias is added to the logits, -inf for what is not to be seen.
+    """
 
     def split(x: Tensor) -> Tensor:  # a view: [B, T, D] as [B, H, T, D / H]
         return x.unflatten(-1, (num_heads, -1)).transpose(-2, -3)
 
-    mixed_BHQd = F.scaled_dot_product_attention(split(q_BQD), split(k_BTD), split(v_BTD))
+    bias = None if bias_HQT is None else bias_HQT.to(q_BQD.dtype)
+    mixed_BHQd = F.scaled_dot_product_attention(split(q_BQD), split(k_BTD), split(v_BTD), bias)
     return mixed_BHQd.transpose(-2, -3).flatten(-2)
 
 
@@ -84,4 +101,5 @@ def init_linear(layer: nn.Linear, *, blocks: int = 1) -> None:
     """Glorot-uniform weight, zero bias; `blocks` projections fused into one layer count as many."""
     for weight in layer.weight.chunk(blocks):
         nn.init.xavier_uniform_(weight)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-ENCODERS = ("transformer", "mlp")
+ENCODERS = ("transformer", "streaming", "mlp")
 _WIDTHS = (
     "d_model",
     "num_layers",
@@ -26,8 +26,9 @@ class ModelConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # What reads the window: a transformer, or a perceptron over the flattened window, which reads
-    # d_model, ff_dim and num_layers only.
+    # What reads the window: a transformer (one pass for each window), a streaming transformer (one
+    # pass for many consecutive windows, modules/streaming.py), or a perceptron over the flattened
+    # window, which reads d_model, ff_dim and num_layers only.
     encoder: str = "transformer"
     # Width of a token, and of the market's state.
     d_model: int = 300

@@ -30,6 +30,7 @@ from modules.fusion import AccountProjection, Fusion
 from modules.heads import ActionHeads, ValueHead
 from modules.mlp import MlpEncoder
 from modules.sharing import PerPath
+from modules.streaming import StreamingContext, StreamingEncoder, split_lookback
 from modules.window import BarWindow
 
 
@@ -106,7 +107,9 @@ def make_actor_value(
 
 
 def make_collection_policy(
-    model: ActorValueOperator, hindsight: TensorDictModuleBase | None = None
+    model: ActorValueOperator,
+    hindsight: TensorDictModuleBase | None = None,
+    market: TensorDictModuleBase | None = None,
 ) -> TensorDictModuleBase:
     """What a rollout runs: actions, their log-probabilities and the value from one trunk forward.
 
@@ -115,12 +118,25 @@ def make_collection_policy(
     Args:
         model: actor and critic.
         hindsight: a critic to run beside them, see :mod:`modules.hindsight`.
+        market: writes ``market_state`` instead of the model's own encoder, if the model is one of
+            `make_actor_value`.
     """
     trunk, actor, value_head = model.module
+    states = [trunk] if market is None else [market, *_after_market(trunk)]
     critics = [value_head] if hindsight is None else [value_head, hindsight]
-    policy = SafeProbabilisticTensorDictSequential(trunk, *critics, *actor.module)
+    policy = SafeProbabilisticTensorDictSequential(*states, *critics, *actor.module)
     values = [key for critic in critics for key in critic.out_keys if str(key).endswith("_value")]
     return policy.select_out_keys(*policy.dist_sample_keys, *policy.log_prob_keys, *values)
+
+
+def policy_after_market(model: ActorValueOperator) -> SafeProbabilisticTensorDictSequential:
+    """The policy operator of `make_actor_value` without its encoder, from ``market_state`` on."""
+    trunk, actor, _ = model.module
+    return SafeProbabilisticTensorDictSequential(*_after_market(trunk), *actor.module)
+
+
+def _after_market(trunk: TensorDictSequential) -> list[TensorDictModuleBase]:
+    return [trunk.module["account"], trunk.module["fusion"]]
 
 
 def market_encoder(model: ActorValueOperator) -> TensorDictSequential:
@@ -145,6 +161,17 @@ def _encoder_modules(
             num_layers=cfg.num_layers,
         )
         return OrderedDict(encoder=TensorDictModule(mlp, ["window"], ["market_state"]))
+    make = _streaming_parts if cfg.encoder == "streaming" else _windowed_parts
+    encoder, context = make(cfg, num_features, window)
+    return OrderedDict(
+        encoder=TensorDictModule(encoder, ["window"], ["tokens"]),
+        context=TensorDictModule(context, ["tokens"], ["market_state"]),
+    )
+
+
+def _windowed_parts(
+    cfg: ModelConfig, num_features: int, window: int
+) -> tuple[MarketEncoder, ContextAttention]:
     encoder = MarketEncoder(
         num_features,
         window,
@@ -159,9 +186,26 @@ def _encoder_modules(
         num_heads=cfg.num_heads,
         ff_dim=cfg.context_ff_dim,
     )
-    return OrderedDict(
-        encoder=TensorDictModule(encoder, ["window"], ["tokens"]),
-        context=TensorDictModule(context, ["tokens"], ["market_state"]),
+    return encoder, context
+
+
+def _streaming_parts(
+    cfg: ModelConfig, num_features: int, window: int
+) -> tuple[StreamingEncoder, StreamingContext]:
+    block, context = split_lookback(window, cfg.num_layers, cfg.num_context_blocks)
+    return StreamingEncoder(
+        num_features,
+        d_model=cfg.d_model,
+        num_layers=cfg.num_layers,
+        num_heads=cfg.num_heads,
+        ff_dim=cfg.ff_dim,
+        lookback=block,
+    ), StreamingContext(
+        cfg.d_model,
+        num_blocks=cfg.num_context_blocks,
+        num_heads=cfg.num_heads,
+        ff_dim=cfg.context_ff_dim,
+        lookback=context,
     )
 
 

@@ -56,6 +56,19 @@ class BarWindow(nn.Module):
         rows = (bar + self.offsets).clamp_min(0)
         return self.normalise(self.features[rows])
 
+    def stretch(self, bars_NC: Tensor) -> Tensor:
+        """The windows of consecutive bars, each bar once.
+
+        Args:
+            bars_NC: int64 [N, C], each row C consecutive bars.
+
+        Returns:
+            float32 [N, L - 1 + C, F], oldest bar first.
+        """
+        count = bars_NC.shape[1]
+        ahead = torch.arange(1 - self.offsets.numel(), count, device=bars_NC.device)
+        return self.normalise(self.features[(bars_NC[:, :1] + ahead).clamp_min(0)])
+
     def normalise(self, features: Tensor) -> Tensor:
         """Normalised and clipped features of any bars, raw float32 [..., F]."""
         return ((features - self.loc) / self.scale).clamp(-self.clip, self.clip)

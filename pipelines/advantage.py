@@ -78,10 +78,20 @@ def bootstrap(
 
 
 def path_times(batch: TensorDictBase) -> TensorDictBase:
-    """A rollout [..., paths, accounts, T] as items [path-times, accounts].
+    """A rollout [..., paths, accounts, T] as items [path-times, accounts]."""
+    return sequences(batch, 1).flatten(0, 1)
 
-    An item is one path at one time with all its accounts, so that a shuffle of items keeps
-    together the lanes that share a window.
+
+def sequences(batch: TensorDictBase, length: int) -> TensorDictBase:
+    """A rollout [..., paths, accounts, T] as items [sequences, length, accounts].
+
+    An item is one path at `length` consecutive times with all its accounts, so that a shuffle of
+    items keeps together what is encoded together.
+
+    Args:
+        batch: the rollout.
+        length: a divisor of T.
     """
     order = [*range(batch.ndim - 2), batch.ndim - 1, batch.ndim - 2]
-    return batch.permute(*order).flatten(0, -2)
+    items = batch.permute(*order).unflatten(-2, (batch.shape[-1] // length, length))
+    return items.flatten(0, -3)

@@ -14,9 +14,10 @@ from envs.trace import TraceWriter
 from modules.config import ModelConfig
 from modules.policy import make_collection_policy
 from pipelines.benchmark_env import EPISODE_BARS
-from pipelines.learner import Learner, TrainConfig
+from pipelines.learner import Learner
 from pipelines.loss import LossConfig
 from pipelines.model import make_model
+from pipelines.train_config import TrainConfig
 
 
 def time_recorder(folder: Path, repeats: int) -> list[dict[str, Any]]:

@@ -24,9 +24,9 @@ from modules.config import ModelConfig
 from pipelines.audit_config import AuditConfig
 from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.config_help import help_text
-from pipelines.learner import TrainConfig, check_minibatch
 from pipelines.loss import LossConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
+from pipelines.train_config import TrainConfig, check_minibatch, sequence_length
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 RESUMES = ("none", "auto", "changed")
@@ -166,7 +166,12 @@ class RunConfig:
         _require_seed_and_device(self.seed, self.device)
         require_at_least("total_frames", self.total_frames, 1)
         require_one_of("resume", self.resume, RESUMES)
-        check_minibatch(self.train, accounts=self.env.accounts, lanes=self.env.lanes)
+        check_minibatch(
+            self.train,
+            accounts=self.env.accounts,
+            lanes=self.env.lanes,
+            sequence=self.sequence_length,
+        )
         interval = self.data.interval
         own_bars = self.data.path or self.data.synthetic.market
         fits = own_bars or not interval or pd.Timedelta(interval) == _EMBEDDED_INTERVAL
@@ -177,6 +182,11 @@ class RunConfig:
             "the embedded bars are 15 minutes long; give a file with other bars (data.path=FILE), "
             "or take the preset for the embedded ones (env=btcusd_15m)",
         )
+
+    @property
+    def sequence_length(self) -> int:
+        """Consecutive bars of a path that are trained on together."""
+        return sequence_length(self.train, self.model.encoder, self.env.episode_bars)
 
 
 @dataclass
@@ -206,6 +216,8 @@ class ReplayConfig:
     episodes: int | None = None
     # Folder for the results; null: that of the run.
     out: str | None = None
+    # Encode the windows of all steps before the first one; false: step by step, for comparison.
+    bulk: bool = True
     # Of the random baseline.
     seed: int = 0
     # auto (CUDA if there is any), cpu, cuda or cuda:N.

@@ -19,9 +19,9 @@ from modules.config import ModelConfig
 from modules.window import BarWindow
 from pipelines.config import RunConfig
 from pipelines.faults_run import row
-from pipelines.learner import TrainConfig
 from pipelines.model import make_model
 from pipelines.non_finite import NonFiniteError
+from pipelines.train_config import TrainConfig
 from pipelines.training import Training
 
 VALUES = (math.nan, math.inf, -math.inf)

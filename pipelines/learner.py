@@ -1,9 +1,8 @@
 """What turns a rollout into a better policy: advantages, minibatches, the clipped update."""
 
 import math
-from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
+from typing import cast
 
 import torch
 from tensordict import TensorDictBase
@@ -14,9 +13,10 @@ from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
 from torchrl.modules import ActorValueOperator
 
-from envs.checks import require, require_at_least, require_between, require_positive
 from modules.heads import ValueHead
-from pipelines.advantage import Advantage, path_times
+from modules.path_encoder import PathEncoder
+from modules.policy import policy_after_market
+from pipelines.advantage import Advantage, sequences
 from pipelines.loss import LossConfig, PolicyLoss
 from pipelines.non_finite import (
     NonFiniteError,
@@ -24,90 +24,43 @@ from pipelines.non_finite import (
     refuse_non_finite,
     tensors_of,
 )
-from pipelines.precision import PRECISIONS, MixedPrecision, mixed
+from pipelines.precision import MixedPrecision, mixed
+from pipelines.train_config import TrainConfig
 
 _LOSSES = ("loss_objective", "loss_entropy", "loss_critic")
-LR_SCHEDULES = ("constant", "linear", "cosine")
 
 
-@dataclass
-class TrainConfig:
-    """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) and its schedule.
+class GuardedAdamW(torch.optim.AdamW):
+    """AdamW whose steps change nothing, not even their count, while `found_inf` is 1.
 
-    Raises:
-        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    So a number that is none is kept out without asking the device at every step, which would
+    stall it. The fused kernel honours the attribute (torch.amp's gradient scaler sets it).
     """
 
-    steps: int = 64  # bars a lane lives through in one iteration
-    epochs: int = 4
-    minibatch: int = 2048  # frames; whole path-times of `accounts` frames each
-    lr: float = 3e-4
-    lr_schedule: str = "constant"
-    gamma: float = 0.995
-    lmbda: float = 0.92
-    # Take from an advantage the mean of those of the other accounts on its path.
-    path_baseline: bool = False
-    # Bars ahead that the critic of the advantages sees in training; 0: none, the actor's own one.
-    hindsight_bars: int = 0
-    max_grad_norm: float = 0.6
-    target_kl: float | None = None
-    weight_decay: float = 0.0
-    precision: str = "auto"  # of matrix products: auto (bfloat16 on CUDA), float32, bfloat16
-
-    def __post_init__(self) -> None:
-        for key in ("steps", "epochs", "minibatch"):
-            require_at_least(f"train.{key}", getattr(self, key), 1)
-        require_at_least("train.hindsight_bars", self.hindsight_bars, 0)
-        for key in ("lr", "max_grad_norm"):
-            require_positive(f"train.{key}", getattr(self, key))
-        if self.target_kl is not None:
-            require_positive("train.target_kl", self.target_kl)
-        for key in ("gamma", "lmbda"):
-            require_between(f"train.{key}", getattr(self, key), 0.0, 1.0)
-        require_between("train.weight_decay", self.weight_decay, 0.0, 1e3)
-        choices = {"lr_schedule": LR_SCHEDULES, "precision": PRECISIONS}
-        for key, allowed in choices.items():
-            value = getattr(self, key)
-            require(value in allowed, f"train.{key}", value, f"one of {', '.join(allowed)}")
-
-
-def check_minibatch(cfg: TrainConfig, *, accounts: int, lanes: int) -> None:
-    """Refuse a minibatch that whole path-times cannot fill, and a baseline across one account.
-
-    Raises:
-        ValueError: unless `minibatch` is a multiple of `accounts` and at most a rollout's frames;
-            for a `path_baseline` with one account on a path.
-    """
-    alone = cfg.path_baseline and accounts == 1
-    require(
-        not alone, "train.path_baseline", True, "false with env.accounts=1: there are no others"
-    )
-    frames = cfg.steps * lanes
-    require(
-        cfg.minibatch % accounts == 0,
-        "train.minibatch",
-        cfg.minibatch,
-        f"a multiple of env.accounts={accounts}: the accounts of a path are trained together",
-    )
-    require(
-        cfg.minibatch <= frames,
-        "train.minibatch",
-        cfg.minibatch,
-        f"at most the {frames} frames of a rollout (train.steps * env.paths * env.accounts)",
-    )
+    found_inf: Tensor
 
 
 class Learner:
     """Clipped policy updates on the rollouts of one policy.
 
+    A model of `modules.policy` is encoded outside the loss, once for all accounts of a path and in
+    one pass where the encoder streams; the loss begins at ``market_state``, and its gradient goes
+    on into the encoder. The loss of a network of one's own runs all of it.
+
     Args:
-        model: actor and critic on one trunk; the loss runs the trunk once for both.
+        model: actor and critic on one trunk.
         cfg: the hyper-parameters.
+        loss_cfg: the objective's.
         lanes: lanes of a rollout.
         accounts: lanes that share a path, the last batch dimension of an item.
         iterations: updates that the learning-rate schedule spans.
+        sequence: consecutive bars of an item, from `pipelines.train_config.sequence_length`.
         hindsight: a critic that sees the future (`modules.hindsight`), as the rollouts' policy
             has it; None: the model's own critic is the baseline.
+
+    Attributes:
+        encode: states of the market for int64 [N, C] pointers, compiled if `cfg` says so; None for
+            a network of one's own.
     """
 
     def __init__(
@@ -119,13 +72,17 @@ class Learner:
         lanes: int,
         accounts: int,
         iterations: int,
+        sequence: int = 1,
         hindsight: TensorDictModuleBase | None = None,
     ) -> None:
-        self.cfg = cfg
+        self.cfg, self.sequence = cfg, sequence
         self.device = next(model.parameters()).device
-        self.loss = PolicyLoss(
-            model.get_policy_operator(), model.get_value_head(), loss_cfg, hindsight
-        )
+        compiled = self.device.type == "cuda" if cfg.compile is None else cfg.compile
+        self.encode = PathEncoder.find(model)
+        actor = policy_after_market(model) if self.encode else model.get_policy_operator()
+        if self.encode and compiled:
+            self.encode = cast(PathEncoder, torch.compile(self.encode, dynamic=False))
+        self.loss = PolicyLoss(actor, model.get_value_head(), loss_cfg, hindsight)
         heads: list[nn.Module] = [model.get_value_head().module]
         critic: TensorDictModuleBase = model.get_value_operator()
         if hindsight is not None:
@@ -141,20 +98,25 @@ class Learner:
             lmbda=cfg.lmbda,
             path_baseline=cfg.path_baseline,
         )
-        self.optimizer = torch.optim.AdamW(
-            self.loss.parameters(),
+        modules = nn.ModuleList([model] if hindsight is None else [model, hindsight])
+        self.parameters = dict(modules.named_parameters())
+        self.optimizer = GuardedAdamW(
+            self.parameters.values(),
             lr=cfg.lr,
             eps=1e-5,
             weight_decay=cfg.weight_decay,
             fused=True,
         )
+        self.optimizer.found_inf = torch.zeros((), device=self.device)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, partial(_lr_factor, cfg.lr_schedule, iterations)
         )
         self.buffer = TensorDictReplayBuffer(
-            storage=LazyTensorStorage(cfg.steps * lanes // accounts, device=self.device),
+            storage=LazyTensorStorage(
+                cfg.steps * lanes // (accounts * sequence), device=self.device
+            ),
             sampler=SamplerWithoutReplacement(drop_last=False),
-            batch_size=cfg.minibatch // accounts,
+            batch_size=cfg.minibatch // (accounts * sequence),
         )
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
@@ -174,12 +136,13 @@ class Learner:
         for head in self.value_heads:
             head.track(batch["value_target"])
             self.loss.value_scale.copy_(head.scale)
-        items = path_times(batch.select(*self.loss.batch_keys, strict=False))
         self.buffer.empty()
-        self.buffer.extend(items)
+        self.buffer.extend(self.items(batch))
         stats: list[dict[str, Tensor]] = []
         for _ in range(self.cfg.epochs):
-            epoch = [self.step(minibatch) for minibatch in self.buffer]
+            minibatches = list(self.buffer)
+            epoch = [self.step(minibatch) for minibatch in minibatches]
+            self._refuse_broken(minibatches, epoch)
             stats += epoch
             if self.cfg.target_kl is not None and _mean_kl(epoch) > self.cfg.target_kl:
                 break
@@ -191,18 +154,40 @@ class Learner:
         self.scheduler.step()
         return means
 
-    def step(self, minibatch: TensorDictBase) -> dict[str, Tensor]:
-        """One gradient step on items [B, accounts]."""
+    def items(self, batch: TensorDictBase) -> TensorDictBase:
+        """What minibatches are drawn from: [sequences, bars of a sequence, accounts].
+
+        Args:
+            batch: rollout [..., paths, accounts, T].
+
+        Raises:
+            ValueError: if a path jumps within a sequence, so that its bars are not consecutive.
+        """
+        bar = sequences(batch.select("bar"), self.sequence)["bar"]
+        if self.sequence > 1 and (bar.diff(dim=1) != 1).any():
+            raise ValueError(f"an episode ends within a sequence of {self.sequence} bars")
+        return sequences(batch.select("bar", *self.loss.batch_keys, strict=False), self.sequence)
+
+    def losses(self, minibatch: TensorDictBase) -> TensorDictBase:
+        """Encode and evaluate; what `PolicyLoss` says of items [N, C, accounts]."""
         with mixed(self.cfg.precision, self.device):
-            out = self.loss(minibatch)
-        total = torch.stack([out[key] for key in _LOSSES]).sum()
+            items = minibatch.flatten(0, 1)
+            if self.encode:
+                states = self.encode(minibatch["bar"][..., 0, 0]).flatten(0, 1)
+                items.set("market_state", states[:, None].expand(*items.batch_size, -1))
+            return self.loss(items)
+
+    def step(self, minibatch: TensorDictBase) -> dict[str, Tensor]:
+        """One gradient step on items [N, C, accounts]; none after a number that is none."""
+        out = self.losses(minibatch)
+        total = _total(out)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        parameters = [p for p in self.loss.parameters() if p.grad is not None]
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not (total + norm).isfinite():  # before clipping, which would spread it everywhere
-            self._refuse(minibatch, out)
-        clip_grads_with_norm_(parameters, self.cfg.max_grad_norm, norm)
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = get_total_norm(gradients)
+        broken = (~(total + norm).isfinite()).float()
+        self.optimizer.found_inf.copy_(torch.maximum(self.optimizer.found_inf, broken))
+        clip_grads_with_norm_(self.parameters.values(), self.cfg.max_grad_norm, norm)
         self.optimizer.step()
         scalars = {
             "loss": total,
@@ -216,16 +201,29 @@ class Learner:
         scalars |= self.loss.entropies(out, minibatch)
         return {f"train/{name}": value.detach().mean() for name, value in scalars.items()}
 
-    def _refuse(self, minibatch: TensorDictBase, out: TensorDictBase) -> NoReturn:
-        """Say which loss or gradient is no number; the optimiser has not seen it."""
+    def _refuse_broken(
+        self, minibatches: list[TensorDictBase], epoch: list[dict[str, Tensor]]
+    ) -> None:
+        """Say which loss or gradient was no number first; the optimiser has not seen it."""
+        if not self.optimizer.found_inf:
+            return
+        totals = torch.stack([stats["train/loss"] + stats["train/grad_norm"] for stats in epoch])
+        minibatch = minibatches[int((~totals.isfinite()).nonzero()[0])]
+        out = self.losses(minibatch)  # once more, under the weights that it was met with
+        self.optimizer.zero_grad(set_to_none=True)
+        _total(out).backward()
         losses = {f"loss {key}": out[key] for key in _LOSSES}
         gradients = {
             f"gradient of {name}": parameter.grad
-            for name, parameter in self.loss.named_parameters()
+            for name, parameter in self.parameters.items()
             if parameter.grad is not None
         }
         place = find_non_finite(losses | gradients) or "non-finite sum of losses and gradients"
         raise NonFiniteError(place, tensors_of(minibatch) | losses | gradients)
+
+
+def _total(out: TensorDictBase) -> Tensor:
+    return torch.stack([out[key] for key in _LOSSES]).sum()
 
 
 def _mean_kl(epoch: list[dict[str, Tensor]]) -> Tensor:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 
 from modules.config import ModelConfig
-from pipelines.learner import TrainConfig
 from pipelines.loss import LossConfig
+from pipelines.train_config import TrainConfig
 
 # The network of every learner: small enough for two cores, and what other libraries use.
 NETWORK = ModelConfig(

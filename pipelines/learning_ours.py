@@ -5,11 +5,11 @@ import torch
 from envs.config import EnvConfig
 from envs.factory import make_env
 from envs.table import BarTable
-from modules.policy import make_collection_policy
 from pipelines.config import RunConfig
 from pipelines.learning_learners import NETWORK, LearnerSpec
 from pipelines.learning_score import Curve, Judge
 from pipelines.model import make_model
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.training import Training
 
 
@@ -25,7 +25,7 @@ def train_ours(
     market = make_env(table, cfg, record_fills=False, seed=seed)
     model = make_model(run.model, cfg, table)
     training = Training(run, table, market, model)
-    policy, curve = make_collection_policy(model), Curve(judge.optimum, judge.promised)
+    policy, curve = RolloutPolicy(model), Curve(judge.optimum, judge.promised)
     seconds, due = 0.0, every
     for iteration in training:
         seconds += training.frames_per_batch / float(iteration.stats["time/sps"])

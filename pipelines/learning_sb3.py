@@ -19,10 +19,10 @@ from envs.table import BarTable
 from modules.config import ModelConfig
 from modules.fusion import AccountProjection, Fusion
 from modules.mlp import MlpEncoder
-from pipelines.learner import TrainConfig
 from pipelines.learning_learners import NETWORK, LearnerSpec
 from pipelines.learning_score import Curve, Judge
 from pipelines.sb3_env import MarketVecEnv
+from pipelines.train_config import TrainConfig
 
 
 class SharedTrunk(BaseFeaturesExtractor):

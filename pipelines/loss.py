@@ -70,7 +70,7 @@ class PolicyLoss(ClipPPOLoss):
     head: the loss does not depend on the units of the reward.
 
     Args:
-        actor: the policy operator.
+        actor: the policy operator, or its part from ``market_state`` on.
         value_head: the model's critic, on the state that the actor writes.
         cfg: the coefficients.
         hindsight: a critic that sees the future; its value is then the baseline, and the model's

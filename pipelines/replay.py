@@ -15,7 +15,6 @@ from torch import Tensor
 from envs.config import EnvConfig
 from envs.table import BarTable, build_table
 from envs.trace import TraceWriter, read_trace
-from modules.policy import make_collection_policy
 from pipelines.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
 from pipelines.checkpoint import Checkpoint
 from pipelines.checkpoint_store import load_best, load_newest
@@ -27,6 +26,7 @@ from pipelines.page import write_page
 from pipelines.refusal import plain_refusals
 from pipelines.result import POLICY, Replayed, Result, as_text
 from pipelines.rollout import Policy, evaluation_config, play_tiles, split_tiles
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.run_folder import RunFolder
 
 
@@ -150,7 +150,7 @@ def load_policy(checkpoint: Checkpoint, table: BarTable, device: torch.device) -
     cfg = checkpoint.config
     model = make_model(cfg.model, cfg.env, table)
     checkpoint.load_model_state(model)  # replaces the table's normaliser by the checkpoint's
-    return make_collection_policy(model.to(device).eval())
+    return RolloutPolicy(model.to(device).eval())
 
 
 def in_sample_notes(run: RunFolder, table: BarTable, bounds: Tensor) -> list[str]:

@@ -19,6 +19,7 @@ from envs.ledger import FILLS, HEADS
 from envs.market import REWARD_EQUITY_FLOOR, MarketEnv
 from envs.table import BarTable
 from envs.trace_rows import REASON_COLUMNS, Chunk, RowMaker
+from pipelines.rollout_policy import RolloutPolicy
 
 Policy = Callable[[TensorDictBase], TensorDictBase]
 
@@ -92,6 +93,7 @@ def play_tiles(
     *,
     accounts: int = 1,
     max_lanes: int = 256,
+    bulk: bool = True,
     device: torch.device | str = "cpu",
 ) -> Rollout:
     """Play every tile once with fresh accounts; what is held at its end is closed, with costs.
@@ -106,13 +108,14 @@ def play_tiles(
             ``account`` normalised as in training.
         accounts: accounts on each tile.
         max_lanes: tiles x accounts that are played at a time, which bounds the memory.
+        bulk: let a `RolloutPolicy` encode the windows of all steps before the first one.
         device: where the environment lives and the policy is run.
     """
     share = max(1, max_lanes // accounts)
     length = int((bounds[:, 1] - bounds[:, 0]).max())
     with set_exploration_type(ExplorationType.DETERMINISTIC):
         parts = [
-            _play(_evaluation_env(table, cfg, part, accounts, device), policy, length)
+            _play(_evaluation_env(table, cfg, part, accounts, device), policy, length, bulk)
             for part in bounds.split(share)
         ]
     batch = TensorDict.cat(parts, 0)
@@ -144,8 +147,10 @@ def _evaluation_env(
     return TransformedEnv(MarketEnv(table, cfg, starts=bounds, device=device), account_norm(cfg))
 
 
-def _play(env: TransformedEnv, policy: Policy, length: int) -> TensorDict:
+def _play(env: TransformedEnv, policy: Policy, length: int, bulk: bool) -> TensorDict:
     """`length` steps of all lanes; a lane that is done starts anew, which its caller ignores."""
+    if isinstance(policy, RolloutPolicy):
+        policy.announce(length if bulk else 0)
     state, steps = env.reset(), []
     for _ in range(length):
         played, state = env.step_and_maybe_reset(policy(state))

@@ -16,12 +16,11 @@ from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
 from envs.workers import name_lost_workers
 from modules.hindsight import make_hindsight_critic
-from modules.policy import make_collection_policy
 from pipelines.checkpoint import MODEL
 from pipelines.config import RunConfig
 from pipelines.learner import Learner
-from pipelines.precision import MixedPrecision
 from pipelines.random_state import get_random_state, set_random_state
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.snapshot import Snapshot, copies, join_optimizer, split_optimizer
 from pipelines.watched_policy import WatchedPolicy
 
@@ -62,18 +61,6 @@ class Training:
         self.done = 0  # iterations
         self.frames_per_batch = cfg.env.lanes * cfg.train.steps
         self.iterations = -(-cfg.total_frames // self.frames_per_batch)
-        policy = make_collection_policy(model, hindsight)
-        self.collector = Collector(
-            env,
-            WatchedPolicy(MixedPrecision(policy, cfg.train.precision, device)),
-            frames_per_batch=self.frames_per_batch,
-            total_frames=-1,  # the loop below counts; at its end a collector closes its workers
-            env_device=env.device,
-            policy_device=device,
-            storing_device=device,
-            track_traj_ids=False,
-            auto_register_policy_transforms=False,
-        )
         self.learner = Learner(
             model,
             cfg.train,
@@ -81,7 +68,20 @@ class Training:
             lanes=cfg.env.lanes,
             accounts=cfg.env.accounts,
             iterations=self.iterations,
+            sequence=cfg.sequence_length,
             hindsight=hindsight,
+        )
+        self.policy = RolloutPolicy(model, cfg.train.precision, hindsight, self.learner.encode)
+        self.collector = Collector(
+            env,
+            WatchedPolicy(self.policy),
+            frames_per_batch=self.frames_per_batch,
+            total_frames=-1,  # the loop below counts; at its end a collector closes its workers
+            env_device=env.device,
+            policy_device=device,
+            storing_device=device,
+            track_traj_ids=False,
+            auto_register_policy_transforms=False,
         )
 
     @property
@@ -98,7 +98,9 @@ class Training:
         """
         began = time.perf_counter()
         rollouts = iter(self.collector)
+        steps = self.learner.cfg.steps
         while self.done < self.iterations:
+            self.policy.announce(steps)
             with name_lost_workers():
                 rollout = next(rollouts)
             collected = time.perf_counter()

@@ -4,9 +4,9 @@ import torch
 from torchrl.modules import ActorValueOperator
 
 from envs.table import BarTable
-from modules.policy import make_collection_policy
 from pipelines.config import RunConfig
 from pipelines.rollout import log_growth, play_tiles, split_tiles
+from pipelines.rollout_policy import RolloutPolicy
 
 
 class Validation:
@@ -22,7 +22,7 @@ class Validation:
 
     def __init__(self, cfg: RunConfig, table: BarTable, model: ActorValueOperator) -> None:
         self.table, self.cfg = table, cfg.env
-        self.policy = make_collection_policy(model)
+        self.policy = RolloutPolicy(model)
         self.device: torch.device = next(model.parameters()).device
         tiles = cfg.checkpoint.val_episodes
         self.bounds = split_tiles(table, cfg.env, "val", tiles) if tiles else None

@@ -24,7 +24,7 @@ def reference(qkv_weight, qkv_bias, out):
 
 def random_biases(module):
     for layer in module.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
             nn.init.normal_(layer.bias)
 
 
@@ -42,7 +42,10 @@ def test_query_attention_equals_torch_s():
     ours = QueryAttention(WIDTH, HEADS)
     random_biases(ours)
     theirs = reference(
-        torch.cat([ours.q.weight, ours.kv.weight]), torch.cat([ours.q.bias, ours.kv.bias]), ours.out
+        torch.cat([ours.q.weight, ours.k.weight, ours.v.weight]),
+        # Theirs has a bias of the keys, which changes nothing.
+        torch.cat([ours.q.bias, torch.randn(WIDTH), ours.v.bias]),
+        ours.out,
     )
     query, tokens = torch.randn(BATCH, 1, WIDTH), torch.randn(BATCH, TOKENS, WIDTH)
     torch.testing.assert_close(

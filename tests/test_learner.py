@@ -17,9 +17,10 @@ from modules.config import ModelConfig
 from modules.hindsight import make_hindsight_critic
 from modules.policy import make_actor_value, make_collection_policy
 from pipelines.advantage import bootstrap, path_times
-from pipelines.learner import Learner, TrainConfig, check_minibatch
+from pipelines.learner import Learner
 from pipelines.loss import LossConfig
 from pipelines.precision import MixedPrecision
+from pipelines.train_config import TrainConfig, check_minibatch
 
 PATHS, ACCOUNTS, STEPS, WINDOW = 3, 4, 12, 8
 
@@ -133,7 +134,7 @@ def test_ratio_is_one_before_the_first_step(setup):
     _, learner, rollout = setup
     learner.advantage(rollout)
     with torch.no_grad():
-        out = learner.loss(path_times(rollout))
+        out = learner.losses(learner.items(rollout))
     assert abs(float(out["mean_ratio"]) - 1.0) < 1e-5
     assert abs(float(out["max_ratio"]) - 1.0) < 1e-5
     assert float(out["clip_fraction"]) == 0.0
@@ -257,4 +258,4 @@ def test_bfloat16_acts_and_trains_as_the_same_policy(setup):
     learner.advantage(rollout)
     states["advantage"] = path_times(rollout.select("advantage"))["advantage"]
     states["value_target"] = path_times(rollout.select("value_target"))["value_target"]
-    assert abs(float(learner.step(states)["train/approx_kl"])) < 1e-4
+    assert abs(float(learner.step(states[:, None])["train/approx_kl"])) < 1e-4

@@ -24,9 +24,9 @@ from modules.config import ModelConfig
 from modules.policy import make_actor_value
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
 from pipelines.config import RunConfig, load_config
-from pipelines.learner import TrainConfig
 from pipelines.replay import load_inputs, main, replay, require_fit
 from pipelines.run_folder import RunFolder
+from pipelines.train_config import TrainConfig
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
 MODEL = ModelConfig(
@@ -146,9 +146,7 @@ def test_another_file_is_seen_through_the_normaliser_of_the_training(run, tmp_pa
     trained = state[name]
     assert not torch.equal(inputs.table.loc, trained)
     locs = [
-        value
-        for key, value in inputs.policy.state_dict().items()
-        if key.endswith("window.module.loc")
+        value for key, value in inputs.policy.state_dict().items() if key.endswith("window.loc")
     ]
     assert all(torch.equal(loc, trained) for loc in locs)
     assert len(locs) == 1

@@ -13,9 +13,9 @@ from envs.factory import make_env
 from envs.table import BarTable
 from modules.config import ModelConfig
 from pipelines.config import RunConfig
-from pipelines.learner import TrainConfig
 from pipelines.model import make_model
 from pipelines.random_state import get_random_state, seed_everything, set_random_state
+from pipelines.train_config import TrainConfig
 from pipelines.training import Training
 
 ENV = EnvConfig(paths=6, accounts=2, window=8, episode_bars=20, tick_size=0.01)

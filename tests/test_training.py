@@ -10,9 +10,9 @@ from envs.factory import make_env
 from envs.table import BarTable
 from modules.config import ModelConfig
 from pipelines.config import RunConfig
-from pipelines.learner import TrainConfig
 from pipelines.loss import LossConfig
 from pipelines.model import make_model
+from pipelines.train_config import TrainConfig
 from pipelines.training import Training
 
 ENV = EnvConfig(paths=6, accounts=2, workers=0, window=8, episode_bars=20, tick_size=0.01)
