@@ -10,6 +10,10 @@ a state depends on exactly the last `window` bars, wherever the stretch began.
 Shapes: `...` any batch, F features, C states, D width, H heads.
 """
 
+import math
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
@@ -24,8 +28,9 @@ class LocalAttention(nn.Module):
     r"""Every token attends itself and the `lookback` tokens before it.
 
     A head adds a learned bias for each distance to its logits (as Raffel et al. 2020, arXiv
-    1910.10683). It starts as a line, of another slope in each head (Press et al. 2022, arXiv
-    2108.12409): at first the heads are moving averages of different lengths.
+    1910.10683). It starts as a line, of another slope in each head (as Press et al. 2022, arXiv
+    2108.12409): at first the heads are moving averages whose half-lives go from one bar to the
+    whole lookback.
 
     Args:
         d_model: D, width of a token.
@@ -44,8 +49,8 @@ class LocalAttention(nn.Module):
         init_linear(self.q)
         init_linear(self.kv, blocks=2)
         init_linear(self.out)
-        slope = 2.0 ** (-8.0 * torch.arange(1, num_heads + 1) / num_heads)
-        self.bias = nn.Parameter(-slope[:, None] * torch.arange(lookback + 1))
+        half_life = torch.logspace(0.0, math.log2(max(lookback, 1)), num_heads, base=2.0)
+        self.bias = nn.Parameter(-math.log(2.0) / half_life[:, None] * torch.arange(lookback + 1))
         keys = torch.arange(BLOCK + lookback)
         distance = torch.arange(BLOCK)[:, None] + lookback - keys
         self.register_buffer("distance", distance, persistent=False)
@@ -195,6 +200,24 @@ class StreamingEncoder(nn.Module):
             x = block(x)
         return x
 
+    def step(self, bar: Tensor, caches: list[Tensor]) -> Tensor:
+        """The token [..., 1, D] of the newest bar [..., 1, F]; moves the caches on in place.
+
+        Args:
+            bar: normalised.
+            caches: of every block, from `empty_caches` at the start of a stream. A token is whole
+                once `dropped` bars have gone before it.
+        """
+        x = self.bar_projection(bar)
+        for i, block in enumerate(cast(Iterable[StreamingBlock], self.blocks)):
+            x, caches[i] = block.step(x, caches[i])
+        return x
+
+    def empty_caches(self, bar: Tensor) -> list[Tensor]:
+        """Caches before the first bar of a stream, of the batch, dtype and device of `bar`."""
+        blocks = cast(Iterable[StreamingBlock], self.blocks)
+        return [empty_cache(block.attention, bar) for block in blocks]
+
 
 class StreamingContext(nn.Module):
     """Pools a stream: the token of each bar, refined by blocks that look back further.
@@ -226,6 +249,23 @@ class StreamingContext(nn.Module):
         for block in self.blocks:
             pooled = block(pooled, tokens)
         return pooled
+
+    def step(self, token: Tensor, caches: list[Tensor]) -> Tensor:
+        """State [..., 1, D] of the newest bar from its token; see `StreamingEncoder.step`."""
+        pooled = token
+        for i, block in enumerate(cast(Iterable[StreamingContextBlock], self.blocks)):
+            pooled, caches[i] = block.step(pooled, token, caches[i])
+        return pooled
+
+    def empty_caches(self, bar: Tensor) -> list[Tensor]:
+        """See `StreamingEncoder.empty_caches`."""
+        blocks = cast(Iterable[StreamingContextBlock], self.blocks)
+        return [empty_cache(block.attention, bar) for block in blocks]
+
+
+def empty_cache(attention: LocalAttention, bar: Tensor) -> Tensor:
+    """Keys and values of tokens that never were: [..., lookback, 2 D] for a bar [..., 1, F]."""
+    return bar.new_zeros(*bar.shape[:-2], attention.lookback, attention.kv.out_features)
 
 
 def split_lookback(window: int, num_layers: int, num_context_blocks: int) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Measure this machine: ``python pipelines/benchmark.py suite=env``.
 
-``suite=env`` times the environment, ``suite=speed`` training and what bounds it, ``suite=recorder``
-the trace against the training it records; ``suite=learning`` finds out who learns known markets,
+``suite=env`` times the environment, ``suite=speed`` training and what time and memory grow with,
+``suite=replay`` a year of minutes, ``suite=recorder`` the trace against the training that it
+records; ``suite=learning`` finds out who learns known markets,
 and how soon, ``suite=faults`` what a training survives. Times of one run compare with each other,
 and with nothing else: every table names the machine, the versions and the commit.
 """
@@ -10,7 +11,6 @@ import json
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +22,79 @@ from envs.table import build_table
 from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.benchmark_env import EPISODE_BARS, time_environments
 from pipelines.benchmark_faults import try_faults
+from pipelines.benchmark_growth import time_growth
 from pipelines.benchmark_learning import as_values, plan, run_jobs, summarise
+from pipelines.benchmark_page import cell_text, write_page
 from pipelines.benchmark_recorder import time_recorder
-from pipelines.benchmark_speed import time_speed
+from pipelines.benchmark_replay import time_replays
+from pipelines.benchmark_speed import plan_cells, time_speed
 from pipelines.config import load_config
-from pipelines.learning_page import cell_text, write_learning_page
+from pipelines.learning_figure import draw_curves
 from pipelines.source import git_revision
+from pipelines.speed_figure import draw_speed
 
-_SUITES: dict[str, Callable[[BenchmarkConfig, Path], list[dict[str, Any]]]] = {
-    "env": lambda cfg, bars: time_environments(bars, cfg.repeats),
-    "speed": lambda cfg, bars: time_speed(bars, cfg.repeats, cfg.epochs),
-    "recorder": lambda cfg, bars: time_recorder(bars, cfg.repeats),
-}
+Rows = list[dict[str, Any]]
 
 
 def main(cfg: BenchmarkConfig) -> dict[str, Any]:
-    """Run a suite and print its table; write it as JSON, and learning as a page, beside `out`."""
-    details: dict[str, Any] = {}
-    if cfg.suite == "learning":
-        outcomes = run_jobs(plan(cfg), cfg.workers)
-        rows, details = summarise(outcomes), as_values(outcomes)
-    elif cfg.suite == "faults":
-        with tempfile.TemporaryDirectory() as folder:
-            rows = try_faults(cfg, Path(folder))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            build_table(DataConfig(), window=64, episode_bars=EPISODE_BARS).save(folder)
-            rows = _SUITES[cfg.suite](cfg, Path(folder))
-    result = {"suite": cfg.suite, "machine": _machine(), "rows": rows, **details}
+    """Run a suite and print its tables; write them as JSON, and some as a page, beside `out`."""
     if cfg.quick:
-        print("A quick look: few markets, seeds and frames. Nothing here is a result.")
+        print("A quick look: little of everything. Nothing here is a result.")
+    rows, details = _measure(cfg)
+    result = {"suite": cfg.suite, "machine": _machine(), "rows": rows, **details}
     _print(rows)
     if cfg.out is not None:
         path = Path(cfg.out)
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        if cfg.suite == "learning":
-            write_learning_page(path.with_suffix(".html"), result)
+        _write_page(path.with_suffix(".html"), cfg.suite, result)
     return result
+
+
+def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
+    """The rows of a suite, and what else it wants to be kept."""
+    if cfg.suite == "learning":
+        outcomes = run_jobs(plan(cfg), cfg.workers)
+        return summarise(outcomes), as_values(outcomes)
+    if cfg.suite == "replay":
+        return time_replays(cfg.networks, cfg.bars, cfg.compared), {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if cfg.suite == "faults":
+            return try_faults(cfg, folder), {}
+        build_table(DataConfig(), window=64, episode_bars=EPISODE_BARS).save(folder)
+        if cfg.suite == "env":
+            return time_environments(folder, cfg.repeats), {}
+        if cfg.suite == "recorder":
+            return time_recorder(folder, cfg.repeats), {}
+        return _speed(cfg, folder)
+
+
+def _speed(cfg: BenchmarkConfig, folder: Path) -> tuple[Rows, dict[str, Any]]:
+    """The cells that fit, and then what time and memory grow with."""
+    cells, left_out = plan_cells(cfg)
+    print(
+        f"{len(cells)} cells; {left_out} would take over {cfg.limit_s:g} s of this machine's peak"
+    )
+    rows = time_speed(folder, cells, cfg.repeats, cfg.epochs)
+    growth = [] if cfg.quick else time_growth(folder, cfg.repeats)
+    return rows + growth, {"cells_left_out": left_out}
+
+
+def _write_page(path: Path, suite: str, result: dict[str, Any]) -> None:
+    """The page of the suites that have one."""
+    if suite == "learning":
+        about = f"{len(result['runs'])} runs of one thread each. Deterministic policies on "
+        about += "held-out tiles, net of costs; 1 is what the best policy earns on the same tiles. "
+        about += "A target that was never reached counts as infinitely many frames."
+        title = "Known markets: who learns them, and how soon"
+        write_page(path, title, about, result, draw_curves(result["runs"]))
+    if suite == "speed":
+        about = (
+            "Frames a second of the environment, with the policy, and with training; K accounts "
+        )
+        about += "share a window. Every cell ran in a process of its own."
+        title = "Speed: what this machine does in a second"
+        write_page(path, title, about, result, draw_speed(result["rows"]))
 
 
 def _machine() -> dict[str, Any]:

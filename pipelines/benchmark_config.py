@@ -1,12 +1,16 @@
 """What to measure, and how much of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from envs.checks import require, require_at_least, require_one_of
+from envs.checks import require, require_at_least, require_one_of, require_positive
 from envs.known_config import MARKETS
 from pipelines.learning_learners import COMPARED, LEARNERS
 
-SUITES = ("env", "speed", "recorder", "learning", "faults")
+NETWORKS = ("mission", "aligned", "mlp", "streaming")
+SHARING = (1, 4, 16, 64)
+LANES = (16, 256, 4_096, 65_536)
+SUITES = ("env", "speed", "replay", "recorder", "learning", "faults")
 
 
 @dataclass
@@ -17,13 +21,13 @@ class BenchmarkConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # What to measure: env, speed, recorder, learning or faults.
+    # What to measure: env, speed, replay, recorder, learning or faults.
     suite: str = "env"
     # Repetitions of a timing, of which the median counts.
     repeats: int = 5
-    # JSON file for the result, and an HTML page beside it for learning; null: only print it.
+    # JSON file for the result, and an HTML page beside it for speed and learning; null: only print.
     out: str | None = None
-    # Of learning: a look at two markets in minutes instead of everything.
+    # Of speed and learning: a look in minutes instead of everything.
     quick: bool = False
     # Of learning: markets, learners, seeds (0, 1, ...) and frames of a run.
     markets: list[str] = field(default_factory=lambda: list(MARKETS))
@@ -33,8 +37,17 @@ class BenchmarkConfig:
     # Of learning: runs at a time, of one thread each.
     workers: int = 2
 
-    # Of speed: epochs of an update.
+    # Of speed: networks, accounts that share a window, lanes; epochs of an update, reckoned from a
+    # timed one; and seconds of this machine's peak above which a cell is left out.
+    networks: list[str] = field(default_factory=lambda: list(NETWORKS))
+    sharing: list[int] = field(default_factory=lambda: list(SHARING))
+    lanes: list[int] = field(default_factory=lambda: list(LANES))
     epochs: int = 4
+    limit_s: float = 60.0
+    # Of replay: one-minute bars to replay with each of `networks`; and how many of them step by
+    # step too.
+    bars: int = 525_600
+    compared: int = 4_800
     # Of faults: trainings killed; every other fault is tried in proportion to 100 kills.
     kills: int = 100
 
@@ -43,7 +56,19 @@ class BenchmarkConfig:
         for key in ("repeats", "seeds", "workers", "epochs", "kills"):
             require_at_least(key, getattr(self, key), 1)
         require_at_least("frames", self.frames, 8_192)
-        for key, allowed in (("markets", MARKETS), ("learners", LEARNERS)):
+        require_positive("limit_s", self.limit_s)
+        for key in ("bars", "compared"):
+            require_at_least(key, getattr(self, key), 240)
+        for key in ("sharing", "lanes"):
+            require(bool(getattr(self, key)), key, getattr(self, key), "at least one number")
+            for value in getattr(self, key):
+                require_at_least(key, value, 1)
+        choices: dict[str, Sequence[str]] = {
+            "markets": MARKETS,
+            "learners": tuple(LEARNERS),
+            "networks": NETWORKS,
+        }
+        for key, allowed in choices.items():
             require(bool(getattr(self, key)), key, getattr(self, key), "at least one")
             for value in getattr(self, key):
                 require_one_of(key, value, list(allowed))

@@ -59,6 +59,7 @@ class Learner:
             has it; None: the model's own critic is the baseline.
 
     Attributes:
+        epochs_done: of the last update.
         encode: states of the market for int64 [N, C] pointers, compiled if `cfg` says so; None for
             a network of one's own.
     """
@@ -77,10 +78,10 @@ class Learner:
     ) -> None:
         self.cfg, self.sequence = cfg, sequence
         self.device = next(model.parameters()).device
-        compiled = self.device.type == "cuda" if cfg.compile is None else cfg.compile
         self.encode = PathEncoder.find(model)
         actor = policy_after_market(model) if self.encode else model.get_policy_operator()
-        if self.encode and compiled:
+        self.is_compiled = self.device.type == "cuda" if cfg.compile is None else cfg.compile
+        if self.encode and self.is_compiled:
             self.encode = cast(PathEncoder, torch.compile(self.encode, dynamic=False))
         self.loss = PolicyLoss(actor, model.get_value_head(), loss_cfg, hindsight)
         heads: list[nn.Module] = [model.get_value_head().module]
@@ -139,7 +140,9 @@ class Learner:
         self.buffer.empty()
         self.buffer.extend(self.items(batch))
         stats: list[dict[str, Tensor]] = []
+        self.epochs_done = 0
         for _ in range(self.cfg.epochs):
+            self.epochs_done += 1
             minibatches = list(self.buffer)
             epoch = [self.step(minibatch) for minibatch in minibatches]
             self._refuse_broken(minibatches, epoch)

@@ -17,6 +17,19 @@ NETWORK = ModelConfig(
     features_dim=64,
 )
 
+# Two transformers of the same sizes, one of which reads a window at a time.
+TRANSFORMER = ModelConfig(
+    d_model=64,
+    num_layers=2,
+    num_heads=2,
+    ff_dim=128,
+    num_context_blocks=1,
+    context_ff_dim=128,
+    account_dim=32,
+    features_dim=64,
+)
+STREAMING = replace(TRANSFORMER, encoder="streaming")
+
 
 @dataclass(frozen=True)
 class LearnerSpec:
@@ -30,6 +43,7 @@ class LearnerSpec:
         zero_value: ``sb3`` alone: its value head starts at 0, as ours does.
         accounts: lanes that share a path.
         normalize_reward: ``sb3`` alone: its VecNormalize on rewards.
+        network: ``ours`` alone: the sizes.
     """
 
     library: str
@@ -39,6 +53,7 @@ class LearnerSpec:
     normalize_reward: bool = False
     zero_value: bool = False
     accounts: int = 1
+    network: ModelConfig = field(default_factory=lambda: NETWORK)
 
 
 def entropy(coefficient: float) -> dict[str, float]:
@@ -56,6 +71,7 @@ _TUNED_TRAIN = replace(
     _EQUAL_TRAIN, steps=8, minibatch=256, lr=3e-3, lr_schedule="linear", lmbda=0.6, weight_decay=1.0
 )
 _OUR_TRAIN = replace(_TUNED_TRAIN, hindsight_bars=64)
+_TRANSFORMER_TRAIN = replace(_OUR_TRAIN, lr=1e-3)
 _OUR_LOSS = replace(
     _EQUAL_LOSS,
     entropy_coeff=entropy(0.02) | {"direction": 0.2},
@@ -78,6 +94,9 @@ LEARNERS = {
         replace(_EQUAL_LOSS, entropy_coeff=entropy(0.2)),
         normalize_reward=True,
     ),
+    # The same numbers with a transformer, and with a streaming one.
+    "transformer": LearnerSpec("ours", 128, _TRANSFORMER_TRAIN, _OUR_LOSS, network=TRANSFORMER),
+    "streaming": LearnerSpec("ours", 128, _TRANSFORMER_TRAIN, _OUR_LOSS, network=STREAMING),
     # Ours with one thing changed: what it is worth.
     "no_hindsight": LearnerSpec("ours", 128, replace(_OUR_TRAIN, hindsight_bars=0), _OUR_LOSS),
     "no_hindsight_long": LearnerSpec(

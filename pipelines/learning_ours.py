@@ -6,7 +6,7 @@ from envs.config import EnvConfig
 from envs.factory import make_env
 from envs.table import BarTable
 from pipelines.config import RunConfig
-from pipelines.learning_learners import NETWORK, LearnerSpec
+from pipelines.learning_learners import LearnerSpec
 from pipelines.learning_score import Curve, Judge
 from pipelines.model import make_model
 from pipelines.rollout_policy import RolloutPolicy
@@ -19,7 +19,12 @@ def train_ours(
 ) -> Curve:  # fmt: skip
     """Train for `frames` and evaluate the deterministic policy about every `every` frames."""
     run = RunConfig(
-        seed=seed, total_frames=frames, env=cfg, model=NETWORK, train=spec.train, loss=spec.loss
+        seed=seed,
+        total_frames=frames,
+        env=cfg,
+        model=spec.network,
+        train=spec.train,
+        loss=spec.loss,
     )
     torch.manual_seed(seed)
     market = make_env(table, cfg, record_fills=False, seed=seed)
@@ -28,7 +33,8 @@ def train_ours(
     policy, curve = RolloutPolicy(model), Curve(judge.optimum, judge.promised)
     seconds, due = 0.0, every
     for iteration in training:
-        seconds += training.frames_per_batch / float(iteration.stats["time/sps"])
+        speeds = (float(iteration.stats[f"time/sps_{part}"]) for part in ("collect", "train"))
+        seconds += sum(training.frames_per_batch / speed for speed in speeds)
         if iteration.frames >= due:
             curve.add(iteration.frames, seconds, judge.growth(policy))
             due += every

@@ -18,8 +18,12 @@ def mixed(precision: str, device: torch.device) -> torch.autocast:
         precision: ``auto`` (bfloat16 on CUDA), ``float32`` or ``bfloat16``.
         device: where the computation happens.
     """
-    half = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_half(precision, device))
+
+
+def is_half(precision: str, device: torch.device) -> bool:
+    """Whether matrix products run in bfloat16."""
+    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
 
 
 class MixedPrecision(TensorDictModuleBase):

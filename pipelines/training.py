@@ -16,9 +16,11 @@ from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
 from envs.workers import name_lost_workers
 from modules.hindsight import make_hindsight_critic
+from pipelines.advantage import sequences
 from pipelines.checkpoint import MODEL
 from pipelines.config import RunConfig
 from pipelines.learner import Learner
+from pipelines.operations import count_operations, peak_flops, synchronize
 from pipelines.random_state import get_random_state, set_random_state
 from pipelines.rollout_policy import RolloutPolicy
 from pipelines.snapshot import Snapshot, copies, join_optimizer, split_optimizer
@@ -59,6 +61,7 @@ class Training:
             ).to(device)
         self.model, self.hindsight = model, hindsight
         self.done = 0  # iterations
+        self._flops_an_epoch: float | None = None
         self.frames_per_batch = cfg.env.lanes * cfg.train.steps
         self.iterations = -(-cfg.total_frames // self.frames_per_batch)
         self.learner = Learner(
@@ -96,24 +99,38 @@ class Training:
             NonFiniteError: before the optimiser's step, for a number that is none.
             WorkerLostError: if a worker of the environment has died or hangs.
         """
-        began = time.perf_counter()
+        ended = time.perf_counter()
         rollouts = iter(self.collector)
-        steps = self.learner.cfg.steps
         while self.done < self.iterations:
-            self.policy.announce(steps)
+            began = time.perf_counter()
+            self.policy.announce(self.learner.cfg.steps)
             with name_lost_workers():
                 rollout = next(rollouts)
+            synchronize(self.learner.device)
             collected = time.perf_counter()
             losses = self.learner.update(rollout)
+            synchronize(self.learner.device)
             trained = time.perf_counter()
+            self.done += 1
             speed = {
-                "time/sps": self.frames_per_batch / (trained - began),
+                "time/sps": self.frames_per_batch / (trained - ended),
                 "time/sps_collect": self.frames_per_batch / (collected - began),
                 "time/sps_train": self.frames_per_batch / (trained - collected),
+                **self._operations(rollout, trained - collected),
             }
-            self.done += 1
+            ended = trained
             yield Iteration(self.done, self.frames, rollout, {**losses, **speed})
-            began = trained
+
+    def _operations(self, rollout: TensorDictBase, seconds: float) -> dict[str, float]:
+        """What the update has computed in a second, alone and beside what the machine can do."""
+        learner = self.learner
+        if self._flops_an_epoch is None:
+            bars = sequences(rollout.select("bar"), learner.sequence)["bar"][..., 0, 0]
+            accounts = rollout.batch_size[-2]
+            self._flops_an_epoch = count_operations(self.model, bars, accounts)
+        flops = learner.epochs_done * self._flops_an_epoch / seconds
+        peak = peak_flops(learner.device, learner.cfg.precision)
+        return {"perf/gflops": flops / 1e9, "perf/peak_share": flops / peak}
 
     @property
     def frames(self) -> int:

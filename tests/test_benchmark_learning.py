@@ -12,9 +12,10 @@ from tensordict import TensorDict
 from envs.ledger import HEADS
 from envs.observation import NUM_ACCOUNT
 from pipelines.benchmark_learning import Job, run_job
+from pipelines.benchmark_page import write_page
 from pipelines.gym_ids import known_market
+from pipelines.learning_figure import draw_curves
 from pipelines.learning_learners import LEARNERS, NETWORK
-from pipelines.learning_page import write_learning_page
 from pipelines.model import make_model
 
 sb3 = pytest.mark.oracle
@@ -93,13 +94,13 @@ def test_a_quick_look_writes_a_table_numbers_and_a_page(tmp_path):
 
 
 def test_a_name_in_a_page_is_text(tmp_path):
-    machine = {"commit": "<script>", "torch": "2", "processor": "x"}
+    machine = {"commit": "<script>", "torch": "2", "processor": "x", "gpu": None, "threads": 1}
     run = {
         "market": "drift", "learner": "</script>", "seed": 0, "optimum": 1.0, "frames": [1],
         "growth": [1.0],
     }  # fmt: skip
     result = {"runs": [run], "rows": [{"market": "<b>", "learner": "x"}], "machine": machine}
-    write_learning_page(tmp_path / "a.html", result)
+    write_page(tmp_path / "a.html", "<b>", "<b>", result, draw_curves(result["runs"]))
     text = (tmp_path / "a.html").read_text()
     assert "<b>" not in text
     assert text.count("</script>") == 4  # those of the template

@@ -1,37 +1,93 @@
-"""What the speed suite counts; what it times is no test's business."""
+"""What the speed suite counts and plans; what it times is no test's business."""
+
+import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from envs.bars import DataConfig
 from envs.table import build_table
-from pipelines import benchmark_speed
-from pipelines.benchmark_speed import gemm_flops, time_speed
+from pipelines.benchmark_config import BenchmarkConfig
+from pipelines.benchmark_page import write_page
+from pipelines.benchmark_replay import time_replays
+from pipelines.benchmark_speed import Cell, plan_cells, time_cell
+from pipelines.operations import peak_flops
+from pipelines.speed_figure import draw_speed
+
+COST = "update, MFLOP a frame and epoch"
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bars") / "bars"
     build_table(DataConfig(), window=64, episode_bars=96).save(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark_speed, "NETWORKS", ("tiny",))
-        patch.setattr(benchmark_speed, "SHARING", (1, 4))
-        return time_speed(folder, 1, 2)
+    return folder
 
 
-def test_a_window_that_is_shared_costs_its_share(rows):
-    alone, shared = (row["update, GFLOP a frame"] for row in rows)
+@pytest.mark.parametrize("network", ["tiny", "streaming"])
+def test_a_window_that_is_shared_costs_its_share(folder, network):
+    rows = [time_cell(Cell(network, k, 4 * k), folder, 1, 4) for k in (1, 4)]
+    alone, shared = (row[COST] for row in rows)
     assert shared == pytest.approx(alone / 4, rel=0.2)  # what an account costs is not shared
 
 
-def test_every_column_is_measured(rows):
-    for row in rows:
-        assert row["lanes"] == 8 * row["accounts"]
-        for column in ("env", "env + policy", "training"):
-            assert row[f"{column}, frames/s"] > 0
-        assert row["share of the GEMM peak"] > 0
-        assert row["bytes a stored frame"] < 1_000
+def test_every_column_is_measured(folder):
+    row = time_cell(Cell("tiny", 2, 8), folder, 1, 4)
+    assert all(value for value in row.values())
+    assert row["training, 4 epochs, frames/s"] < row["env + policy, frames/s"]
+    assert row["bytes a stored frame"] < 1_000
+
+
+def test_a_stream_costs_a_small_part_of_its_windows(folder):
+    windows, stream = (
+        time_cell(Cell(n, 1, 2), folder, 1, 4)[COST] for n in ("aligned", "streaming")
+    )
+    assert stream < windows / 20
+
+
+def test_what_takes_too_long_is_left_out_and_counted():
+    cfg = BenchmarkConfig(networks=["mission", "mlp"], sharing=[1, 64], lanes=[16, 65_536])
+    cells, left_out = plan_cells(cfg)
+    # A grid of 16 lanes has no path of 64 accounts.
+    assert len(cells) + left_out == 6
+    if not torch.cuda.is_available():
+        assert Cell("mission", 1, 65_536) not in cells
+    assert Cell("mlp", 1, 65_536) in cells
 
 
 def test_the_peak_is_measured():
-    assert gemm_flops(torch.device("cpu"), 1) > 0
+    assert peak_flops(torch.device("cpu"), "float32") > 0
+
+
+def test_a_bulk_replay_parts_from_the_steps_in_ties_only():
+    (row,) = time_replays(["streaming"], bars=960, compared=480)
+    assert row["bars"] == 960
+    assert row["bars compared"] == 480
+    assert row["trades"] > 0
+    assert row["largest margin of one"] < 1e-4
+
+
+def test_a_quick_look_writes_tables_and_a_page(tmp_path):
+    """In a fresh process; the page needs no network."""
+    out = tmp_path / "speed.json"
+    argv = ["suite=speed", "quick=true", "networks=[mlp]", "sharing=[4]", "lanes=[16]"]
+    program = [sys.executable, "pipelines/benchmark.py", *argv, "repeats=1", f"out={out}"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(out.read_text())
+    (row,) = result["rows"]
+    assert (row["network"], row["lanes"]) == ("mlp", 16)
+    assert result["machine"]["commit"]
+    page = out.with_suffix(".html").read_text()
+    assert "<script src" not in page
+    assert "<th>share of the GEMM peak</th>" in page
+
+
+def test_growth_is_drawn_as_a_multiple_of_the_first_point(tmp_path):
+    rows = [{"lanes": lanes, "ms a step": 0.5 * lanes} for lanes in (2, 4, 8)]
+    figure = draw_speed(rows)
+    assert list(figure.data[0].y) == [1.0, 2.0, 4.0]
+    machine = {"commit": "c", "torch": "2", "processor": "x", "gpu": None, "threads": 1}
+    write_page(tmp_path / "a.html", "Speed", "", {"rows": rows, "machine": machine}, figure)

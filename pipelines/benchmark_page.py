@@ -1,0 +1,71 @@
+"""The page of a benchmark: one HTML file with its tables and its figure, which needs no network."""
+
+import json
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+_TEMPLATE = Path(__file__).with_name("benchmark_page.html")
+
+
+def write_page(
+    path: Path, title: str, about: str, result: dict[str, Any], chart: go.Figure
+) -> None:
+    """Write the page.
+
+    Args:
+        path: the file, replaced if it exists.
+        title: what was measured.
+        about: how to read it, in a few sentences; the machine is added.
+        result: what was measured, as in its JSON: ``machine`` and ``rows`` are read.
+        chart: the figure.
+    """
+    machine = result["machine"]
+    where = f"Commit {machine['commit'][:12]}, torch {machine['torch']}, {machine['gpu'] or ''} "
+    where += f"{machine['processor']}, {machine['threads']} threads."
+    fields = {
+        "title": escape(title),
+        "about": escape(f"{about} {where}"),
+        "tables": "".join(_tables(result["rows"])),
+        "figure": _inert(chart.to_json()),
+        "result": _inert(json.dumps(result)),
+        "plotly": get_plotlyjs(),
+    }
+    path.write_text(Template(_TEMPLATE.read_text("utf-8")).substitute(fields), "utf-8")
+
+
+def _inert(text: str) -> str:
+    """JSON that no HTML parser mistakes for markup."""
+    return text.replace("<", "\\u003c")
+
+
+def _tables(rows: list[dict[str, Any]]) -> list[str]:
+    """One table for each set of columns."""
+    kinds: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        kinds.setdefault(tuple(row), []).append(row)
+    return [_table(columns, group) for columns, group in kinds.items()]
+
+
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td>{escape(cell_text(row[column]))}</td>" for column in columns)
+        + "</tr>"
+        for row in rows
+    )
+    return f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def cell_text(value: Any) -> str:
+    """A cell of a table for a person: whole thousands in full, the rest to three digits."""
+    if not isinstance(value, float):
+        return str(value)
+    if value == float("inf"):
+        return "never"
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"

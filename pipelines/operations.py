@@ -1,0 +1,91 @@
+"""How much is computed, and how near to what the machine can do.
+
+Operations are those of matrix products, two for each multiply-add, as `FlopCounterMode` counts
+them; the peak is that of one large product in the same process.
+"""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from torchrl.modules import ActorValueOperator
+
+from envs.observation import NUM_ACCOUNT
+from modules.path_encoder import PathEncoder
+from modules.policy import policy_after_market
+from pipelines.precision import is_half
+
+# Width of the product; on a GPU smaller ones are bound by launches.
+_WIDTH = {"cpu": 1_024, "cuda": 8_192}
+_COUNTED = 2  # rows of bars: what is counted grows with their number
+
+
+def count_operations(
+    model: ActorValueOperator, bars: Tensor, accounts: int, *, backward: bool = True
+) -> float:
+    """Operations of one pass through a model, forward and, unless told otherwise, backward.
+
+    Args:
+        model: of `modules.policy.make_actor_value`; its parameters have no gradient afterwards.
+        bars: int64 [N, C], pointers, each row C consecutive bars that are encoded together.
+        accounts: on every bar.
+        backward: whether to go back too.
+    """
+    counted = bars[:_COUNTED]
+    # The fused attention of a CPU is not counted, that of plain products is.
+    with (
+        torch.set_grad_enabled(backward),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
+        states = PathEncoder(model)(counted).flatten(0, 1)
+        lanes = (len(states), accounts)
+        account = torch.zeros(*lanes, NUM_ACCOUNT, device=bars.device)
+        items = TensorDict({"account": account}, lanes)
+        items["market_state"] = states[:, None].expand(*lanes, -1)
+        out = model.get_value_head()(policy_after_market(model)[:-1](items))
+        heads = [value.float().sum() for value in out.values(True, True) if value.requires_grad]
+        if backward:
+            torch.stack(heads).sum().backward()
+    model.zero_grad(set_to_none=True)
+    return float(counter.get_total_flops()) * len(bars) / len(counted)
+
+
+@functools.cache
+def peak_flops(device: torch.device, precision: str, repeats: int = 3) -> float:
+    """Operations a second of a large matrix product.
+
+    Args:
+        device: where.
+        precision: of `pipelines.precision`.
+        repeats: timings, of which the median counts.
+    """
+    dtype = torch.bfloat16 if is_half(precision, device) else torch.float32
+    width = _WIDTH[device.type]
+    a = torch.ones(width, width, device=device, dtype=dtype)  # draws no random number
+    return 2.0 * width**3 / median_seconds(lambda: torch.mm(a, a), repeats, device)
+
+
+def median_seconds(work: Callable[[], Any], repeats: int, device: torch.device) -> float:
+    """Of one call, after one that is not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        synchronize(device)
+        begin = time.perf_counter()
+        work()
+        synchronize(device)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[1:])
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what a GPU still has to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,55 @@
+"""Where two rollouts of one deterministic policy part, and whether it was a tie.
+
+The same windows encoded in another batch, in one pass or bar by bar have states that differ in the
+last digits. Where two actions are as likely as each other to that precision, either may come out
+on top, and from there on the accounts differ: nothing after the first difference of a tile says
+anything.
+"""
+
+from typing import NamedTuple
+
+from envs.ledger import HEADS
+from pipelines.rollout import Rollout
+
+TIE = 1e-4  # of log-probabilities, hence of logits
+
+
+class Parting(NamedTuple):
+    """The first step of a tile at which the rollouts chose differently."""
+
+    tile: int
+    account: int
+    step: int
+    head: str
+    margin: float  # by how much the log-probabilities of the two choices differ
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether either choice was as good as the other."""
+        return self.margin < TIE
+
+
+def partings(one: Rollout, other: Rollout) -> list[Parting]:
+    """Every head that differs at the first differing step of each account of each tile.
+
+    Up to that step both accounts were the same, and so were their logits up to rounding.
+
+    Args:
+        one: a rollout.
+        other: of the same tiles and accounts.
+    """
+    differs = {
+        head: (one.batch["action", head] != other.batch["action", head]) & one.alive
+        for head in HEADS
+    }
+    anywhere = sum(part.long() for part in differs.values()) > 0
+    found = []
+    for tile, account in anywhere.any(-1).nonzero().tolist():
+        step = int(anywhere[tile, account].long().argmax())
+        for head, part in differs.items():
+            if part[tile, account, step]:
+                key = ("action", f"{head}_log_prob")
+                pair = [float(rollout.batch[key][tile, account, step]) for rollout in (one, other)]
+                margin = abs(pair[0] - pair[1])
+                found.append(Parting(tile, account, step, head, margin))
+    return found
