@@ -89,10 +89,8 @@ def _write_page(path: Path, suite: str, result: dict[str, Any]) -> None:
         title = "Known markets: who learns them, and how soon"
         write_page(path, title, about, result, draw_curves(result["runs"]))
     if suite == "speed":
-        about = (
-            "Frames a second of the environment, with the policy, and with training; K accounts "
-        )
-        about += "share a window. Every cell ran in a process of its own."
+        about = "Frames a second of the environment, with the policy, and with training; K "
+        about += "accounts share a window. Every cell ran in a process of its own."
         title = "Speed: what this machine does in a second"
         write_page(path, title, about, result, draw_speed(result["rows"]))
 

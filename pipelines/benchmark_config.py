@@ -1,6 +1,6 @@
 """What to measure, and how much of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from envs.checks import require, require_at_least, require_one_of, require_positive
@@ -63,9 +63,9 @@ class BenchmarkConfig:
             require(bool(getattr(self, key)), key, getattr(self, key), "at least one number")
             for value in getattr(self, key):
                 require_at_least(key, value, 1)
-        choices: dict[str, Sequence[str]] = {
+        choices: dict[str, Collection[str]] = {
             "markets": MARKETS,
-            "learners": tuple(LEARNERS),
+            "learners": LEARNERS,
             "networks": NETWORKS,
         }
         for key, allowed in choices.items():
