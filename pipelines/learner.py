@@ -79,9 +79,11 @@ class Learner:
         self.cfg, self.sequence = cfg, sequence
         self.device = next(model.parameters()).device
         self.encode = PathEncoder.find(model)
-        actor = policy_after_market(model) if self.encode else model.get_policy_operator()
+        actor = (
+            policy_after_market(model) if self.encode is not None else model.get_policy_operator()
+        )
         self.is_compiled = self.device.type == "cuda" if cfg.compile is None else cfg.compile
-        if self.encode and self.is_compiled:
+        if self.encode is not None and self.is_compiled:
             self.encode = cast(PathEncoder, torch.compile(self.encode, dynamic=False))
         self.loss = PolicyLoss(actor, model.get_value_head(), loss_cfg, hindsight)
         heads: list[nn.Module] = [model.get_value_head().module]
@@ -175,7 +177,7 @@ class Learner:
         """Encode and evaluate; what `PolicyLoss` says of items [N, C, accounts]."""
         with mixed(self.cfg.precision, self.device):
             items = minibatch.flatten(0, 1)
-            if self.encode:
+            if self.encode is not None:
                 states = self.encode(minibatch["bar"][..., 0, 0]).flatten(0, 1)
                 items.set("market_state", states[:, None].expand(*items.batch_size, -1))
             return self.loss(items)

@@ -20,6 +20,9 @@ SMALL = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num
 MODELS = {
     "mlp": ModelConfig(encoder="mlp", num_layers=2, **SMALL),
     "transformer": ModelConfig(num_layers=1, num_context_blocks=1, context_ff_dim=16, **SMALL),
+    "streaming": ModelConfig(
+        encoder="streaming", num_layers=1, num_context_blocks=1, context_ff_dim=16, **SMALL
+    ),
 }
 
 
@@ -93,7 +96,10 @@ def test_paths_and_seeds_walk_on_other_bars():
 
 def test_every_iteration_tells_its_losses_and_its_speed():
     _, stats, _ = train(hindsight_bars=4)
-    assert {"train/loss", "train/value_loss", "train/entropy_size", "time/sps"} <= set(stats)
+    assert {"train/loss", "train/value_loss", "train/entropy_size"} <= set(stats)
+    assert {"time/sps", "time/sps_collect", "time/sps_train"} <= set(stats)
+    assert {"perf/gflops", "perf/peak_share"} <= set(stats)
+    assert stats["time/sps"] < min(stats["time/sps_collect"], stats["time/sps_train"])
     assert all(torch.isfinite(torch.as_tensor(value)) for value in stats.values())
 
 

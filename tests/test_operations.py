@@ -1,0 +1,59 @@
+"""Operations against arithmetic by hand; what is measured leaves a training alone."""
+
+import pytest
+import torch
+
+from envs.config import EnvConfig
+from envs.observation import NUM_ACCOUNT
+from envs.table import BarTable
+from modules.config import ModelConfig
+from pipelines.model import make_model
+from pipelines.operations import count_operations, peak_flops
+
+WINDOW = 16
+MLP = ModelConfig(
+    encoder="mlp", d_model=32, ff_dim=48, num_layers=2, account_dim=8, features_dim=24, num_heads=1
+)
+
+
+def make(cfg):
+    table = BarTable.from_arrays([[100.0] * 5] * 300, features=torch.randn(300, 3))
+    return make_model(cfg, EnvConfig(window=WINDOW), table)
+
+
+def by_hand(accounts):
+    """Two operations for each weight: of the encoder once, of the rest for each account."""
+    heads = sum(EnvConfig().num_actions.values()) + 1
+    shared = WINDOW * 3 * 48 + 48 * 32
+    return 2.0 * (shared + accounts * (NUM_ACCOUNT * 8 + (32 + 8) * 24 + 24 * heads))
+
+
+@pytest.mark.parametrize("accounts", [1, 5])
+def test_a_forward_pass_costs_two_operations_a_weight(accounts):
+    bars = 50 + torch.arange(7)[:, None]
+    counted = count_operations(make(MLP), bars, accounts, backward=False)
+    assert counted == pytest.approx(7 * by_hand(accounts))
+
+
+def test_forward_and_backward_cost_three_times_as_much():
+    model, bars = make(MLP), 50 + torch.arange(4)[:, None]
+    both = count_operations(model, bars, 64)
+    # The first layers have no gradient of their inputs.
+    assert 2.3 * 4 * by_hand(64) < both < 3 * 4 * by_hand(64)
+
+
+def test_longer_sequences_share_more():
+    sizes = {"d_model": 32, "num_layers": 2, "num_heads": 1, "ff_dim": 32, "context_ff_dim": 32}
+    model = make(ModelConfig(encoder="streaming", account_dim=8, features_dim=8, **sizes))
+    costs = [count_operations(model, 50 + torch.arange(n)[None], 1) / n for n in (1, 8)]
+    assert costs[0] > 3 * costs[1]
+
+
+def test_counting_and_timing_leave_gradients_and_generators_as_they_were():
+    model = make(MLP)
+    before = torch.get_rng_state()
+    count_operations(model, torch.tensor([[50]]), 2)
+    peak_flops.cache_clear()
+    assert peak_flops(torch.device("cpu"), "bfloat16", 1) > 0
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(parameter.grad is None for parameter in model.parameters())

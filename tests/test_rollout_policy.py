@@ -1,0 +1,163 @@
+"""Encoded ahead: each window once, in batches of one shape, and the actions of step by step."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from envs.config import EnvConfig
+from envs.factory import make_env
+from envs.table import BarTable
+from modules.config import ModelConfig
+from modules.path_encoder import PathEncoder
+from pipelines import rollout_policy
+from pipelines.model import make_model
+from pipelines.rollout import play_tiles, split_tiles
+from pipelines.rollout_policy import RolloutPolicy
+from pipelines.ties import partings
+
+ENV = EnvConfig(
+    paths=3, accounts=2, workers=0, window=8, episode_bars=10, tick_size=0.01, ruin_equity_frac=0.98
+)
+SIZES = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num_heads": 2}
+ENCODERS = {
+    "transformer": ModelConfig(num_layers=1, num_context_blocks=1, context_ff_dim=16, **SIZES),
+    "streaming": ModelConfig(
+        encoder="streaming", num_layers=2, num_context_blocks=1, context_ff_dim=16, **SIZES
+    ),
+    "mlp": ModelConfig(encoder="mlp", num_layers=2, **SIZES),
+}
+
+
+def make_table(bars=400):
+    generator = torch.Generator().manual_seed(0)
+    steps = 4e-3 * torch.randn(bars, generator=generator, dtype=torch.float64)
+    close = 100.0 * steps.cumsum(0).exp()
+    open_ = torch.cat([close[:1], close[:-1]])
+    high, low = torch.maximum(open_, close) * 1.001, torch.minimum(open_, close) * 0.999
+    return BarTable.from_arrays(torch.stack([open_, high, low, close, close], -1))
+
+
+class Counter(PathEncoder):
+    """Remembers the shapes it was called with."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.shapes = []
+
+    def forward(self, bars_NC):
+        """As the encoder."""
+        self.shapes.append(tuple(bars_NC.shape))
+        return super().forward(bars_NC)
+
+
+def make_policy(table, encoder="transformer", env=ENV):
+    """A policy with opinions: logits that differ from each other."""
+    torch.manual_seed(0)
+    model = make_model(ENCODERS[encoder], env, table)
+    with torch.no_grad():
+        nn.init.normal_(model.get_policy_head()[0].module.linear.weight, std=3.0)
+        nn.init.normal_(model.get_value_head().module.linear.weight)
+    counter = Counter(model)
+    return RolloutPolicy(model, encode=counter), counter
+
+
+@torch.no_grad()
+def roll(env, policy, steps, announced):
+    policy.announce(announced)
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        state, rows = env.reset(), []
+        for _ in range(steps):
+            played, state = env.step_and_maybe_reset(policy(state))
+            rows.append(played)
+    return torch.stack(rows, -1)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("workers", [0, pytest.param(3, marks=pytest.mark.long)])
+def test_ahead_acts_and_values_as_step_by_step(encoder, workers):
+    """Over ends of episodes, ruined accounts and new starts that nobody knew beforehand."""
+    table, steps = make_table(), 25
+    cfg = dataclasses.replace(ENV, workers=workers)
+    rollouts = []
+    for announced in (steps, 0):
+        policy, counter = make_policy(table, encoder, cfg)
+        env = make_env(table, cfg, seed=3)
+        rollouts.append(roll(env, policy, steps, announced))
+        env.close(raise_if_closed=False)
+        assert sum(n * c for n, c in counter.shapes) == cfg.paths * steps  # each window once
+    ahead, each = rollouts
+    assert ahead["next", "terminated"].any()
+    assert ahead["next", "truncated"].any()
+    assert torch.equal(ahead["bar"], each["bar"])
+    for head in ENV.num_actions:
+        assert torch.equal(ahead["action", head], each["action", head])
+    torch.testing.assert_close(ahead["state_value"], each["state_value"], atol=1e-5, rtol=1e-5)
+
+
+def test_a_rollout_is_encoded_in_one_batch_up_to_the_end_of_its_episodes():
+    table = make_table()
+    policy, counter = make_policy(table)
+    roll(make_env(table, ENV, seed=3), policy, 25, 25)
+    assert counter.shapes == [(30, 1), (30, 1), (15, 1)]  # 10, 10 and 5 steps of three paths
+    policy, counter = make_policy(table, "streaming")
+    roll(make_env(table, ENV, seed=3), policy, 25, 25)
+    assert counter.shapes == [(3, 10), (3, 10), (3, 5)]
+
+
+def test_batches_have_one_shape_whatever_is_left_for_the_last(monkeypatch):
+    monkeypatch.setattr(rollout_policy, "_TOKENS", {"cpu": 40})
+    table = make_table()
+    policy, counter = make_policy(table)
+    whole = roll(make_env(table, ENV, seed=3), policy, 10, 10)
+    assert counter.shapes == [(5, 1)] * 6
+    monkeypatch.setattr(rollout_policy, "_TOKENS", {"cpu": 65})
+    policy, counter = make_policy(table)
+    filled = roll(make_env(table, ENV, seed=3), policy, 10, 10)
+    assert counter.shapes == [(8, 1)] * 4  # 32 for 30
+    torch.testing.assert_close(whole["state_value"], filled["state_value"])
+
+
+def test_a_path_that_is_not_where_it_had_to_be_is_noticed():
+    table = make_table()
+    policy, _ = make_policy(table)
+    state = make_env(table, ENV, seed=3).reset()
+    policy.announce(5)
+    policy(state.clone())
+    with pytest.raises(RuntimeError, match="not at the bar that was encoded for it"):
+        policy(state.clone())
+
+
+def test_weights_that_changed_are_used_after_the_next_announcement():
+    table = make_table()
+    policy, _ = make_policy(table)
+    env = make_env(table, ENV, seed=3)
+    before = roll(env, policy, 3, 3)["state_value"]
+    for parameter in policy.policy[0].parameters():
+        nn.init.normal_(parameter)
+    env.set_seed(3)
+    assert not torch.equal(roll(env, policy, 3, 3)["state_value"], before)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_bulk_replay_parts_from_the_steps_in_ties_only(encoder):
+    """Tiles of different lengths, cut by the end of the split, in parts of two."""
+    table = make_table()
+    policy, counter = make_policy(table, encoder)
+    bounds = split_tiles(table, ENV, "test")
+    assert (bounds[:, 1] - bounds[:, 0]).unique().numel() > 1
+    rollouts = [
+        play_tiles(table, ENV, bounds, policy, max_lanes=7, bulk=bulk) for bulk in (True, False)
+    ]
+    bulk, each = rollouts
+    assert torch.equal(bulk.alive, each.alive)
+    assert (bulk.batch["action", "direction"] != 1).any()
+    found = partings(bulk, each)
+    assert all(parting.is_tie for parting in found), found
+    torch.testing.assert_close(
+        bulk.batch["state_value"][bulk.alive], each.batch["state_value"][bulk.alive],
+        atol=1e-4, rtol=1e-4,
+    )  # fmt: skip
+    assert len(counter.shapes) > 1
