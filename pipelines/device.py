@@ -1,4 +1,7 @@
-"""Where a program computes."""
+"""Where a program computes, and where it keeps what it compiled for that."""
+
+import os
+from pathlib import Path
 
 import torch
 
@@ -23,3 +26,11 @@ def pick_device(name: str) -> torch.device:
         found = torch.cuda.device_count()
         require((device.index or 0) < found, "device", name, f"{allowed} (found {found})")
     return device
+
+
+def keep_compiled(folder: Path) -> None:
+    """Let torch keep compiled kernels in `folder`: a pod that starts again does not compile again.
+
+    A place that the user has chosen (``TORCHINDUCTOR_CACHE_DIR``) stays.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.resolve() / ".compiled"))

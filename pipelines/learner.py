@@ -78,13 +78,12 @@ class Learner:
     ) -> None:
         self.cfg, self.sequence = cfg, sequence
         self.device = next(model.parameters()).device
-        self.encode = PathEncoder.find(model)
-        actor = (
-            policy_after_market(model) if self.encode is not None else model.get_policy_operator()
-        )
         self.is_compiled = self.device.type == "cuda" if cfg.compile is None else cfg.compile
-        if self.encode is not None and self.is_compiled:
-            self.encode = cast(PathEncoder, torch.compile(self.encode, dynamic=False))
+        self.encode, actor = PathEncoder.find(model), model.get_policy_operator()
+        if self.encode is not None:
+            actor = policy_after_market(model)
+            if self.is_compiled:
+                self.encode = cast(PathEncoder, torch.compile(self.encode, dynamic=False))
         self.loss = PolicyLoss(actor, model.get_value_head(), loss_cfg, hindsight)
         heads: list[nn.Module] = [model.get_value_head().module]
         critic: TensorDictModuleBase = model.get_value_operator()

@@ -23,7 +23,7 @@ from envs.workers import watch_workers
 from pipelines.checkpoint import Checkpoint, describe
 from pipelines.checkpoint_store import CheckpointStore
 from pipelines.config import RunConfig, load_config
-from pipelines.device import pick_device
+from pipelines.device import keep_compiled, pick_device
 from pipelines.exit_codes import WORKER_LOST
 from pipelines.initial_weights import find_initial_weights
 from pipelines.model import make_model
@@ -52,6 +52,7 @@ def main(cfg: RunConfig) -> RunFolder:
     print(f"code: {ROOT}, commit {git_revision()}", f"run folder: {run.path}", sep="\n")
     print(*table.summary_lines(), sep="\n")
     run.replace_bars(table)
+    keep_compiled(run.path.parent)
 
     model = make_model(cfg.model, cfg.env, table).to(device)
     with ExitStack() as stack:

@@ -85,6 +85,7 @@ class Training:
             storing_device=device,
             track_traj_ids=False,
             auto_register_policy_transforms=False,
+            no_cuda_sync=env.device == device and device.type == "cuda",
         )
 
     @property
