@@ -24,6 +24,7 @@ from modules.config import ModelConfig
 from pipelines.audit_config import AuditConfig
 from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.config_help import help_text
+from pipelines.download_config import DownloadConfig
 from pipelines.learner import TrainConfig, check_minibatch
 from pipelines.loss import LossConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
@@ -235,6 +236,7 @@ _PROGRAMS = {
     "replay": _Program(ReplayConfig, "replay_schema", ()),
     "benchmark": _Program(BenchmarkConfig, "benchmark_schema", ()),
     "audit": _Program(AuditConfig, "audit_schema", ("env",)),
+    "download": _Program(DownloadConfig, "download_schema", ()),
 }
 
 
@@ -246,6 +248,8 @@ def load_config(program: Literal["replay"], argv: Sequence[str]) -> ReplayConfig
 def load_config(program: Literal["benchmark"], argv: Sequence[str]) -> BenchmarkConfig: ...
 @overload
 def load_config(program: Literal["audit"], argv: Sequence[str]) -> AuditConfig: ...
+@overload
+def load_config(program: Literal["download"], argv: Sequence[str]) -> DownloadConfig: ...
 def load_config(program: str, argv: Sequence[str]) -> Any:
     """The configuration of a program from its command line, or the end of the program.
 

@@ -6,7 +6,10 @@ ticket: ``"long x1 stop100 tp2R"`` is a long of risk multiple 1 with a stop 100 
 take-profit at twice the stop's distance; what is left out is x1, stop100 and no take-profit.
 """
 
+import importlib.util
 import math
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -224,3 +227,22 @@ def indices():
 def actions():
     """Action TensorDict of one step: ``actions([indices, ...], batch)``."""
     return make_action
+
+
+def load_helper(name: str):
+    """A module beside this file that is no test."""
+    if name not in sys.modules:
+        path = Path(__file__).with_name(f"{name}.py")
+        spec = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture
+def local_exchange(monkeypatch):
+    """A server that behaves like an exchange, or as badly as told: ``tests/local_exchange.py``."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with load_helper("local_exchange").LocalExchange().running() as exchange:
+        yield exchange
