@@ -76,6 +76,7 @@ class Bars:
         time_ns: int64 [N], opening times, ns since 1970 UTC.
         ohlcv: float64 [N, 5].
         segment: int64 [N], ascending from 0; rows of a segment are one interval apart.
+        filled: bool [N], whether the bar fills a short hole.
         interval_s: length of a bar in seconds.
         source_name: the file's name, without its folder.
         source_sha256: of the file's bytes.
@@ -85,6 +86,7 @@ class Bars:
     time_ns: np.ndarray
     ohlcv: np.ndarray
     segment: np.ndarray
+    filled: np.ndarray
     interval_s: float
     source_name: str
     source_sha256: str
@@ -156,7 +158,7 @@ def check_bars(frame: pd.DataFrame, cfg: DataConfig, source: str, sha256: str) -
     interval_ns = find_interval(frame["time_ns"].to_numpy(), cfg.interval, source)
     frame = drop_quotes(oldest_first(frame, report), interval_ns, source, report)
     frame = sort_and_merge(frame, source, report)
-    time_ns, ohlcv, segment = fill_and_segment(
+    time_ns, ohlcv, segment, filled = fill_and_segment(
         frame["time_ns"].to_numpy(),
         frame[list(OHLCV)].to_numpy(),
         interval_ns,
@@ -165,7 +167,7 @@ def check_bars(frame: pd.DataFrame, cfg: DataConfig, source: str, sha256: str) -
     )
     report.interval_s = interval_ns / 1e9
     _describe(time_ns, ohlcv, segment, report)
-    return Bars(time_ns, ohlcv, segment, report.interval_s, source, sha256, report)
+    return Bars(time_ns, ohlcv, segment, filled, report.interval_s, source, sha256, report)
 
 
 def report_lines(report: DataReport | dict[str, Any]) -> list[str]:

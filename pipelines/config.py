@@ -23,6 +23,7 @@ from envs.splits import SPLITS
 from modules.config import ModelConfig
 from pipelines.audit_config import AuditConfig
 from pipelines.benchmark_config import BenchmarkConfig
+from pipelines.check_config import CheckConfig
 from pipelines.config_help import help_text
 from pipelines.download_config import DownloadConfig
 from pipelines.learner import TrainConfig, check_minibatch
@@ -237,6 +238,7 @@ _PROGRAMS = {
     "benchmark": _Program(BenchmarkConfig, "benchmark_schema", ()),
     "audit": _Program(AuditConfig, "audit_schema", ("env",)),
     "download": _Program(DownloadConfig, "download_schema", ()),
+    "check_data": _Program(CheckConfig, "check_schema", ("env",)),
 }
 
 
@@ -250,6 +252,8 @@ def load_config(program: Literal["benchmark"], argv: Sequence[str]) -> Benchmark
 def load_config(program: Literal["audit"], argv: Sequence[str]) -> AuditConfig: ...
 @overload
 def load_config(program: Literal["download"], argv: Sequence[str]) -> DownloadConfig: ...
+@overload
+def load_config(program: Literal["check_data"], argv: Sequence[str]) -> CheckConfig: ...
 def load_config(program: str, argv: Sequence[str]) -> Any:
     """The configuration of a program from its command line, or the end of the program.
 
