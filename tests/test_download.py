@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from envs.bar_folder import FolderManifest
 from envs.bars import DataConfig, load_bars
+from envs.table import build_table
 from pipelines.config import compose_config
 from pipelines.download import main
 from pipelines.exit_codes import DISK, INTERRUPTED, NETWORK, REFUSED
@@ -101,6 +102,14 @@ def test_the_manifest_says_where_every_month_came_from(fetch, folder, local_exch
     (origin,) = month["origin"]
     address = f"{local_exchange.url}/data/spot/monthly/klines/BTCUSDT/1d/BTCUSDT-1d-2025-01.zip"
     assert re.fullmatch(re.escape(address) + r" sha256 [0-9a-f]{64}", origin)
+
+
+def test_a_training_builds_its_table_from_the_folder(fetch, folder):
+    fetch("start=2024-12-20", "end=2025-01-20", "timeframe=15m")
+    table = build_table(DataConfig(path=str(folder)), window=64, episode_bars=96)
+    assert len(table) == 31 * 96
+    assert table.meta.source_name == "x"
+    assert table.meta.source_sha256 == FolderManifest.read(folder).sha256
 
 
 def test_what_is_there_is_not_fetched_again(fetch, folder, local_exchange):

@@ -1,12 +1,13 @@
 """Fetching over HTTP from a server that behaves badly."""
 
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from pipelines.download_config import HttpConfig
-from pipelines.http_client import HttpClient, http_date_ns, wait_s
+from pipelines.http_client import HttpClient, _SafeRedirects, http_date_ns, wait_s
 from pipelines.patience import Patience, SourceError
 
 FILE = "/data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2025-03-01.zip"
@@ -104,6 +105,14 @@ def test_a_redirect_leads_nowhere_but_to_the_web(target):
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_a_redirect_never_gives_up_encryption():
+    handler, request = _SafeRedirects(), urllib.request.Request("https://bars.example/x")
+    with pytest.raises(SourceError, match=r"redirects to http://bars.example/y, which is"):
+        handler.redirect_request(request, None, 302, "Found", {}, "http://bars.example/y")
+    onward = handler.redirect_request(request, None, 302, "Found", {}, "https://bars.example/y")
+    assert onward.full_url == "https://bars.example/y"
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x"])
