@@ -122,8 +122,10 @@ class BinanceVision:
             return None
         archive, sha256 = verified
         try:
-            rows = parse_klines(unpack(archive, file, limit), file)
+            text = unpack(archive, file, limit)
+            rows, cut = parse_klines(text, file, self._interval_ns // 10**9)
             frame, found = check_fresh(rows, self._interval_ns, file)
+            found += Counter({"cut_bars": cut})
         except ValueError as error:
             raise BadDataError(str(error)) from error
         outside = len(frame) - len(within(frame, period))

@@ -18,7 +18,7 @@ from pipelines.binance_vision import BinanceVision
 from pipelines.ccxt_source import CcxtSource
 from pipelines.config import DownloadConfig, load_config
 from pipelines.exit_codes import INTERRUPTED, NETWORK, REFUSED
-from pipelines.fresh_bars import FreshBars, Span, month_spans
+from pipelines.fresh_bars import FOUND, FreshBars, Span, month_spans
 from pipelines.month_store import MonthStore
 from pipelines.patience import BadDataError, Patience
 from pipelines.refusal import plain_failures, plain_refusals
@@ -209,12 +209,7 @@ def report(cfg: DownloadConfig, store: MonthStore, outcome: Outcome) -> int:
 
 
 def _print_found(months: list[MonthFile], fetched: list[str]) -> None:
-    names = {
-        "out_of_order_rows": "rows out of order, sorted",
-        "identical_duplicates": "identical duplicates, dropped",
-        "revised_volumes": "duplicates with another volume, the first kept",
-    }
-    for key, text in names.items():
+    for key, text in FOUND.items():
         count = sum(month.found.get(key, 0) for month in months if month.month in fetched)
         if count:
             print(f"{text}: {count:,}")

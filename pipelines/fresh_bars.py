@@ -9,7 +9,15 @@ import pandas as pd
 from envs.bar_files import OHLCV, time_text
 from envs.mending import DataReport, refuse_insane_prices, sort_and_merge
 
-COUNTED = ("out_of_order_rows", "identical_duplicates", "revised_volumes")
+_MERGED = ("out_of_order_rows", "identical_duplicates", "revised_volumes")
+# What may have been wrong with an answer, in words.
+FOUND = {
+    "out_of_order_rows": "rows out of order, sorted",
+    "identical_duplicates": "identical duplicates, dropped",
+    "revised_volumes": "duplicates with another volume, the first kept",
+    "cut_bars": "bars cut short by the exchange, left out",
+    "off_grid": "bars that open at odd seconds, left out",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class FreshBars:
 def check_fresh(
     frame: pd.DataFrame, interval_ns: int, source: str
 ) -> tuple[pd.DataFrame, Counter[str]]:
-    """Sort the rows of one answer and drop repeated ones.
+    """Sort the rows of one answer, drop repeated ones and those off the grid.
 
     Args:
         frame: as `envs.bar_files.read_bars` has it.
@@ -70,21 +78,16 @@ def check_fresh(
         `time_ns` and `OHLCV`; and counts of what was mended.
 
     Raises:
-        ValueError: for a bar that cannot have happened or is off the grid, and for two bars of one
-            time with different prices, naming the rows.
+        ValueError: for a bar that cannot have happened, and for two bars of one time with
+            different prices, naming the rows.
     """
     time, rows = frame["time_ns"].to_numpy(), frame.index.to_numpy()
     refuse_insane_prices(frame[list(OHLCV)].to_numpy(), time, rows, source)
-    off = time % interval_ns != 0
-    if off.any():
-        at = int(off.argmax())
-        raise ValueError(
-            f"{source}, row {rows[at]} ({time_text(time[at])}): the time is off the grid of "
-            f"{pd.Timedelta(interval_ns, 'ns')}"
-        )
+    on_grid = time % interval_ns == 0
     report = DataReport()
-    frame = sort_and_merge(frame, source, report)
-    counts = Counter({name: getattr(report, name) for name in COUNTED if getattr(report, name)})
+    frame = sort_and_merge(frame[on_grid], source, report)
+    counts = Counter({name: getattr(report, name) for name in _MERGED if getattr(report, name)})
+    counts += Counter({"off_grid": int((~on_grid).sum())})
     return frame[["time_ns", *OHLCV]].reset_index(drop=True), counts
 
 

@@ -10,6 +10,7 @@ import re
 import zipfile
 import zlib
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
@@ -25,6 +26,8 @@ _KEPT = _COLUMNS[:6]
 # A row of twelve long numbers has about 180 characters; and archives hold some rows twice.
 _BYTES_A_BAR = 600
 _SPARE_BYTES = 1 << 16
+# Times from here on are microseconds, as `envs.bar_files` tells them apart.
+_FIRST_US = 1e14
 
 
 def size_limit(bars: int) -> int:
@@ -79,15 +82,19 @@ def unpack(archive: bytes, name: str, limit: int) -> bytes:
     return text
 
 
-def parse_klines(text: bytes, source: str) -> pd.DataFrame:
+def parse_klines(text: bytes, source: str, interval_s: int) -> tuple[pd.DataFrame, int]:
     """The bars in the text of an archive, with or without a header, times in ms or us.
+
+    When the exchange went down, some bars were cut: they close before their time, and the bars
+    after them open at odd seconds (binance-public-data #14 and #77). These are left out.
 
     Args:
         text: comma-separated rows of twelve values.
         source: name of the file, for messages.
+        interval_s: length of a whole bar.
 
     Returns:
-        The rows as `envs.bar_files.read_bars` has them.
+        The whole bars as `envs.bar_files.read_bars` has them, and the number of those cut.
 
     Raises:
         ValueError: for text that is no table of bars, naming the row.
@@ -100,4 +107,17 @@ def parse_klines(text: bytes, source: str) -> pd.DataFrame:
         table = csv.read_csv(io.BytesIO(text), read_options=options)
     except pa.ArrowException as error:
         raise ValueError(f"{source}: cannot be read: {' '.join(str(error).split())}") from error
-    return plain_bars(table.select(list(_KEPT)).to_pandas(), source)
+    bars = plain_bars(table.select(list(_KEPT)).to_pandas(), source)
+    whole = _are_whole(table, interval_s)
+    return bars[whole], int((~whole).sum())
+
+
+def _are_whole(table: pa.Table, interval_s: int) -> np.ndarray:
+    """Bool [N], whether a bar closes one interval after it opens, to the second."""
+    opens, closes = (
+        pd.to_numeric(table[name].to_pandas(), errors="coerce").to_numpy(np.float64)
+        for name in ("open_time", "close_time")
+    )
+    a_second = np.where(opens < _FIRST_US, 1e3, 1e6)
+    length_s = (closes + 1.0 - opens) / a_second
+    return np.abs(length_s - interval_s) < min(1.0, interval_s / 2)

@@ -246,3 +246,30 @@ def local_exchange(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with load_helper("local_exchange").LocalExchange().running() as exchange:
         yield exchange
+
+
+@pytest.fixture
+def fetch(local_exchange, tmp_path, capsys):
+    """Download from the local exchange: ``fetch("KEY=VALUE", ...)`` as on the command line.
+
+    Returns the exit code, what was printed, and the errors. The folder is ``tmp_path / "x"``.
+    """
+    download, config = (importlib.import_module(f"pipelines.{n}") for n in ("download", "config"))
+    overrides = importlib.import_module("pipelines.overrides")
+    usual = ("http.backoff_s=0", "http.pause_s=0", "http.retries=2", f"out={tmp_path / 'x'}")
+
+    def run(*words):
+        # Without Hydra, which takes longer than the download.
+        keys = overrides.list_keys(config.DownloadConfig)
+        told = [*usual, f"url={local_exchange.url}", *words]
+        values = overrides.parse_overrides(told, keys, {}).values
+        of_http = {key[5:]: values.pop(key) for key in list(values) if key.startswith("http.")}
+        http = importlib.import_module("pipelines.download_config").HttpConfig(**of_http)
+        try:
+            code = download.main(config.DownloadConfig(**values, http=http))
+        except SystemExit as ended:
+            code = ended.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run

@@ -10,14 +10,11 @@ import pytest
 from envs.bar_folder import FolderManifest
 from envs.bars import DataConfig, load_bars
 from pipelines.ccxt_source import _moved
-from pipelines.config import compose_config
-from pipelines.download import main
 from pipelines.exit_codes import NETWORK, REFUSED
 from pipelines.patience import Patience
 
 ccxt = pytest.importorskip("ccxt")
 
-FAST = ("http.backoff_s=0", "http.pause_s=0", "http.retries=2")
 BITSTAMP = ("source=ccxt", "exchange=bitstamp", "symbol=BTC/USD")
 KRAKEN = ("source=ccxt", "exchange=kraken", "symbol=BTC/USD")
 WEEK = ("start=2025-02-24", "end=2025-03-03", "timeframe=15m")
@@ -29,24 +26,10 @@ def folder(tmp_path):
     return tmp_path / "x"
 
 
-@pytest.fixture
-def fetch(local_exchange, folder, capsys, monkeypatch):
-    """Runs a download into one folder; returns exit code, what was printed, and its errors."""
-    # The exchange's own limit of requests a second is kept, on a clock that does not wait.
+@pytest.fixture(autouse=True)
+def _no_throttle(monkeypatch):
+    """The exchange's own limit of requests a second would only make the tests wait."""
     monkeypatch.setattr("ccxt.Exchange.throttle", lambda self, cost=None: None)
-
-    def run(*words):
-        cfg = compose_config(
-            "download", [*FAST, f"out={folder}", f"url={local_exchange.url}", *words]
-        )
-        try:
-            code = main(cfg)
-        except SystemExit as ended:
-            code = ended.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 def seconds(text):
@@ -240,7 +223,6 @@ def broken(row, **cells):
         (broken(3, close="nan"), r"row 3 .* a value is missing"),
         (broken(3, close=None), r"row 3 .* a value is missing"),
         (broken(3, volume=-1), r"row 3 .* volume is negative"),
-        (broken(3, timestamp=1740357001), r"row 3 .* off the grid"),
         (broken(3, timestamp=1740356100), r"rows 2 and 3 .* two bars of one time"),
     ],
 )
@@ -257,6 +239,15 @@ def test_bars_that_stay_bad_are_named_and_the_next_month_comes_all_the_same(
         rf"^error: 2025-02: bitstamp: bars from .*: the answer, {message}.*asked 3", err, re.M
     )
     expect(folder, local_exchange, "2025-03-01", "2025-03-03", 900)
+
+
+def test_a_bar_that_opens_at_an_odd_second_is_left_out_and_counted(fetch, folder, local_exchange):
+    local_exchange.change_page = broken(3, timestamp=1740357001)
+    code, out, _ = fetch(*BITSTAMP, "start=2025-02-24", "end=2025-02-25", "timeframe=15m")
+    assert code == 0
+    assert "bars that open at odd seconds, left out: 1" in out
+    found = load_bars(DataConfig(path=str(folder), fill_gap_bars=0))
+    assert [hole["missing_bars"] for hole in found.report.longest_holes] == [1]
 
 
 def test_bars_that_are_bad_once_are_asked_for_again(fetch, folder, local_exchange):

@@ -18,30 +18,10 @@ from filelock import FileLock
 from envs.bar_folder import FolderManifest
 from envs.bars import DataConfig, load_bars
 from envs.table import build_table
-from pipelines.config import compose_config
-from pipelines.download import main
 from pipelines.exit_codes import DISK, INTERRUPTED, NETWORK, REFUSED
 
-FAST = ("http.backoff_s=0", "http.pause_s=0", "http.retries=2")
 BITSTAMP = ("source=ccxt", "exchange=bitstamp", "symbol=BTC/USD")
 KRAKEN = ("source=ccxt", "exchange=kraken", "symbol=BTC/USD")
-
-
-@pytest.fixture
-def fetch(local_exchange, tmp_path, capsys):
-    """Runs a download into one folder; returns exit code, what was printed, and its errors."""
-
-    def run(*words):
-        where = () if any(word.startswith("out=") for word in words) else (f"out={tmp_path / 'x'}",)
-        cfg = compose_config("download", [*FAST, f"url={local_exchange.url}", *where, *words])
-        try:
-            code = main(cfg)
-        except SystemExit as ended:
-            code = ended.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture
@@ -209,6 +189,24 @@ def test_repeated_rows_are_dropped_and_counted(fetch, folder, local_exchange):
     assert months(folder)["2024-12"].found["identical_duplicates"] == 2
 
 
+def cut_and_shifted(name, text):
+    """An outage: row 10 is cut short, rows 11 to 20 open 14 seconds too late."""
+    rows = [row.split(b",") for row in text.splitlines()]
+    rows[9][6] = b"%d" % (int(rows[9][0]) + 14_788)
+    for row in rows[10:20]:
+        row[0], row[6] = (b"%d" % (int(time) + 14_789) for time in (row[0], row[6]))
+    return b"\n".join(b",".join(row) for row in rows)
+
+
+def test_bars_that_an_outage_has_cut_or_shifted_become_a_hole(fetch, folder, local_exchange):
+    local_exchange.change_text = cut_and_shifted
+    code, out, _ = fetch("start=2024-12-01", "end=2025-01-01", "timeframe=1h")
+    assert code == 0
+    assert "bars cut short by the exchange, left out: 1" in out
+    assert "bars that open at odd seconds, left out: 10" in out
+    assert [hole["missing_bars"] for hole in loaded(folder).report.longest_holes] == [11]
+
+
 # The archive, behaving badly.
 
 
@@ -283,9 +281,14 @@ def spoil_one_row(position, cells):
         (spoil_one_row(5, {5: b"-1"}), r"row 5 .*the volume is negative"),
         (spoil_one_row(5, {1: b"?"}), r"row 5 .*open='\?' is not a number"),
         (spoil_one_row(5, {0: b"soon"}), r"row 5: open_time='soon' is not a time"),
-        (spoil_one_row(5, {0: b"1735700400000001"}), r"row 5 .*off the grid of 0 days 01"),
-        (spoil_one_row(5, {0: b"1735700400000000"}), r"rows 4 and 5 .*two bars of one time"),
-        (spoil_one_row(5, {0: b"1717200000000"}), r"1 bars outside 2025-01-01T"),
+        (
+            spoil_one_row(5, {0: b"1735700400000000", 6: b"1735703999999999"}),
+            r"rows 4 and 5 .*two bars of one time",
+        ),
+        (
+            spoil_one_row(5, {0: b"1717200000000", 6: b"1717203599999"}),
+            r"1 bars outside 2025-01-01T",
+        ),
         (lambda name, text: text[: text.rfind(b",")], r"cannot be read: .*Row #"),
         (lambda name, text: b"", r"cannot be read"),
     ],

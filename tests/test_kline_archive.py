@@ -11,6 +11,7 @@ from pipelines.kline_archive import parse_klines, size_limit, unpack, verify
 
 NAME = "BTCUSDT-1m-2025-01.zip"
 ROW = "1735689600000000,10,12,9,11,5,1735689659999999,55,9,2,22,0"
+FIRST = 1735689600000000
 LIMIT = size_limit(100)
 
 
@@ -103,27 +104,54 @@ def test_a_damaged_or_hostile_archive_is_refused_by_name(archive, message):
     [
         ROW,
         ROW + "\n",
-        "1735689600000" + ROW[16:],
+        ROW.replace("00000000,10", "00000,10").replace("59999999,55", "59999,55"),
         "open_time,open,high,low,close,volume,close_time,quote_volume,count,a,b,ignore\n" + ROW,
         "﻿Open time,O,H,L,C,V,c,q,n,a,b,i\n" + ROW,
     ],
 )
 def test_bars_are_read_with_and_without_a_header_in_ms_and_us(text):
-    bars = parse_klines(text.encode(), "x.csv")
+    bars, cut = parse_klines(text.encode(), "x.csv", 60)
+    assert cut == 0
     assert bars["time_ns"].tolist() == [1735689600 * 10**9]
     assert bars.iloc[0, 2:].tolist() == [10.0, 12.0, 9.0, 11.0, 5.0]
 
 
 def test_milliseconds_may_turn_into_microseconds_within_a_month():
-    text = f"1735689540000{ROW[16:]}\n{ROW}"
-    assert np.diff(parse_klines(text.encode(), "x.csv")["time_ns"]).tolist() == [60 * 10**9]
+    text = f"1735689540000,10,12,9,11,5,1735689599999,55,9,2,22,0\n{ROW}"
+    bars, _ = parse_klines(text.encode(), "x.csv", 60)
+    assert np.diff(bars["time_ns"]).tolist() == [60 * 10**9]
 
 
 def test_numbers_are_read_to_the_last_bit():
     values = np.random.default_rng(0).random(500) * 1e5
-    rows = [f"{1735689600000000 + i},1,1,1,{v!r},0,0,0,0,0,0,0" for i, v in enumerate(values)]
+    rows = [
+        f"{FIRST + i},1,1,1,{v!r},0,{FIRST + i + 59_999_999},0,0,0,0,0"
+        for i, v in enumerate(values)
+    ]
     text = "\n".join(rows).replace("np.float64(", "").replace(")", "").encode()
-    assert (parse_klines(text, "x.csv")["close"].to_numpy() == values).all()
+    assert (parse_klines(text, "x.csv", 60)[0]["close"].to_numpy() == values).all()
+
+
+def test_a_bar_that_closes_before_its_time_is_left_out_and_counted():
+    """As in February 2018: a bar is cut, and the next ones open at odd seconds."""
+    text = "\n".join(
+        [
+            "1518049560000,10,12,9,11,5,1518049619999,0,0,0,0,0",
+            "1518049620000,10,12,9,11,5,1518049634788,0,0,0,0,0",
+            "1518168494789,10,12,9,11,5,1518168554788,0,0,0,0,0",
+            "1518168554789,10,12,9,11,5,,0,0,0,0,0",
+        ]
+    )
+    bars, cut = parse_klines(text.encode(), "x.csv", 60)
+    assert (cut, bars.index.tolist()) == (2, [1, 3])
+
+
+@pytest.mark.parametrize("interval_s", [1, 60, 3600, 86_400])
+def test_a_whole_bar_of_any_length_is_kept(interval_s):
+    close = FIRST + interval_s * 1_000_000 - 1
+    text = f"{FIRST},10,12,9,11,5,{close},0,0,0,0,0"
+    assert parse_klines(text.encode(), "x.csv", interval_s)[1] == 0
+    assert parse_klines(text.encode(), "x.csv", 2 * interval_s)[1] == 1
 
 
 @pytest.mark.parametrize(
@@ -139,4 +167,4 @@ def test_numbers_are_read_to_the_last_bit():
 )
 def test_text_that_is_no_table_of_bars_is_refused_with_its_row(text, message):
     with pytest.raises(ValueError, match=rf"(?s)^x.csv.*{message}"):
-        parse_klines(text.encode(), "x.csv")
+        parse_klines(text.encode(), "x.csv", 60)
