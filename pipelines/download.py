@@ -54,20 +54,31 @@ class Outcome:
 
 def main(cfg: DownloadConfig) -> int:
     """Download what is missing, say what there is, return the exit code."""
-    with plain_refusals():
-        store = MonthStore(cfg.folder, describe(cfg))
     try:
         with plain_failures():
-            with plain_refusals():
-                source = open_source(cfg)
-                span, now_ns = wanted_span(cfg, source)
-            outcome = download(source, store, span, now_ns, title=f"{cfg.symbol} {cfg.timeframe}")
+            return run(cfg)
     except KeyboardInterrupt:
         print("\nstopped: whole months are kept; the same command goes on", file=sys.stderr)
         return INTERRUPTED
+
+
+def run(cfg: DownloadConfig) -> int:
+    """Open folder and source, download, report.
+
+    Raises:
+        SourceError: if the source cannot be reached.
+        OSError: if the disk refuses.
+    """
+    with plain_refusals():
+        store = MonthStore(cfg.folder, describe(cfg))
+    try:
+        with plain_refusals():
+            source = open_source(cfg)
+            span, now_ns = wanted_span(cfg, source)
+        outcome = download(source, store, span, now_ns, title=f"{cfg.symbol} {cfg.timeframe}")
+        return report(cfg, store, outcome)
     finally:
         store.close()
-    return report(cfg, store, outcome)
 
 
 def describe(cfg: DownloadConfig) -> FolderManifest:
@@ -102,9 +113,10 @@ def wanted_span(cfg: DownloadConfig, source: Source) -> tuple[Span, int]:
     theirs = ours if theirs is None else theirs
     now_ns = min(theirs, ours)
     if abs(theirs - ours) > _SKEW_NS:
+        says = [time_text(clock - clock % 10**9) for clock in (theirs, ours)]
         print(
-            f"the source's clock says {time_text(theirs)}, this computer's {time_text(ours)}: the "
-            "earlier one decides which bar is the last that has closed",
+            f"the source's clock says {says[0]}, this computer's {says[1]}: the earlier one "
+            "decides which bar is the last that has closed",
             file=sys.stderr,
         )
     interval_ns = cfg.interval_s * 10**9
