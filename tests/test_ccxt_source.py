@@ -195,6 +195,14 @@ def test_a_failure_that_stays_is_named_and_what_was_fetched_is_kept(
     expect(folder, local_exchange, "2025-02-24", "2025-03-01", 900)
 
 
+def test_every_request_keeps_the_exchange_s_own_limit(fetch, local_exchange, monkeypatch):
+    costs = []
+    monkeypatch.setattr("ccxt.Exchange.throttle", lambda self, cost=None: costs.append(cost))
+    local_exchange.break_down(PAGE, 500)
+    assert fetch(*KRAKEN, "start=2025-03-10T10:00", "timeframe=5m")[0] == 0
+    assert len(costs) == local_exchange.asked() >= 5
+
+
 def test_a_server_is_left_alone_for_as_long_as_it_asks(fetch, local_exchange, monkeypatch):
     sleeps = []
     monkeypatch.setattr("pipelines.download.Patience", lambda cfg: Patience(cfg, sleeps.append))
