@@ -71,13 +71,26 @@ def read_bars(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"data.path={str(path)!r} {what}: a parquet or CSV file is needed")
-    frame = _parse(path)
+    return plain_bars(_parse(path), path.name)
+
+
+def plain_bars(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Find the times and numbers of bars in a frame as it was parsed; see `read_bars`.
+
+    Args:
+        frame: a column for each of the bar's values, under the names that a file may have.
+        source: name of the file, for messages.
+
+    Raises:
+        ValueError: for a frame without rows or without a needed column, and a value that is no
+            time or no number, with its row.
+    """
     if not len(frame):
-        raise ValueError(f"{path.name}: the file has no rows")
+        raise ValueError(f"{source}: the file has no rows")
     frame.index = pd.RangeIndex(1, len(frame) + 1)
-    columns = _match_columns(frame, path.name)
-    time_ns, naive = _times(frame[columns["time"]], path.name)
-    bars = {name: _numbers(frame[columns[name]], time_ns, path.name) for name in OHLCV}
+    columns = _match_columns(frame, source)
+    time_ns, naive = _times(frame[columns["time"]], source)
+    bars = {name: _numbers(frame[columns[name]], time_ns, source) for name in OHLCV}
     return pd.DataFrame({"time_ns": time_ns, "naive": naive, **bars}, index=frame.index)
 
 
@@ -151,6 +164,10 @@ def _times(column: pd.Series, source: str) -> tuple[pd.Series, pd.Series]:
         text = column.astype("string").str.strip().str.replace(r"\s*UTC$", "Z", regex=True)
         stamps = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
         naive = ~text.str.contains(_ZONE).fillna(False)
+        numbers = pd.to_numeric(text, errors="coerce").astype("float64")
+        if numbers.notna().sum() > stamps.notna().sum():
+            # Numbers since 1970, read as text because of one that is none: that one is named.
+            stamps, naive = _epochs(numbers), pd.Series(False, index=column.index)
     bad = column[stamps.isna()]
     if len(bad):
         value = bad.iloc[0]

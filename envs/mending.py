@@ -186,7 +186,7 @@ def sort_and_merge(frame: pd.DataFrame, source: str, report: DataReport) -> pd.D
 
 def fill_and_segment(
     time_ns: np.ndarray, ohlcv: np.ndarray, interval_ns: int, fill_gap_bars: int, report: DataReport
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Fill short holes with flat bars at the last close, and number the segments between long ones.
 
     Args:
@@ -197,7 +197,8 @@ def fill_and_segment(
         report: counts are added to it.
 
     Returns:
-        `time_ns` int64 [M], `ohlcv` float64 [M, 5] and `segment` int64 [M], M >= N.
+        `time_ns` int64 [M], `ohlcv` float64 [M, 5], `segment` int64 [M], and `filled` bool [M],
+        whether the bar was made here; M >= N.
     """
     missing = np.diff(time_ns) // interval_ns - 1
     filled = np.where(missing <= fill_gap_bars, missing, 0)
@@ -216,7 +217,7 @@ def fill_and_segment(
     report.missing_bars = int(missing[holes - 1].sum())
     report.segments = len(holes) + 1
     report.longest_holes = _longest_holes(time_ns, missing, holes)
-    return time_ns[source] + nth * interval_ns, bars, segment
+    return time_ns[source] + nth * interval_ns, bars, segment, nth > 0
 
 
 def _longest_holes(

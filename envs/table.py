@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from envs.bar_files import OHLCV, time_text
+from envs.bare_numbers import check_ranges, copied, given_features, regular_times
 from envs.bars import Bars, DataConfig, check_bars, load_bars, report_lines
 from envs.durable import write_folder
 from envs.features import FEATURE_NAMES, market_features
@@ -167,14 +167,14 @@ class BarTable:
         Raises:
             ValueError: for a wrong shape or an impossible bar, naming its row.
         """
-        bars = _copied(ohlcv, torch.float64)
+        bars = copied(ohlcv, torch.float64)
         if bars.ndim != 2 or bars.shape[1] != 5 or not len(bars):
             raise ValueError(f"ohlcv has shape {tuple(bars.shape)}: [N, 5] with N >= 1 is needed")
-        times = _regular_times(len(bars), start, interval_s)
+        times = regular_times(len(bars), start, interval_s)
         refuse_insane_prices(bars.numpy(), times, np.arange(1, len(bars) + 1), asset)
         ranges = dict(splits) if splits is not None else dict.fromkeys(SPLITS, (0, len(bars)))
-        _check_ranges(ranges, len(bars))
-        columns, names, loc, scale = _given_features(bars, features, ranges["train"])
+        check_ranges(ranges, len(bars))
+        columns, names, loc, scale = given_features(bars, features, ranges["train"])
         tradable = torch.isfinite(columns).all(dim=1)
         meta = TableMeta(asset, float(interval_s), names, "", "", ranges)
         segment = torch.zeros(len(bars), dtype=torch.int64)
@@ -201,6 +201,32 @@ def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
             an embargo under ``window + episode_bars``; for a split without room for one episode.
     """
     bars, columns, names = _known_bars(cfg) if cfg.synthetic.market else _file_bars(cfg)
+    return cut_table(bars, columns, names, cfg, window=window, episode_bars=episode_bars)
+
+
+def cut_table(
+    bars: Bars,
+    columns: np.ndarray,
+    names: list[str],
+    cfg: DataConfig,
+    *,
+    window: int,
+    episode_bars: int,
+) -> BarTable:
+    """Split bars that are loaded, and fit the normaliser of their features.
+
+    Args:
+        bars: N bars from `envs.bars.load_bars`.
+        columns: float32 [N, F], their features, NaN in warm-up rows.
+        names: of the F features.
+        cfg: how to cut them.
+        window: rows that an observation looks at, the last closed bar included.
+        episode_bars: steps of an episode.
+
+    Raises:
+        ValueError: for an embargo under ``window + episode_bars``; for a split without room for
+            one episode.
+    """
     features = torch.from_numpy(columns)
     tradable = torch.isfinite(features).all(dim=1)
     splits = split_by_time(len(features), cfg, window=window, episode_bars=episode_bars)
@@ -258,42 +284,3 @@ def _report(bars: Bars, tradable: Tensor, splits: dict[str, tuple[int, int]]) ->
         report[f"{name}_bars"] = end - first
         report[f"{name}_tradable_bars"] = int(tradable[first:end].sum())
     return report
-
-
-def _given_features(
-    bars: Tensor, features: ArrayLike | Tensor | None, train: tuple[int, int]
-) -> tuple[Tensor, list[str], Tensor, Tensor]:
-    """Columns, names, loc and scale: of the given features, or of the log return unscaled."""
-    if features is None:
-        close = bars[:, 3]
-        returns = torch.log(close / torch.cat((close[:1], close[:-1])))
-        return returns.float().unsqueeze(1), ["log_return_1"], torch.zeros(1), torch.ones(1)
-    columns = _copied(features, torch.float32)
-    if columns.ndim != 2 or len(columns) != len(bars):
-        raise ValueError(f"features have shape {tuple(columns.shape)}: [{len(bars)}, F] is needed")
-    loc, scale = fit_normaliser(columns, train)
-    return columns, [f"feature_{i}" for i in range(columns.shape[1])], loc, scale
-
-
-def _copied(values: ArrayLike | Tensor, dtype: torch.dtype) -> Tensor:
-    """A copy on the CPU: a table never shares memory with its maker."""
-    if isinstance(values, Tensor):
-        return values.detach().cpu().to(dtype, copy=True)
-    return torch.tensor(np.asarray(values, dtype=np.float64), dtype=dtype)
-
-
-def _regular_times(count: int, start: str, interval_s: float) -> np.ndarray:
-    """int64 [count] ns since 1970 UTC, one interval apart."""
-    if not 0 < interval_s < float("inf"):
-        raise ValueError(f"interval_s={interval_s!r} is not allowed: a finite number above 0")
-    begin = pd.Timestamp(start)
-    begin = begin.tz_localize("UTC") if begin.tz is None else begin.tz_convert("UTC")
-    return begin.as_unit("ns").value + np.arange(count, dtype=np.int64) * round(interval_s * 1e9)
-
-
-def _check_ranges(ranges: Mapping[str, tuple[int, int]], count: int) -> None:
-    for name in SPLITS:
-        first, end = ranges.get(name, (-1, -1))
-        if not 0 <= first < end <= count:
-            found = ranges.get(name, "missing")
-            raise ValueError(f"splits[{name!r}]={found}: a half-open range within 0..{count}")

@@ -23,18 +23,19 @@ from envs.splits import SPLITS
 from modules.config import ModelConfig
 from pipelines.audit_config import AuditConfig
 from pipelines.benchmark_config import BenchmarkConfig
+from pipelines.check_config import CheckConfig
 from pipelines.config_help import help_text
+from pipelines.download_config import DownloadConfig
 from pipelines.loss import LossConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
+from pipelines.replay_config import ReplayConfig, require_seed_and_device
 from pipelines.train_config import TrainConfig, check_minibatch, sequence_length
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 RESUMES = ("none", "auto", "changed")
-CHECKPOINTS = ("last", "best")
 TRACE_FORMATS = ("csv", "parquet")
 _EMBEDDED_INTERVAL = pd.Timedelta("15min")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclass
@@ -163,7 +164,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         allowed = "1 to 64 letters, digits, . _ or -, the first a letter or digit"
         require(bool(_TAG.fullmatch(self.tag)), "tag", self.tag, allowed)
-        _require_seed_and_device(self.seed, self.device)
+        require_seed_and_device(self.seed, self.device)
         require_at_least("total_frames", self.total_frames, 1)
         require_one_of("resume", self.resume, RESUMES)
         check_minibatch(
@@ -189,49 +190,6 @@ class RunConfig:
         return sequence_length(self.train, self.model.encoder, self.env.episode_bars)
 
 
-@dataclass
-class ReplayDataConfig:
-    """The bars to replay on."""
-
-    # Parquet or CSV; null: the bars that the run was trained on.
-    path: str | None = None
-
-
-@dataclass
-class ReplayConfig:
-    """One replay of a trained policy: ``python pipelines/replay.py run=PATH``.
-
-    Raises:
-        ValueError: for a value out of range, naming the key, the value and what is allowed.
-    """
-
-    # Folder of the run whose policy is replayed.
-    run: str = ""
-    # last or best: the newest checkpoint, or the one that did best on the validation split.
-    checkpoint: str = "last"
-    data: ReplayDataConfig = field(default_factory=ReplayDataConfig)
-    # train, val or test.
-    split: str = "test"
-    # Tiles of env.episode_bars to play, the first ones; null: all of the split.
-    episodes: int | None = None
-    # Folder for the results; null: that of the run.
-    out: str | None = None
-    # Encode the windows of all steps before the first one; false: step by step, for comparison.
-    bulk: bool = True
-    # Of the random baseline.
-    seed: int = 0
-    # auto (CUDA if there is any), cpu, cuda or cuda:N.
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        require(bool(self.run), "run", self.run, "the folder of a run, run=PATH")
-        require_one_of("checkpoint", self.checkpoint, CHECKPOINTS)
-        require_one_of("split", self.split, SPLITS)
-        if self.episodes is not None:
-            require_at_least("episodes", self.episodes, 1)
-        _require_seed_and_device(self.seed, self.device)
-
-
 class _Program(NamedTuple):
     """A runnable file of ``pipelines/``, its configuration and what may be chosen by name."""
 
@@ -247,6 +205,8 @@ _PROGRAMS = {
     "replay": _Program(ReplayConfig, "replay_schema", ()),
     "benchmark": _Program(BenchmarkConfig, "benchmark_schema", ()),
     "audit": _Program(AuditConfig, "audit_schema", ("env",)),
+    "download": _Program(DownloadConfig, "download_schema", ()),
+    "check_data": _Program(CheckConfig, "check_schema", ("env",)),
 }
 
 
@@ -258,6 +218,10 @@ def load_config(program: Literal["replay"], argv: Sequence[str]) -> ReplayConfig
 def load_config(program: Literal["benchmark"], argv: Sequence[str]) -> BenchmarkConfig: ...
 @overload
 def load_config(program: Literal["audit"], argv: Sequence[str]) -> AuditConfig: ...
+@overload
+def load_config(program: Literal["download"], argv: Sequence[str]) -> DownloadConfig: ...
+@overload
+def load_config(program: Literal["check_data"], argv: Sequence[str]) -> CheckConfig: ...
 def load_config(program: str, argv: Sequence[str]) -> Any:
     """The configuration of a program from its command line, or the end of the program.
 
@@ -317,8 +281,3 @@ def _help(program: str, argv: Sequence[str]) -> str:
     spec = _PROGRAMS[program]
     values = OmegaConf.to_container(_compose(program, argv))
     return help_text(program, spec.config, cast(dict[str, Any], values), list_presets(spec.groups))
-
-
-def _require_seed_and_device(seed: int, device: str) -> None:
-    require_between("seed", seed, 0, 2**31 - 1)
-    require(bool(_DEVICE.fullmatch(device)), "device", device, "auto, cpu, cuda or cuda:N")

@@ -1,4 +1,4 @@
-"""What the exit code of a training says: ``docs/durability.md``."""
+"""What the exit code of a program says: ``docs/durability.md``, ``docs/download.md``."""
 
 # Light, for `pipelines.ending`: nothing is imported here.
 ERROR = 1
@@ -6,3 +6,5 @@ REFUSED = 2
 NON_FINITE = 3
 WORKER_LOST = 4
 DISK = 5
+NETWORK = 6
+INTERRUPTED = 130

@@ -1,9 +1,12 @@
 """The bars of a price file, read once more for the audit, with nothing of the loader.
 
 The rules are those of ``docs/data.md``: the first of two bars of one time, no quotes off the grid;
-short holes are filled flat at the last close without volume, longer ones end a segment.
+short holes are filled flat at the last close without volume, longer ones end a segment. A folder of
+monthly files is read in the order of its ``manifest.json``.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +40,10 @@ class PriceFile:
 
 
 def read_prices(path: str | Path, interval_ns: int, fill_gap_bars: int) -> PriceFile:
-    """Read a parquet or CSV file of bars.
+    """Read a parquet or CSV file of bars, or a folder of parquet files.
 
     Args:
-        path: the file.
+        path: the file or folder.
         interval_ns: length of a bar.
         fill_gap_bars: most missing bars of a hole that is filled.
 
@@ -48,13 +51,37 @@ def read_prices(path: str | Path, interval_ns: int, fill_gap_bars: int) -> Price
         OSError: if the file cannot be read.
         ValueError: if it lacks a column, a time or a price.
     """
-    time_ns, ohlcv = _rows(Path(path))
+    parts = [_rows(file) for file in _files(Path(path))]
+    time_ns, ohlcv = (np.concatenate(column) for column in zip(*parts, strict=True))
     if (np.diff(time_ns) < 0).sum() > (np.diff(time_ns) > 0).sum():
         time_ns, ohlcv = time_ns[::-1], ohlcv[::-1]
     keep = _on_grid(time_ns, ohlcv, interval_ns)
     time_ns, ohlcv = time_ns[keep], ohlcv[keep]
     time_ns, first_of_time = np.unique(time_ns, return_index=True)
     return _filled(time_ns, ohlcv[first_of_time], interval_ns, fill_gap_bars)
+
+
+def prices_sha256(path: str | Path) -> str:
+    """SHA-256 of a file; of a folder, that of the lines ``MONTH SHA256`` of its files in order."""
+    files = _files(Path(path))
+    if files == [Path(path)]:
+        return hashlib.sha256(files[0].read_bytes()).hexdigest()
+    lines = [f"{f.name[:7]} {hashlib.sha256(f.read_bytes()).hexdigest()}\n" for f in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or the files of a folder in the order of its manifest."""
+    if not path.is_dir():
+        return [path]
+    try:
+        months = json.loads((path / "manifest.json").read_text("utf-8"))["months"]
+        files = [path / Path(month["file"]).name for month in months]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: manifest.json is damaged: {error!r}") from error
+    if not files:
+        raise ValueError(f"{path}: the folder has no bars")
+    return files
 
 
 def _rows(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from envs.workers import WorkerLostError
-from pipelines.exit_codes import DISK, NON_FINITE, REFUSED, WORKER_LOST
+from pipelines.exit_codes import DISK, NETWORK, NON_FINITE, REFUSED, WORKER_LOST
 from pipelines.non_finite import NonFiniteError
+from pipelines.patience import SourceError
 
 
 @contextmanager
@@ -24,18 +25,23 @@ def plain_refusals() -> Iterator[None]:
 
 @contextmanager
 def plain_failures() -> Iterator[None]:
-    """Print why a training could not go on and exit with the code of that reason.
+    """Print why a program could not go on and exit with the code of that reason.
 
     For what the world does to a program; an error of its own keeps its traceback, and exits with 1.
     """
     try:
         yield
-    except (NonFiniteError, WorkerLostError, OSError) as error:
+    except tuple(_CODES) as error:
         print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         raise SystemExit(_CODES[_kind(error)]) from None
 
 
-_CODES = {NonFiniteError: NON_FINITE, WorkerLostError: WORKER_LOST, OSError: DISK}
+_CODES: dict[type[Exception], int] = {
+    NonFiniteError: NON_FINITE,
+    WorkerLostError: WORKER_LOST,
+    SourceError: NETWORK,
+    OSError: DISK,
+}
 
 
 def _kind(error: Exception) -> type[Exception]:

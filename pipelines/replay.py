@@ -64,7 +64,7 @@ def main(cfg: ReplayConfig) -> Result:
         )  # fmt: skip
         folder = Path(cfg.out) if cfg.out else inputs.run.path
         folder.mkdir(parents=True, exist_ok=True)
-    return play(inputs, folder, seed=cfg.seed)
+    return play(inputs, folder, seed=cfg.seed, bulk=cfg.bulk)
 
 
 def replay(
@@ -171,7 +171,7 @@ def in_sample_notes(run: RunFolder, table: BarTable, bounds: Tensor) -> list[str
     ]
 
 
-def play(inputs: Inputs, folder: Path, *, seed: int = 0) -> Result:
+def play(inputs: Inputs, folder: Path, *, seed: int = 0, bulk: bool = True) -> Result:
     """Play the policy and its baselines over the tiles; write and print what came of it.
 
     Writes ``replay_actions.csv`` and ``.json``, ``result.json`` and ``replay.html``.
@@ -180,9 +180,10 @@ def play(inputs: Inputs, folder: Path, *, seed: int = 0) -> Result:
         inputs: what is replayed.
         folder: where the files go; it must exist.
         seed: of the random baseline.
+        bulk: encode the windows of all steps before the first one.
     """
     table, cfg, bounds = inputs.table, inputs.cfg, inputs.bounds
-    rollout = play_tiles(table, cfg, bounds, inputs.policy, device=inputs.device)
+    rollout = play_tiles(table, cfg, bounds, inputs.policy, bulk=bulk, device=inputs.device)
     trace = RunFolder(folder).trace("replay")
     played = evaluation_config(cfg, len(bounds))
     with TraceWriter(trace, table, played, run_id=inputs.run.name, split=inputs.split) as writer:

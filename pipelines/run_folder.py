@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock
 
 from envs.checks import require_cell
 from envs.durable import remove_folder, sweep_unfinished
 from envs.table import BarTable
+from pipelines.folder_lock import LOCK, lock_folder
 
-_LOCK = ".lock"
-_HELD: list[FileLock] = []
+_HELD: list[BaseFileLock] = []
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RunFolder:
         """
         path = Path(directory) if directory else Path(root) / f"{_now()}_{tag}"
         require_cell("run.dir", path.resolve().name)
-        stopped = anew and (path / _LOCK).is_file() and not path.is_symlink()
+        stopped = anew and (path / LOCK).is_file() and not path.is_symlink()
         if path.exists() and not stopped and (not path.is_dir() or any(path.iterdir())):
             raise FileExistsError(
                 f"run.dir={str(path)!r} is not allowed: it exists already; name a new folder"
@@ -80,15 +80,8 @@ class RunFolder:
             BlockingIOError: if another one does.
             ValueError: if the folder, or something at the top of it, is a symbolic link.
         """
-        links = [path for path in (self.path, *self.path.iterdir()) if path.is_symlink()]
-        if links:
-            raise ValueError(f"{links[0]}: a symbolic link; nothing is written through one")
-        lock = FileLock(self.path / _LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise BlockingIOError(f"{self.path}: another process is writing this run") from None
-        _HELD.append(lock)  # collected, it would be released
+        # For the life of the process: collected, it would be released.
+        _HELD.append(lock_folder(self.path, "another process is writing this run"))
 
     def trace(self, stage: str, suffix: str = "csv") -> Path:
         """The trace of every action: `stage` is ``train`` or ``replay``."""

@@ -1,6 +1,5 @@
 """The audit of a trace: every row explained from the price file, or the first that cannot be."""
 
-import hashlib
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pipelines.audit_rows import OUTCOME, OUTCOME_SLICE, Row, read_chunks, read_
 from pipelines.audit_rules import rule_of
 from pipelines.double_entry import Account, Fill, Prices, Step, Terms
 from pipelines.double_entry import Order as Wanted
-from pipelines.price_file import PriceFile, read_prices
+from pipelines.price_file import PriceFile, prices_sha256, read_prices
 
 RELATIVE = 1e-11
 # What a difference is measured by: the account where large numbers cancel, else the number itself.
@@ -59,7 +58,7 @@ def audit_trace(trace: str | Path, prices: str | Path, *, fill_gap_bars: int = 3
 
     Args:
         trace: CSV or parquet; read in chunks, its size does not matter.
-        prices: the file of bars that was traded on.
+        prices: the file or folder of bars that was traded on.
         fill_gap_bars: as the run was given it.
 
     Raises:
@@ -77,7 +76,7 @@ def audit_trace(trace: str | Path, prices: str | Path, *, fill_gap_bars: int = 3
     totals = audit.finish()
     if not totals.rows:
         raise ValueError(f"{trace}: no rows")
-    if about["data"].get("sha256") not in ("", hashlib.sha256(prices.read_bytes()).hexdigest()):
+    if about["data"].get("sha256") not in ("", prices_sha256(prices)):
         totals.notes.append(
             f"{prices.name} is not the very file that the run read ({about['data'].get('file')}), "
             "but has every bar of the trace"

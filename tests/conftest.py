@@ -6,7 +6,10 @@ ticket: ``"long x1 stop100 tp2R"`` is a long of risk multiple 1 with a stop 100 
 take-profit at twice the stop's distance; what is left out is x1, stop100 and no take-profit.
 """
 
+import importlib.util
 import math
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -224,3 +227,49 @@ def indices():
 def actions():
     """Action TensorDict of one step: ``actions([indices, ...], batch)``."""
     return make_action
+
+
+def load_helper(name: str):
+    """A module beside this file that is no test."""
+    if name not in sys.modules:
+        path = Path(__file__).with_name(f"{name}.py")
+        spec = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture
+def local_exchange(monkeypatch):
+    """A server that behaves like an exchange, or as badly as told: ``tests/local_exchange.py``."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with load_helper("local_exchange").LocalExchange().running() as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def fetch(local_exchange, tmp_path, capsys):
+    """Download from the local exchange: ``fetch("KEY=VALUE", ...)`` as on the command line.
+
+    Returns the exit code, what was printed, and the errors. The folder is ``tmp_path / "x"``.
+    """
+    download, config = (importlib.import_module(f"pipelines.{n}") for n in ("download", "config"))
+    overrides = importlib.import_module("pipelines.overrides")
+    usual = ("http.backoff_s=0", "http.pause_s=0", "http.retries=2", f"out={tmp_path / 'x'}")
+
+    def run(*words):
+        # Without Hydra, which takes longer than the download.
+        keys = overrides.list_keys(config.DownloadConfig)
+        told = [*usual, f"url={local_exchange.url}", *words]
+        values = overrides.parse_overrides(told, keys, {}).values
+        of_http = {key[5:]: values.pop(key) for key in list(values) if key.startswith("http.")}
+        http = importlib.import_module("pipelines.download_config").HttpConfig(**of_http)
+        try:
+            code = download.main(config.DownloadConfig(**values, http=http))
+        except SystemExit as ended:
+            code = ended.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run

@@ -158,6 +158,10 @@ ROW = f"2024-03-01T00:00:00Z,{PRICES}"
             r"row 2: timestamp=2124.* lies outside 1970..2100",
         ),
         ([HEADER, f"1709251200,{PRICES}", f"-5,{PRICES}"], r"row 2: timestamp=-5 lies outside"),
+        (
+            [HEADER, f"1709251200,{PRICES}", f"1709251260,{PRICES}", f"soon,{PRICES}"],
+            r"row 3: timestamp='soon' is not a time",
+        ),
         ([HEADER, f"9e30,{PRICES}"], r"row 1: timestamp=.* is not a time"),
         (["time,open,high,low,close", "0,1,1,1,1"], r"no column volume; the file has: time, open"),
         (

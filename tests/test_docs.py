@@ -4,15 +4,18 @@ import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipelines import check_data, download
 from pipelines.config import compose_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"python pipelines/(\w+)\.py([^`&|\n]*)")
+PROGRAMS = {"download": download.main, "check_data": check_data.main}
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -44,6 +47,32 @@ def test_commands_are_understood(program: str, words: str) -> None:
     if words in ("--help", "") and program != "ppo_transformer":
         return
     compose_config(program, [word for word in shlex.split(words) if word != "--help"])
+
+
+def data_commands(page: Path) -> list[tuple[str, list[str]]]:
+    """Downloads and checks on a page, in its order, without those that only show a form."""
+    found = COMMAND.findall(page.read_text(encoding="utf-8"))
+    told = [(program, shlex.split(words)) for program, words in found]
+    return [
+        (program, words)
+        for program, words in told
+        if program in PROGRAMS and not re.search(r"PATH|FILE|NAME|--help", " ".join(words))
+    ]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if data_commands(p)], ids=lambda page: page.name)
+def test_downloads_and_checks_run_in_the_order_of_the_page(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_exchange: Any
+) -> None:
+    """Against a server on this machine, which has the bars of every time and market it serves."""
+    pytest.importorskip("ccxt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ccxt.Exchange.throttle", lambda self, cost=None: None)
+    of_tests = {"download": [f"url={local_exchange.url}", "http.pause_s=0"], "check_data": []}
+    for program, words in data_commands(page):
+        cfg = compose_config(program, [*words, *of_tests[program]])
+        assert PROGRAMS[program](cfg) == 0, (program, words)
+    assert list((tmp_path / "checks").glob("*.html"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,0 +1,63 @@
+"""What a replay is told."""
+
+import re
+from dataclasses import dataclass, field
+
+from envs.checks import require, require_at_least, require_between, require_one_of
+from envs.splits import SPLITS
+
+CHECKPOINTS = ("last", "best")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+@dataclass
+class ReplayDataConfig:
+    """The bars to replay on."""
+
+    # Parquet or CSV; null: the bars that the run was trained on.
+    path: str | None = None
+
+
+@dataclass
+class ReplayConfig:
+    """One replay of a trained policy: ``python pipelines/replay.py run=PATH``.
+
+    Raises:
+        ValueError: for a value out of range, naming the key, the value and what is allowed.
+    """
+
+    # Folder of the run whose policy is replayed.
+    run: str = ""
+    # last or best: the newest checkpoint, or the one that did best on the validation split.
+    checkpoint: str = "last"
+    data: ReplayDataConfig = field(default_factory=ReplayDataConfig)
+    # train, val or test.
+    split: str = "test"
+    # Tiles of env.episode_bars to play, the first ones; null: all of the split.
+    episodes: int | None = None
+    # Folder for the results; null: that of the run.
+    out: str | None = None
+    # Encode the windows of all steps before the first one; false: step by step, for comparison.
+    bulk: bool = True
+    # Of the random baseline.
+    seed: int = 0
+    # auto (CUDA if there is any), cpu, cuda or cuda:N.
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(bool(self.run), "run", self.run, "the folder of a run, run=PATH")
+        require_one_of("checkpoint", self.checkpoint, CHECKPOINTS)
+        require_one_of("split", self.split, SPLITS)
+        if self.episodes is not None:
+            require_at_least("episodes", self.episodes, 1)
+        require_seed_and_device(self.seed, self.device)
+
+
+def require_seed_and_device(seed: int, device: str) -> None:
+    """Refuse a seed or the name of a device that no machine knows.
+
+    Raises:
+        ValueError: naming the key, the value and what is allowed.
+    """
+    require_between("seed", seed, 0, 2**31 - 1)
+    require(bool(_DEVICE.fullmatch(device)), "device", device, "auto, cpu, cuda or cuda:N")

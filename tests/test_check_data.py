@@ -1,0 +1,256 @@
+"""The check of a file: its page stands alone and says what training says, in exit codes, too."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from envs.bars import DataConfig, load_bars
+from envs.splits import tradable_runs
+from envs.table import build_table
+from pipelines.check_data import main
+from pipelines.config import compose_config
+from pipelines.data_figure import MAX_POINTS, merge_points
+
+WORDS = ("env.episode_bars=30", "env.window=16")
+
+
+class Document(HTMLParser):
+    """Elements of a page, and the text of those with an id."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.texts = [], [], {}
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        """Note an element."""
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "link"):
+            self.open.append((tag, dict(attrs).get("id")))
+
+    def handle_endtag(self, tag):
+        """Elements close in the order they were opened."""
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        """Text belongs to every element around it."""
+        for name in {name for _, name in self.open}:
+            self.texts[name] = self.texts.get(name, "") + data
+
+
+def market(count=4000, seed=0):
+    """A walk of one-minute bars with holes, duplicates, silence and one spike."""
+    rng = np.random.default_rng(seed)
+    close = np.round(30_000 * np.exp(np.cumsum(rng.normal(0, 0.0004, count))), 1)
+    open_ = np.r_[30_000.0, close[:-1]]
+    frame = pd.DataFrame(
+        {
+            "timestamp": pd.date_range("2024-03-01", periods=count, freq="min", tz="UTC"),
+            "open": open_,
+            "high": np.maximum(open_, close) + 2.0,
+            "low": np.minimum(open_, close) - 2.0,
+            "close": close,
+            "volume": rng.integers(1, 9, count).astype(float),
+        }
+    )
+    frame.loc[700, "high"] *= 1.05
+    frame.loc[900:930, "volume"] = 0.0
+    frame = frame.drop(index=[*range(1500, 1502), *range(2500, 2560)])
+    return pd.concat([frame, frame.iloc[[100, 200]]])
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory):
+    """The market's file, the page and the JSON."""
+    folder = tmp_path_factory.mktemp("looked")
+    path = folder / "bars.parquet"
+    market().to_parquet(path)
+    words = [f"data.path={path}", f"out={folder / 'new' / 'out'}", *WORDS]
+    assert main(compose_config("check_data", words)) == 0
+    html = (folder / "new" / "out" / "bars.parquet.html").read_text("utf-8")
+    return path, html, json.loads((folder / "new" / "out" / "bars.parquet.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def check(tmp_path, capsys):
+    """Checks bars; returns the exit code, what was printed, the page and the JSON."""
+
+    def run(frame, *words, name="bars.parquet"):
+        path = tmp_path / name
+        if frame is not None:
+            frame.to_parquet(path) if name.endswith("parquet") else frame.to_csv(path, index=False)
+        cfg = compose_config(
+            "check_data", [f"data.path={path}", f"out={tmp_path / 'out'}", *WORDS, *words]
+        )
+        try:
+            code = main(cfg)
+        except SystemExit as ended:
+            return ended.code, capsys.readouterr(), None, None
+        html = (tmp_path / "out" / f"{name}.html").read_text("utf-8")
+        plain = json.loads((tmp_path / "out" / f"{name}.json").read_text("utf-8"))
+        return code, capsys.readouterr(), html, plain
+
+    return run
+
+
+def test_the_json_says_what_was_drawn_into_the_file(looked):
+    found = looked[2]
+    assert (found["present_bars"], found["expected_bars"]) == (3938, 4000)
+    assert found["coverage_frac"] == pytest.approx(3938 / 4000)
+    assert [hole["missing_bars"] for hole in found["holes"]["rows"]] == [60, 2]
+    assert found["duplicates"]["total"] == 2
+    assert found["duplicates"]["rows"][0]["rows"] == [101, 3939]
+    assert found["silent"]["rows"][0]["bars"] == 31
+    assert found["silent_bars"] == 31
+    assert [row["time"] for row in found["outliers"]["rows"]] == ["2024-03-01T11:40:00+00:00"]
+    assert found["outliers"]["rows"][0]["came_back"]
+    assert [row["bars"] for row in found["segments"]["rows"]] == [2500, 1440]
+    assert found["refusal"] == ""
+
+
+def test_segments_and_splits_are_those_that_a_training_uses(looked):
+    path, _, found = looked
+    data = DataConfig(path=str(path))
+    table = build_table(data, window=16, episode_bars=30)
+    assert found["report"] == {
+        key: value for key, value in table.meta.report.items() if key in found["report"]
+    }
+    for row in found["splits"]:
+        first, end = table.meta.splits[row["split"]]
+        runs = tradable_runs(table.tradable, table.segment, (first, end))
+        assert row["bars"] == end - first
+        assert row["tradable_bars"] == table.meta.report[f"{row['split']}_tradable_bars"]
+        assert row["runs"] == len(runs)
+        # Starts as `envs.episodes` draws them: a window behind and an episode ahead.
+        assert row["starts"] == sum(max(0, int(b - a) - 46 + 1) for a, b in runs)
+    segments = load_bars(data).segment
+    assert [r["bars"] for r in found["segments"]["rows"]] == np.bincount(segments).tolist()
+    assert sum(r["tradable_bars"] for r in found["segments"]["rows"]) == int(table.tradable.sum())
+
+
+def test_the_page_holds_the_json_and_asks_nobody_for_anything(looked):
+    _, html, found = looked
+    page = Document(html)
+    assert not page.open
+    assert json.loads(page.texts["quality"]) == found
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?!data:)", html)
+    (policy,) = [a["content"] for t, a in page.elements if a.get("http-equiv")]
+    assert policy.startswith("default-src 'none'")
+    for words in ("A training would use these bars", "2024-03-02 17:39", "ends a segment"):
+        assert words in page.texts[None]
+
+
+def test_the_page_knows_light_and_dark_and_narrow(looked):
+    html = looked[1]
+    assert "prefers-color-scheme: dark" in html
+    assert "@media (max-width: 600px)" in html
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
+
+
+def test_the_calendar_has_a_cell_a_day_and_the_chart_every_split(looked):
+    _, html, found = looked
+    figures = json.loads(Document(html).texts["figures"])
+    (calendar,) = figures["calendar"]["data"]
+    assert calendar["y"] == ["2024-03"]
+    assert calendar["z"][0][:4] == [5, 3, 5, None]  # all, from 90 %, all, no day
+    assert "1,378 of 1,440 bars" in calendar["text"][0][1]
+    shapes = figures["prices"]["layout"]["shapes"]
+    spans = [(shape["x0"], shape["x1"]) for shape in shapes[::2]]
+    assert spans == [(row["first"][:19], row["last"][:19]) for row in found["splits"]]
+
+
+def test_a_name_that_is_markup_stays_text(check):
+    _, _, html, _ = check(market(), "data.asset=<script>alert(1)</script>", name="a<b>&c.parquet")
+    assert "<script>alert" not in html
+    assert "a<b>" not in html
+    assert Document(html).open == []
+
+
+def test_the_summary_names_splits_and_page(check):
+    _, printed, _, _ = check(market())
+    lines = printed.out.splitlines()
+    assert lines[0].startswith("3,940 bars of 60 s from 2024-03-01")
+    assert "Coverage: 98.45 %" in lines
+    assert any(line.startswith("test: ") and line.endswith(" starts") for line in lines)
+    assert lines[-1].endswith("out/bars.parquet.html")
+
+
+def test_a_file_that_is_too_short_for_training_is_shown_with_the_reason(check):
+    code, printed, html, found = check(market().iloc[:450], "env.episode_bars=240")
+    assert code == 1
+    assert "a training would refuse: bars.parquet: the train split has" in printed.out
+    assert "A training would refuse these bars." in html
+    assert "No splits" in html
+    assert found["splits"] == []
+    assert found["refusal"].startswith("bars.parquet: the ")
+
+
+def test_a_file_of_two_bars_has_a_page(check):
+    code, _, html, found = check(market().iloc[:2])
+    assert (code, found["present_bars"]) == (1, 2)
+    assert Document(html).open == []
+
+
+def test_a_file_that_the_loader_refuses_leaves_one_line_and_no_page(check, tmp_path):
+    frame = market()
+    frame.iloc[6, 3] = 0.0
+    code, printed, _, _ = check(frame)
+    assert code == 2
+    assert printed.err == (
+        "error: bars.parquet, row 7 (2024-03-01T00:06:00+00:00): a price is not above 0: "
+        f"open={frame.iloc[6, 1]:.12g}, high={frame.iloc[6, 2]:.12g}, low=0, "
+        f"close={frame.iloc[6, 4]:.12g}, volume={frame.iloc[6, 5]:.12g}\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.path=nowhere.csv"], "data.path='nowhere.csv' does not exist"),
+        (["data.path=."], "is a folder without a manifest.json"),
+    ],
+)
+def test_a_missing_file_is_one_line(check, words, message):
+    code, printed, _, _ = check(None, *words)
+    assert (code, message in printed.err) == (2, True)
+    assert printed.err.count("\n") == 1
+
+
+def test_a_generated_market_is_no_file(check):
+    with pytest.raises(ValueError, match=r"data\.synthetic\.market='ar1' is not allowed"):
+        compose_config("check_data", ["data.synthetic.market=ar1"])
+
+
+# Points of the chart.
+
+
+@pytest.mark.parametrize("count", [1, 2, MAX_POINTS, MAX_POINTS + 1, 3 * MAX_POINTS + 7])
+def test_no_more_points_than_a_page_carries_and_no_extreme_is_lost(tmp_path, count):
+    times = pd.date_range("2024-03-01", periods=max(count, 2), freq="min", tz="UTC")
+    close = 100.0 + np.arange(len(times)) % 5
+    values = {"open": close, "high": close, "low": close, "close": close, "volume": 1.0}
+    frame = pd.DataFrame({"timestamp": times, **values})
+    frame.loc[len(frame) // 2, "high"] = 99_999.0
+    frame.to_parquet(tmp_path / "x.parquet")
+    bars = load_bars(DataConfig(path=str(tmp_path / "x.parquet")))
+    points, every = merge_points(bars)
+    assert len(points) <= MAX_POINTS
+    assert len(points) == -(-len(frame) // every)
+    assert points["high"].max() == 99_999.0
+    assert points["volume"].sum() == len(frame)
+    assert points["close"].iloc[-1] == frame["close"].iloc[-1]
+
+
+def test_a_line_stops_where_a_segment_ends(tmp_path):
+    market().to_parquet(tmp_path / "x.parquet")
+    bars = load_bars(DataConfig(path=str(tmp_path / "x.parquet")))
+    points, _ = merge_points(bars)
+    assert points["close"].isna().sum() == 1
+    at = int(points["close"].isna().argmax())
+    assert points["time"][at + 1] == "2024-03-02T18:40:00"
