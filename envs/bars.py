@@ -42,6 +42,13 @@ class DataConfig:
     # Fractions of the bars, in time order; what is left is the test split.
     train_frac: float = 0.70
     val_frac: float = 0.15
+    # Times, UTC, as 2024-01-31 or 2024-01-31T12:00: the first bar of all, and the bar before which
+    # all ends; None: those of the file.
+    start: str | None = None
+    end: str | None = None
+    # Instead of the fractions: where validation and test begin, embargo included. Both or none.
+    val_start: str | None = None
+    test_start: str | None = None
     # Bars left out between two splits; None: env.window + env.episode_bars, which is the least.
     embargo_bars: int | None = None
     # A generated market instead of a file.
@@ -59,6 +66,7 @@ class DataConfig:
         require(total <= 0.99, key, total, "at most 0.99: test is the rest")
         if self.embargo_bars is not None:
             require_at_least("data.embargo_bars", self.embargo_bars, 0)
+        self._check_times()
         if self.interval is not None:
             require(
                 _is_interval(self.interval),
@@ -66,6 +74,30 @@ class DataConfig:
                 self.interval,
                 'a length of time such as "1min", "15min" or "1h", at least a second',
             )
+
+    def _check_times(self) -> None:
+        both = (self.val_start is None) == (self.test_start is None)
+        require(both, "data.val_start", self.val_start, "set together with data.test_start")
+        earlier = None
+        for key in ("start", "val_start", "test_start", "end"):
+            value = getattr(self, key)
+            if value is None:
+                continue
+            time = utc_ns(f"data.{key}", value)
+            later = earlier is None or time > earlier
+            require(later, f"data.{key}", value, "after the times that come before it")
+            earlier = time
+
+
+def utc_ns(key: str, text: str) -> int:
+    """A time of the configuration, ns since 1970 UTC.
+
+    Raises:
+        ValueError: for a text that is none, naming the key.
+    """
+    time = pd.to_datetime(text, utc=True, errors="coerce")
+    require(not pd.isna(time), key, text, "a time such as 2024-01-31 or 2024-01-31T12:00, UTC")
+    return int(time.as_unit("ns").value)
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,30 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from envs.bars import DataConfig
+from envs.bars import DataConfig, utc_ns
 from envs.checks import require
 
 SPLITS = ("train", "val", "test")
 
 
 def split_by_time(
-    count: int, cfg: DataConfig, *, window: int, episode_bars: int
+    time_ns: np.ndarray, cfg: DataConfig, *, window: int, episode_bars: int
 ) -> dict[str, tuple[int, int]]:
-    """Cut `count` rows, sorted by time, into train, val and test.
+    """Cut rows, sorted by time, into train, val and test.
 
     `train_frac` and `val_frac` are fractions of the bars, not of the calendar: a hole of months
     holds nothing to train on. The embargo is cut from the start of val and of test. It is counted
     in bars, and bars are at least one interval apart, so it is as long in time or longer.
+
+    Args:
+        time_ns: int64 [N], opening times, ns since 1970 UTC.
+        cfg: the fractions or the times, and the embargo.
+        window: rows that an observation looks at.
+        episode_bars: steps of an episode.
 
     Returns:
         Half-open row ranges by split, in time order, `embargo_bars` rows apart.
@@ -34,13 +41,24 @@ def split_by_time(
         embargo,
         f"at least env.window + env.episode_bars = {window} + {episode_bars} = {least}",
     )
-    train_end = round(count * cfg.train_frac)
-    val_end = round(count * (cfg.train_frac + cfg.val_frac))
+    first, end = _row(time_ns, "start", cfg.start, 0), _row(time_ns, "end", cfg.end, len(time_ns))
+    count = end - first
+    train_end = first + round(count * cfg.train_frac)
+    val_end = first + round(count * (cfg.train_frac + cfg.val_frac))
+    train_end = _row(time_ns, "val_start", cfg.val_start, train_end)
+    val_end = _row(time_ns, "test_start", cfg.test_start, val_end)
     return {
-        "train": (0, train_end),
+        "train": (first, train_end),
         "val": (min(train_end + embargo, val_end), val_end),
-        "test": (min(val_end + embargo, count), count),
+        "test": (min(val_end + embargo, end), end),
     }
+
+
+def _row(time_ns: np.ndarray, key: str, text: str | None, otherwise: int) -> int:
+    """The first row at or after a time."""
+    if text is None:
+        return otherwise
+    return int(np.searchsorted(time_ns, utc_ns(f"data.{key}", text)))
 
 
 def tradable_runs(tradable: Tensor, segment: Tensor, rows: tuple[int, int]) -> Tensor:

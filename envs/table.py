@@ -229,7 +229,7 @@ def cut_table(
     """
     features = torch.from_numpy(columns)
     tradable = torch.isfinite(features).all(dim=1)
-    splits = split_by_time(len(features), cfg, window=window, episode_bars=episode_bars)
+    splits = split_by_time(bars.time_ns, cfg, window=window, episode_bars=episode_bars)
     segment = torch.from_numpy(bars.segment)
     runs = {name: tradable_runs(tradable, segment, rows) for name, rows in splits.items()}
     require_room(runs, splits, window=window, episode_bars=episode_bars, source=bars.source_name)

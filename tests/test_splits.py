@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +10,13 @@ from hypothesis import strategies as st
 
 from envs.bars import DataConfig
 from envs.splits import fit_normaliser, require_room, split_by_time, tradable_runs
+
+MINUTE = 60 * 10**9
+
+
+def minutes(count):
+    """Opening times from 2024-01-01 on."""
+    return 1_704_067_200 * 10**9 + MINUTE * np.arange(count, dtype=np.int64)
 
 
 @given(
@@ -19,7 +27,7 @@ from envs.splits import fit_normaliser, require_room, split_by_time, tradable_ru
 )
 def test_splits_are_ordered_an_embargo_apart_and_end_with_the_bars(count, train, val, embargo):
     cfg = DataConfig(train_frac=train, val_frac=val, embargo_bars=embargo)
-    splits = split_by_time(count, cfg, window=10, episode_bars=20)
+    splits = split_by_time(minutes(count), cfg, window=10, episode_bars=20)
     assert list(splits) == ["train", "val", "test"]
     for first, end in splits.values():
         assert 0 <= first <= end <= count
@@ -29,15 +37,45 @@ def test_splits_are_ordered_an_embargo_apart_and_end_with_the_bars(count, train,
 
 
 def test_the_embargo_is_window_and_episode_unless_it_is_set():
-    splits = split_by_time(1000, DataConfig(), window=10, episode_bars=20)
+    splits = split_by_time(minutes(1000), DataConfig(), window=10, episode_bars=20)
     assert splits == {"train": (0, 700), "val": (730, 850), "test": (880, 1000)}
-    wider = split_by_time(1000, DataConfig(embargo_bars=50), window=10, episode_bars=20)
+    wider = split_by_time(minutes(1000), DataConfig(embargo_bars=50), window=10, episode_bars=20)
     assert wider == {"train": (0, 700), "val": (750, 850), "test": (900, 1000)}
+
+
+def test_times_cut_where_they_say():
+    cfg = DataConfig(
+        start="2024-01-01T01:00",
+        val_start="2024-01-01T06:00",
+        test_start="2024-01-01T09:00Z",
+        end="2024-01-01T12:00",
+    )
+    splits = split_by_time(minutes(1000), cfg, window=10, episode_bars=20)
+    assert splits == {"train": (60, 360), "val": (390, 540), "test": (570, 720)}
+    beyond = DataConfig(start="2023-01-01", end="2025-01-01")
+    assert split_by_time(minutes(1000), beyond, window=10, episode_bars=20)["test"] == (880, 1000)
+    # Over a hole, the first bar after the time.
+    times = np.delete(minutes(1000), slice(300, 400))
+    assert split_by_time(times, cfg, window=10, episode_bars=20)["train"] == (60, 300)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ({"start": "yesterday-ish"}, r"data\.start='yesterday-ish' is not allowed: a time such as"),
+        ({"val_start": "2024-01-01"}, r"data\.val_start=.* set together with data\.test_start"),
+        ({"start": "2024-02-01", "end": "2024-01-01"}, r"data\.end=.* after the times"),
+        ({"val_start": "2024-02-01", "test_start": "2024-02-01"}, r"data\.test_start=.* after"),
+    ],
+)
+def test_times_out_of_order_are_refused(times, message):
+    with pytest.raises(ValueError, match=message):
+        DataConfig(**times)
 
 
 def test_an_embargo_that_lets_an_episode_reach_over_the_border_is_refused():
     with pytest.raises(ValueError, match=r"data.embargo_bars=29 .*env.window .* 10 \+ 20 = 30"):
-        split_by_time(1000, DataConfig(embargo_bars=29), window=10, episode_bars=20)
+        split_by_time(minutes(1000), DataConfig(embargo_bars=29), window=10, episode_bars=20)
 
 
 def runs_by_loop(tradable, segment, first, end):
