@@ -1,0 +1,162 @@
+"""The actions of a trace, played again on the bars: its accounts must come out, bit for bit.
+
+A trace that does not give its own equity again was written by another simulator, on other bars, or
+has been edited since.
+"""
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from envs.config import EnvConfig
+from envs.ledger import FILLS, HEADS, REASONS
+from envs.market import MarketEnv
+from envs.table import BarTable
+from envs.trace import read_trace
+
+FLAT = 1
+# Episodes that are played at a time, a bound on the memory.
+_LANES = 2_048
+_REASONS = ("open_exit_reason", "exit_reason")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The episodes of a trace.
+
+    Attributes:
+        name: of the file.
+        rows: of the trace, episode by episode, each in the order of its steps.
+        cfg: the simulator's parameters that it was played under.
+        bounds: int64 [episodes, 2], the bar that an episode's first action was chosen on, and the
+            bar of its last row.
+        length: int64 [episodes], rows of each.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    cfg: EnvConfig
+    bounds: Tensor
+    length: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path, table: BarTable) -> "Recording":
+        """Read a trace and the JSON file beside it.
+
+        Raises:
+            FileNotFoundError: if one of them is missing.
+            ValueError: if the file is no trace, or the bars are not the ones it was played on.
+        """
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        known = about["data"]["sha256"]
+        if known and table.meta.source_sha256 != known:
+            raise ValueError(
+                f"{path}: played on {about['data']['file']} with sha256 {known[:12]}..., and "
+                f"{table.meta.source_name} has {table.meta.source_sha256[:12]}..."
+            )
+        cfg = EnvConfig(**{f.name: about["simulator"][f.name] for f in fields(EnvConfig)})
+        rows = read_trace(path).sort_values(["lane", "episode", "step"], kind="stable")
+        rows = rows.reset_index(drop=True)
+        if rows.empty:
+            raise ValueError(f"{path}: no rows: there is nothing to play again")
+        begins = rows[["lane", "episode"]].diff().fillna(1).ne(0).any(axis=1).to_numpy()
+        starts = np.flatnonzero(begins)
+        late = rows["step"].to_numpy()[starts] != 0
+        if late.any():
+            row = rows.loc[starts[late][0]]
+            raise ValueError(
+                f"{path}: the first row of lane {row['lane']}, episode {row['episode']} is step "
+                f"{row['step']}: an episode can only be played again from its step 0"
+            )
+        length = np.diff(np.append(starts, len(rows)))
+        return cls(path.name, rows, cfg, _bounds(rows, starts, length, table, path), length)
+
+    def actions(self, part: slice) -> dict[str, Tensor]:
+        """The indices of each head, int64 [episodes, T]; flat after an episode's end."""
+        length = self.length[part]
+        first = int(self.length[: part.start].sum())
+        episode = np.repeat(np.arange(len(length)), length)
+        step = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+        filled = {}
+        for head in HEADS:
+            filled[head] = np.full((len(length), length.max()), FLAT if head == HEADS[0] else 0)
+            values = self.rows[head].to_numpy()[first : first + length.sum()]
+            filled[head][episode, step] = values
+        return {head: torch.from_numpy(values) for head, values in filled.items()}
+
+
+def _bounds(
+    rows: pd.DataFrame, starts: np.ndarray, length: np.ndarray, table: BarTable, path: Path
+) -> Tensor:
+    """Where the episodes lie in the table; one that was not truncated has bars to go."""
+    times = rows["timestamp"].dt.as_unit("ns").astype("int64").to_numpy()
+    known = table.timestamp.numpy()
+    bar = np.searchsorted(known, times)
+    found = known[bar.clip(max=len(known) - 1)] == times
+    if not found.all():
+        row = rows.loc[int(np.argmin(found))]
+        raise ValueError(
+            f"{path}: lane {row['lane']}, episode {row['episode']}, step {row['step']} was played "
+            f"in the bar of {row['timestamp']}, which {table.meta.source_name} does not have"
+        )
+    ends = starts + length - 1
+    open_ended = ~rows["truncated"].to_numpy()[ends]
+    return torch.from_numpy(np.stack([bar[starts] - 1, bar[ends] + open_ended], -1))
+
+
+@torch.no_grad()
+def play_recording(recording: Recording, table: BarTable, cfg: EnvConfig) -> np.ndarray:
+    """What the simulator makes of the recorded actions.
+
+    Args:
+        recording: the actions.
+        table: the bars.
+        cfg: the parameters; the recording's own, or others to see what these change.
+
+    Returns:
+        The columns of `envs.ledger.FILLS` for every row of the recording, float64 [rows, 20].
+    """
+    parts = []
+    for begin in range(0, len(recording.length), _LANES):
+        part = slice(begin, begin + _LANES)
+        actions, bounds = recording.actions(part), recording.bounds[part]
+        lanes = replace(cfg, paths=len(bounds), accounts=1, workers=0)
+        env = MarketEnv(table, lanes, starts=bounds)
+        state, fills = env.reset(), []
+        for step in range(next(iter(actions.values())).shape[1]):
+            chosen = {head: values[:, step, None] for head, values in actions.items()}
+            state["action"] = TensorDict(chosen, env.batch_size)
+            played, state = env.step_and_maybe_reset(state)
+            fills.append(played["next", "fills"][:, 0])
+        length = torch.from_numpy(recording.length[part])
+        alive = torch.arange(len(fills)) < length[:, None]
+        parts.append(torch.stack(fills, 1)[alive].numpy())
+    return np.concatenate(parts)
+
+
+def first_difference(recording: Recording, fills: np.ndarray) -> str | None:
+    """The first row whose numbers are not those of the simulator, in words; None if all are.
+
+    Args:
+        recording: the trace.
+        fills: from `play_recording`.
+    """
+    for name, now in zip(FILLS, fills.T, strict=True):
+        then = recording.rows[name]
+        if name in _REASONS:
+            then = then.map(REASONS.index).astype(float)
+        same = (then.to_numpy() == now) | (then.isna().to_numpy() & np.isnan(now))
+        if not same.all():
+            at = int(np.argmin(same))
+            row = recording.rows.loc[at]
+            return (
+                f"lane {row['lane']}, episode {row['episode']}, step {row['step']}: the trace has "
+                f"{name} = {row[name]!r}, the simulator {now[at].item()!r}"
+            )
+    return None
