@@ -11,50 +11,9 @@ from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS
 from envs.market import MarketEnv
 from envs.table import BarTable
+from pipelines.foresight import foresight_growth, most_equity
 
 SEQUENCES, GENERATIONS, DECISIONS = 10_000, 10, 40
-
-
-def most_equity(bars, cfg):
-    """More than any sequence of actions can make of 1, after each bar: float64 [len(bars)].
-
-    A position of ``u`` units is opened at the open of bar ``i``, flat, on a cash ``E``. Its fill
-    ``p`` is the open plus slippage, or worse, and the leverage cap holds after its fee ``f``:
-    ``u p <= L (E - u p f)``, hence ``u p <= K E`` with ``K = L / (1 + L f)``. Closed at ``x``, with
-    ``g`` the smaller of the two fees, it leaves at most ``E (1 + a (s (x / p - 1) - f - g x / p))``
-    for a side ``s`` and some ``0 <= a <= K``: linear in ``a``, so at most ``E`` times the larger of
-    1 and the value at ``K``; funding only takes. A liquidation at its floor leaves 0. At the open
-    of a bar nothing is filled better than at the open, and within a bar or at its close, where at
-    most one exit follows, nothing better than at its high (a long) or low (a short). So
-
-    - ``flat[k]``, flat before the orders of bar ``k``, is the largest of being flat after bar
-      ``k - 1`` and of ``flat[i]`` grown by a position from the open of ``i < k`` to that of ``k``;
-    - flat after bar ``k`` is the largest of ``flat[k]`` and of ``flat[i]`` grown by a position from
-      the open of ``i <= k`` to the best price of bar ``k``;
-    - the equity after bar ``k`` is the larger of that and of ``flat[i]`` with a position from the
-      open of ``i <= k``, marked at the close without any exit.
-    """
-    taker, slippage = cfg.taker_fee_bps * 1e-4, cfg.slippage_bps * 1e-4
-    fee_out = min(cfg.taker_fee_bps, cfg.maker_fee_bps) * 1e-4
-    size = cfg.max_leverage / (1 + cfg.max_leverage * taker)
-    opens, high, low, close = bars[:, :4].T
-
-    def grown(side, price, fee):
-        """Factor of a position from each bar of `flat` on to `price`, out for `fee`."""
-        ratio = price / (opens[: len(flat)] * (1 + side * slippage))
-        return np.maximum(1, 1 + size * (side * (ratio - 1) - taker - fee * ratio))
-
-    flat, after, equity = np.zeros(1), 1.0, [1.0]  # nothing is opened in the first bar
-    for k in range(1, len(bars)):
-        left = max((flat * grown(side, opens[k], fee_out)).max() for side in (1, -1))
-        flat = np.append(flat, max(left, after))
-        best = max(
-            (flat * grown(side, x, fee_out)).max() for side, x in ((1, high[k]), (-1, low[k]))
-        )
-        after = max(best, flat[-1])
-        marked = max((flat * grown(side, close[k], 0.0)).max() for side in (1, -1))
-        equity.append(max(marked, after))
-    return np.array(equity)
 
 
 def calm_bars(rng):
@@ -132,3 +91,17 @@ def test_the_bound_is_met_where_a_trader_can_do_what_it_assumes():
                               (1, 1))  # fmt: skip
     equity = env.step(td)["next", "fills"][0, 0, FILLS.index("equity")].item()
     assert equity / cfg.initial_cash == pytest.approx(most_equity(bars, cfg)[1], rel=1e-9)
+
+
+def test_the_bound_of_each_tile_is_that_of_its_bars_alone():
+    """Tiles of different lengths, in parts."""
+    bars = np.concatenate([calm_bars(np.random.default_rng(seed)) for seed in range(4)])
+    bars[:, 0] = np.r_[bars[:1, 0], bars[:-1, 3]]
+    bars[:, 1] = bars[:, :4].max(1)
+    bars[:, 2] = bars[:, :4].min(1)
+    table, cfg = BarTable.from_arrays(bars), EnvConfig()
+    bounds = torch.tensor([[0, 40], [40, 80], [80, 87]])
+    growth = foresight_growth(table, cfg, bounds)
+    for (first, last), value in zip(bounds.tolist(), growth, strict=True):
+        assert value == pytest.approx(most_equity(bars[first : last + 1], cfg)[-1])
+    assert (growth > 1.0).all()
