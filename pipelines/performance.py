@@ -138,7 +138,7 @@ def _longest_run(flags: np.ndarray) -> int:
 
 def _trade_figures(rows: pd.DataFrame, cfg: EnvConfig, interval_s: float) -> TradeFigures:
     found, trades = measure(rows, cfg), completed_trades(rows, cfg)
-    profits, hours = trades["profit"], trades["bars_held"] * interval_s / 3600.0
+    profit, hours = trades["profit"], trades["bars_held"] * interval_s / 3600.0
     some = len(trades) > 0
     costs = found.fees + found.slippage_cost + found.funding
     final = rows.groupby("tile")["equity"].last()
@@ -146,7 +146,7 @@ def _trade_figures(rows: pd.DataFrame, cfg: EnvConfig, interval_s: float) -> Tra
     return TradeFigures(
         trades=found.trades,
         hit_rate_fraction=found.hit_rate,
-        profit_factor=_over(float(profits.clip(lower=0.0).sum()), -float(profits.clip(upper=0).sum())),
+        profit_factor=_over(float(profit[profit > 0].sum()), -float(profit[profit < 0].sum())),
         mean_holding_hours=float(hours.mean()) if some else None,
         median_holding_hours=float(hours.median()) if some else None,
         exposure_fraction=found.exposure,

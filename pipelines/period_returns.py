@@ -66,7 +66,7 @@ def aggregate(curves: Mapping[str, pd.Series], interval_s: float) -> PeriodRetur
     """Returns over the longest periods of which there are enough.
 
     Days, if there are `ENOUGH_PERIODS` of them, else the longest of `PERIODS_S` that gives as many;
-    if none does, the shortest that holds `LEAST_BARS`. Bars of more than six hours stay as they are.
+    if none does, the shortest that holds `LEAST_BARS`. Bars of over six hours stay as they are.
 
     Args:
         curves: growth of each account, by the bars' opening times; from `growth_curve`. An account

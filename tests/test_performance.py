@@ -150,8 +150,8 @@ def test_an_account_without_trades_has_no_rates():
 
 
 def test_costs_of_an_account_that_earned_nothing_before_them_are_no_share():
-    lost = [{**STEPS[0], "exit_units": -2, "exit_price": 90, "exit_reason": "stop", "equity": 979.0}]
-    figures = performance(make_rows(lost), CFG, 60.0).trades
+    stopped = {"exit_units": -2, "exit_price": 90, "exit_reason": "stop", "equity": 979.0}
+    figures = performance(make_rows([STEPS[0] | stopped]), CFG, 60.0).trades
     assert figures.gross_profit < 0
     assert figures.fees_of_gross_fraction is None
     assert figures.profit_factor == 0.0
