@@ -13,8 +13,9 @@ from pipelines.sharpe import deviation
 def excess_returns(returns: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     """What is left of returns when the part that follows a baseline is taken out.
 
-    ``returns - beta * baseline``, with ``beta`` by least squares, where that part earned:
-    ``beta * mean(baseline) > 0``. A baseline that lost explains no gain, and nothing is taken out.
+    ``returns - beta * baseline``, with ``beta`` by least squares, where both ``beta`` and the mean
+    of the baseline are above 0. A baseline that lost explains no gain, and nobody can be short of
+    one that pays costs: always-short is a baseline of its own.
 
     Args:
         returns: float64 [T, N].
@@ -25,7 +26,7 @@ def excess_returns(returns: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     if deviation(baseline) == 0.0:
         return returns
     beta = around @ (returns - returns.mean(0)) / square
-    beta = np.where(beta * baseline.mean() > 0.0, beta, 0.0)
+    beta = np.where((beta > 0.0) & (baseline.mean() > 0.0), beta, 0.0)
     return returns - baseline[:, None] * beta
 
 

@@ -86,13 +86,13 @@ def test_what_follows_a_rising_baseline_is_no_excess():
     assert left.mean() == pytest.approx(alpha, abs=1e-12)
 
 
-def test_a_baseline_that_lost_explains_no_gain():
+def test_a_baseline_that_lost_explains_no_gain_on_either_side():
     market = returns_of(0, mean=-2e-3)[:, 0]
     policy = (0.7 * market)[:, None] + returns_of(1)
-    assert excess_returns(policy, market) is not None
     assert np.array_equal(excess_returns(policy, market), policy)
-    short = -policy
-    assert not np.array_equal(excess_returns(short, market), short)  # being short explains it
+    short = -policy  # which always-short explains, a baseline that pays for being short
+    assert np.array_equal(excess_returns(short, market), short)
+    assert not np.array_equal(excess_returns(short, -market - 1e-5), short)
 
 
 def test_flat_takes_nothing_out_and_an_idle_candidate_is_never_superior():
