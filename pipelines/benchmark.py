@@ -2,8 +2,9 @@
 
 ``suite=env`` times the environment, ``suite=speed`` training and what bounds it, ``suite=recorder``
 the trace against the training it records; ``suite=learning`` finds out who learns known markets,
-and how soon, ``suite=faults`` what a training survives. Times of one run compare with each other,
-and with nothing else: every table names the machine, the versions and the commit.
+and how soon, ``suite=faults`` what a training survives, ``suite=verdict`` how often luck is called
+an edge. Times of one run compare with each other, and with nothing else: every table names the
+machine, the versions and the commit.
 """
 
 import json
@@ -25,6 +26,7 @@ from pipelines.benchmark_faults import try_faults
 from pipelines.benchmark_learning import as_values, plan, run_jobs, summarise
 from pipelines.benchmark_recorder import time_recorder
 from pipelines.benchmark_speed import time_speed
+from pipelines.benchmark_verdict import try_verdicts
 from pipelines.config import load_config
 from pipelines.learning_page import cell_text, write_learning_page
 from pipelines.source import git_revision
@@ -42,6 +44,8 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     if cfg.suite == "learning":
         outcomes = run_jobs(plan(cfg), cfg.workers)
         rows, details = summarise(outcomes), as_values(outcomes)
+    elif cfg.suite == "verdict":
+        rows = try_verdicts(cfg.matrices, cfg.workers)
     elif cfg.suite == "faults":
         with tempfile.TemporaryDirectory() as folder:
             rows = try_faults(cfg, Path(folder))

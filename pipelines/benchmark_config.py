@@ -6,7 +6,7 @@ from envs.checks import require, require_at_least, require_one_of
 from envs.known_config import MARKETS
 from pipelines.learning_learners import COMPARED, LEARNERS
 
-SUITES = ("env", "speed", "recorder", "learning", "faults")
+SUITES = ("env", "speed", "recorder", "learning", "faults", "verdict")
 
 
 @dataclass
@@ -17,7 +17,7 @@ class BenchmarkConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # What to measure: env, speed, recorder, learning or faults.
+    # What to measure: env, speed, recorder, learning, faults or verdict.
     suite: str = "env"
     # Repetitions of a timing, of which the median counts.
     repeats: int = 5
@@ -30,17 +30,19 @@ class BenchmarkConfig:
     learners: list[str] = field(default_factory=lambda: list(COMPARED))
     seeds: int = 5
     frames: int = 65_536
-    # Of learning: runs at a time, of one thread each.
+    # Of learning and verdict: runs at a time, of one thread each.
     workers: int = 2
 
     # Of speed: epochs of an update.
     epochs: int = 4
     # Of faults: trainings killed; every other fault is tried in proportion to 100 kills.
     kills: int = 100
+    # Of verdict: matrices of returns without an edge, of every kind.
+    matrices: int = 200
 
     def __post_init__(self) -> None:
         require_one_of("suite", self.suite, SUITES)
-        for key in ("repeats", "seeds", "workers", "epochs", "kills"):
+        for key in ("repeats", "seeds", "workers", "epochs", "kills", "matrices"):
             require_at_least(key, getattr(self, key), 1)
         require_at_least("frames", self.frames, 8_192)
         for key, allowed in (("markets", MARKETS), ("learners", LEARNERS)):

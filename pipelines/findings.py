@@ -3,6 +3,7 @@
 The rule is in ``docs/verdict.md``. Sharpe ratios are a year's, after costs.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,10 +23,9 @@ from pipelines.overfitting import BLOCKS, overfitting
 from pipelines.period_returns import PeriodReturns
 from pipelines.sharpe import (
     SharpeEstimate,
-    deflated_sharpe,
+    beyond_tries,
     deviation,
     expected_maximum,
-    probabilistic_sharpe,
 )
 from pipelines.superior_ability import excess_returns, superior_ability
 
@@ -171,6 +171,17 @@ def find(evidence: Evidence, *, draws: int = DRAWS, seed: int = 0) -> Findings:
     )
 
 
+def recount(findings: Findings, trials: int) -> Findings:
+    """The same findings of a candidate that was chosen from so many, when more have been tried.
+
+    Args:
+        findings: with any number of trials.
+        trials: as the registry counts them now, its own included.
+    """
+    z = findings.sharpe / findings.standard_error if findings.standard_error > 0.0 else -math.inf
+    return dataclasses.replace(findings, trials=trials, deflated=beyond_tries(z, trials))
+
+
 @dataclass(frozen=True)
 class _Tested:
     """What the bootstrap says of the policy's returns."""
@@ -196,25 +207,17 @@ class _Tested:
         block = block_length(policy)
         drawn = draw_periods(len(policy), block, draws=draws, seed=seed)
         redrawn = redrawn_sharpes(policy, drawn)
-        estimate, error = _careful(SharpeEstimate.of(policy), float(redrawn.std(ddof=1)))
+        estimate = SharpeEstimate.of(policy)
+        error = max(estimate.standard_error, float(redrawn.std(ddof=1)))
         return cls(
             edge=sharpe_interval(policy, redrawn, per_year, EDGE_LEVEL),
             no_edge=sharpe_interval(policy, redrawn, per_year, NO_EDGE_LEVEL),
             standard_error=error * math.sqrt(per_year),
             block=block,
-            probabilistic=probabilistic_sharpe(estimate),
-            deflated=deflated_sharpe(estimate, evidence.trials, error**2),
+            probabilistic=beyond_tries(estimate.ratio / error, 1),
+            deflated=beyond_tries(estimate.ratio / error, evidence.trials),
             against=_compare(evidence, policy, block, drawn, seed),
         )
-
-
-def _careful(estimate: SharpeEstimate, redrawn_error: float) -> tuple[SharpeEstimate, float]:
-    """The estimate, counted as of fewer periods where the bootstrap is less sure, and its error."""
-    error = max(estimate.standard_error, redrawn_error)
-    share = (estimate.standard_error / error) ** 2
-    periods = 1.0 + (estimate.periods - 1.0) * share
-    fewer = SharpeEstimate(estimate.ratio, periods, estimate.skewness, estimate.kurtosis)
-    return fewer, error
 
 
 def _compare(

@@ -95,6 +95,19 @@ def expected_maximum(trials: int) -> float:
     return (1.0 - _EULER) * quantile(1.0 - 1.0 / trials) + _EULER * last
 
 
+def beyond_tries(z: float, trials: int) -> float:
+    """The deflated ratio of tries that have no edge: their ratios vary by one standard error.
+
+    ``Phi(z - expected_maximum(trials))``, which is `deflated_sharpe` with the squared standard
+    error for the variance.
+
+    Args:
+        z: the ratio over its standard error.
+        trials: independent tries it was chosen from, itself included.
+    """
+    return _NORMAL.cdf(z - expected_maximum(trials))
+
+
 def deflated_sharpe(estimate: SharpeEstimate, trials: int, variance: float) -> float:
     """Probability that the true ratio is above what the best of `trials` tries has by luck.
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.sharpe import (
     SharpeEstimate,
+    beyond_tries,
     deflated_sharpe,
     deviation,
     expected_maximum,
@@ -92,6 +93,14 @@ def test_moments_are_those_of_pandas(seed):
 def test_the_best_of_many_normals_is_about_as_high_as_expected(trials):
     best = np.random.default_rng(0).standard_normal((20_000, trials)).max(1).mean()
     assert expected_maximum(trials) == pytest.approx(best, abs=0.06)
+
+
+@pytest.mark.parametrize("trials", [1, 12, 300])
+def test_tries_without_an_edge_vary_by_a_standard_error(trials):
+    estimate = SharpeEstimate.of(daily(0))
+    error = estimate.standard_error
+    deflated = deflated_sharpe(estimate, trials, error**2)
+    assert beyond_tries(estimate.ratio / error, trials) == pytest.approx(deflated, rel=1e-9)
 
 
 def test_one_try_is_not_deflated():

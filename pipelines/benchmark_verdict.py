@@ -1,0 +1,132 @@
+"""``suite=verdict``: how often the verdict calls luck an edge, and how soon it sees a real one."""
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from pipelines.driftless import BASELINES, World, draw_returns
+from pipelines.findings import Evidence, Findings, find, recount
+from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge
+
+WORDS = (EDGE, NO_EDGE, NOT_ENOUGH)
+# Worlds without an edge. Of several policies the best is judged, and all are counted.
+DRIFTLESS = {
+    "one policy, a month": World(days=30),
+    "one policy, a year": World(),
+    "best of 10": World(policies=10),
+    "best of 50, alike": World(policies=50, alike=0.7),
+    "carried on, 0.2": World(persistence=0.2),
+    "heavy tails, 3 df": World(tail_df=3.0),
+    "rare large losses": World(skewed=True),
+    "idle nine days of ten": World(idle=0.9),
+    "best of 10 on a rising market": World(policies=10, market_sharpe=1.5, exposure=1.0),
+}
+SHARPES = (-2.0, 0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
+DAYS = (30, 90, 180, 365, 730, 1460)
+TRIALS = (1, 20)
+_TRADES_A_DAY = 2.0
+
+
+class Job(NamedTuple):
+    """One matrix of returns to be judged."""
+
+    kind: str
+    world: World
+    seed: int
+    rivals: bool  # whether the returns of those that were not chosen are at hand
+
+
+def try_verdicts(matrices: int, workers: int) -> list[dict[str, Any]]:
+    """Rows on driftless worlds, then rows on edges of known size.
+
+    Args:
+        matrices: of each kind without an edge; of each true Sharpe ratio and length half as many.
+        workers: processes.
+    """
+    luck, power = list(_luck(matrices)), list(_power(max(1, matrices // 2)))
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        jobs = [*luck, *power]
+        found = list(tqdm(pool.imap(find_best, jobs), total=len(jobs), unit="verdict"))
+    return [
+        *_luck_rows(luck, found[: len(luck)]),
+        *_power_rows(power, found[len(luck) :]),
+    ]
+
+
+def find_best(job: Job) -> Findings:
+    """Findings of the policy with the best Sharpe ratio, all of them counted as trials."""
+    returns = draw_returns(job.world, job.seed)
+    names = [f"policy_{i}" for i in range(job.world.policies)]
+    means, spreads = returns.values[names].mean(), returns.values[names].std()
+    best = str((means / spreads).idxmax())
+    evidence = Evidence(
+        returns=returns,
+        seeds=[best],
+        baselines=BASELINES,
+        trades=_TRADES_A_DAY * job.world.days,
+        trials=len(names),
+        rivals=[name for name in names if name != best] if job.rivals else (),
+    )
+    return find(evidence, seed=job.seed)
+
+
+def draw_world(rng: np.random.Generator) -> World:
+    """A world without an edge, out of all that is known to mislead."""
+    return World(
+        days=float(rng.choice([30, 100, 180, 365, 730])),
+        policies=int(rng.choice([1, 5, 20, 50])),
+        alike=float(rng.choice([0.0, 0.5, 0.9])),
+        tail_df=float(rng.choice([3.0, 4.0, 8.0])),
+        persistence=float(rng.choice([-0.1, 0.0, 0.1, 0.2])),
+        skewed=bool(rng.random() < 0.25),
+        idle=float(rng.choice([0.0, 0.0, 0.9])),
+        market_sharpe=float(rng.choice([-1.0, 0.0, 1.5])),
+        exposure=float(rng.choice([0.0, 1.0])),
+    )
+
+
+def _luck(matrices: int) -> Iterator[Job]:
+    rng = np.random.Generator(np.random.PCG64(0))
+    for seed in range(matrices):
+        yield Job("everything mixed", draw_world(rng), seed, bool(seed % 2))
+    for kind, world in DRIFTLESS.items():
+        for seed in range(matrices):
+            yield Job(kind, world, seed, bool(seed % 2))
+
+
+def _power(matrices: int) -> Iterator[Job]:
+    for sharpe in SHARPES:
+        for days in DAYS:
+            for seed in range(matrices):
+                yield Job("power", World(days=float(days), sharpe=sharpe), seed, rivals=False)
+
+
+def _luck_rows(jobs: list[Job], found: list[Findings]) -> Iterator[dict[str, Any]]:
+    kinds = dict.fromkeys(job.kind for job in jobs)
+    for kind in kinds:
+        words = Counter(
+            judge(findings).word
+            for job, findings in zip(jobs, found, strict=True)
+            if job.kind == kind
+        )
+        yield {"without an edge": kind, "matrices": words.total()} | {w: words[w] for w in WORDS}
+
+
+def _power_rows(jobs: list[Job], found: list[Findings]) -> Iterator[dict[str, Any]]:
+    """Share of the words, in per cent: edge / no edge; the rest is not enough data."""
+    for trials in TRIALS:
+        cells: dict[tuple[float, float], Counter[str]] = {}
+        for job, findings in zip(jobs, found, strict=True):
+            cell = cells.setdefault((job.world.sharpe, job.world.days), Counter())
+            cell[judge(recount(findings, trials)).word] += 1
+        for sharpe in SHARPES:
+            row: dict[str, Any] = {"tries": trials, "true Sharpe ratio": sharpe}
+            for days in DAYS:
+                words = cells[sharpe, float(days)]
+                share = {word: 100 * words[word] / words.total() for word in WORDS}
+                row[f"{days} days"] = f"{share[EDGE]:.0f} / {share[NO_EDGE]:.0f}"
+            yield row
