@@ -1,8 +1,8 @@
 """``suite=verdict``: how often the verdict calls luck an edge, and how soon it sees a real one."""
 
 import multiprocessing
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from pipelines.driftless import BASELINES, World, draw_returns
 from pipelines.findings import Evidence, Findings, find, recount
 from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge
 
-WORDS = (EDGE, NO_EDGE, NOT_ENOUGH)
+POWER = "power"
 # Worlds without an edge. Of several policies the best is judged, and all are counted.
 DRIFTLESS = {
     "one policy, a month": World(days=30),
@@ -44,16 +44,30 @@ def try_verdicts(matrices: int, workers: int) -> list[dict[str, Any]]:
     """Rows on driftless worlds, then rows on edges of known size.
 
     Args:
-        matrices: of each kind without an edge; of each true Sharpe ratio and length half as many.
+        matrices: of each kind without an edge; of each true Sharpe ratio and length a quarter as many.
         workers: processes.
     """
-    luck, power = list(_luck(matrices)), list(_power(max(1, matrices // 2)))
+    jobs = plan(matrices)
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        jobs = [*luck, *power]
         found = list(tqdm(pool.imap(find_best, jobs), total=len(jobs), unit="verdict"))
-    return [
-        *_luck_rows(luck, found[: len(luck)]),
-        *_power_rows(power, found[len(luck) :]),
+    return tabulate(jobs, found)
+
+
+def plan(matrices: int) -> list[Job]:
+    """Everything to be judged, see `try_verdicts`."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    seeds = range(matrices)
+    jobs = [Job("everything mixed", draw_world(rng), seed, bool(seed % 2)) for seed in seeds]
+    jobs += [
+        Job(kind, world, seed, bool(seed % 2))
+        for kind, world in DRIFTLESS.items()
+        for seed in seeds
+    ]
+    return jobs + [
+        Job(POWER, World(days=float(days), sharpe=sharpe), seed, rivals=False)
+        for sharpe in SHARPES
+        for days in DAYS
+        for seed in range(max(1, matrices // 4))
     ]
 
 
@@ -89,44 +103,32 @@ def draw_world(rng: np.random.Generator) -> World:
     )
 
 
-def _luck(matrices: int) -> Iterator[Job]:
-    rng = np.random.Generator(np.random.PCG64(0))
-    for seed in range(matrices):
-        yield Job("everything mixed", draw_world(rng), seed, bool(seed % 2))
-    for kind, world in DRIFTLESS.items():
-        for seed in range(matrices):
-            yield Job(kind, world, seed, bool(seed % 2))
+def tabulate(jobs: Sequence[Job], found: Sequence[Findings]) -> list[dict[str, Any]]:
+    """A row for each kind without an edge, then one for each number of tries and true ratio.
 
-
-def _power(matrices: int) -> Iterator[Job]:
-    for sharpe in SHARPES:
-        for days in DAYS:
-            for seed in range(matrices):
-                yield Job("power", World(days=float(days), sharpe=sharpe), seed, rivals=False)
-
-
-def _luck_rows(jobs: list[Job], found: list[Findings]) -> Iterator[dict[str, Any]]:
-    kinds = dict.fromkeys(job.kind for job in jobs)
-    for kind in kinds:
-        words = Counter(
-            judge(findings).word
-            for job, findings in zip(jobs, found, strict=True)
-            if job.kind == kind
-        )
-        yield {"without an edge": kind, "matrices": words.total()} | {w: words[w] for w in WORDS}
-
-
-def _power_rows(jobs: list[Job], found: list[Findings]) -> Iterator[dict[str, Any]]:
-    """Share of the words, in per cent: edge / no edge; the rest is not enough data."""
+    The latter hold shares of the words in per cent, ``edge / no edge``; the rest: not enough data.
+    """
+    judged = list(zip(jobs, found, strict=True))
+    luck = [pair for pair in judged if pair[0].kind != POWER]
+    power = [pair for pair in judged if pair[0].kind == POWER]
+    rows: list[dict[str, Any]] = []
+    for kind in dict.fromkeys(job.kind for job, _ in luck):
+        words = Counter(judge(findings).word for job, findings in luck if job.kind == kind)
+        rows.append({"without an edge": kind, "matrices": words.total(), **_counts(words)})
     for trials in TRIALS:
-        cells: dict[tuple[float, float], Counter[str]] = {}
-        for job, findings in zip(jobs, found, strict=True):
-            cell = cells.setdefault((job.world.sharpe, job.world.days), Counter())
-            cell[judge(recount(findings, trials)).word] += 1
+        cells: defaultdict[tuple[float, float], Counter[str]] = defaultdict(Counter)
+        for job, findings in power:
+            word = judge(recount(findings, trials)).word
+            cells[job.world.sharpe, job.world.days][word] += 1
         for sharpe in SHARPES:
-            row: dict[str, Any] = {"tries": trials, "true Sharpe ratio": sharpe}
-            for days in DAYS:
-                words = cells[sharpe, float(days)]
-                share = {word: 100 * words[word] / words.total() for word in WORDS}
-                row[f"{days} days"] = f"{share[EDGE]:.0f} / {share[NO_EDGE]:.0f}"
-            yield row
+            shares = {f"{days} days": _shares(cells[sharpe, float(days)]) for days in DAYS}
+            rows.append({"tries": trials, "true Sharpe ratio": sharpe, **shares})
+    return rows
+
+
+def _counts(words: Counter[str]) -> dict[str, int]:
+    return {word: words[word] for word in (EDGE, NO_EDGE, NOT_ENOUGH)}
+
+
+def _shares(words: Counter[str]) -> str:
+    return " / ".join(f"{100 * words[word] / words.total():.0f}" for word in (EDGE, NO_EDGE))
