@@ -44,7 +44,7 @@ def try_verdicts(matrices: int, workers: int) -> list[dict[str, Any]]:
     """Rows on driftless worlds, then rows on edges of known size.
 
     Args:
-        matrices: of each kind without an edge; of each true Sharpe ratio and length a quarter as many.
+        matrices: of each kind without an edge; of each true ratio and length a quarter as many.
         workers: processes.
     """
     jobs = plan(matrices)

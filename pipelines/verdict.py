@@ -4,6 +4,7 @@ The rule is ``docs/verdict.md``; the thresholds are here.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +54,18 @@ class Verdict:
         return dataclasses.asdict(self)
 
 
-def judge(findings: Findings) -> Verdict:
-    """Apply the rule to what was found."""
+def judge(findings: Findings, notes: Sequence[str] = ()) -> Verdict:
+    """Apply the rule to what was found.
+
+    Args:
+        findings: from `pipelines.findings.find`.
+        notes: sentences that qualify the answer without deciding it, such as those of break-even
+            costs and of participation; the last of the reasons.
+    """
     conditions = _conditions(findings)
     word, deciding = _decide(findings, conditions)
-    return Verdict(word, [*deciding, *_qualifying(findings)], conditions, findings)
+    reasons = [*deciding, *_qualifying(findings), *notes]
+    return Verdict(word, reasons, conditions, findings)
 
 
 def _decide(findings: Findings, conditions: list[Condition]) -> tuple[str, list[str]]:
@@ -114,7 +122,7 @@ def _conditions(findings: Findings) -> list[Condition]:
 def _grew(found: Findings) -> Condition:
     value = found.total_return_fraction
     sentence = (
-        f"It returned {value:+.2%} over {found.days:,.3g} days, after costs, in "
+        f"It returned {_percent(value)} over {found.days:,.3g} days, after costs, in "
         f"{found.trades:,.0f} trades."
     )
     return Condition("grew", value > 0.0, value, 0.0, sentence)
@@ -147,7 +155,7 @@ def _superior(found: Findings) -> list[Condition]:
         holds = against.p_value <= MAX_P_VALUE
         verb = "It is" if holds else "It is not shown to be"
         sentence = (
-            f"{verb} better than {name} ({against.baseline_return_fraction:+.2%}) at the same "
+            f"{verb} better than {name} ({_percent(against.baseline_return_fraction)}) at the same "
             f"exposure to it: p {against.p_value:.3f}, at most {MAX_P_VALUE:g} is asked for."
         )
         conditions.append(
@@ -211,6 +219,10 @@ def _qualifying(found: Findings) -> list[str]:
             f"median in the other with probability {found.overfitting:.2f}."
         )
     return sentences
+
+
+def _percent(fraction: float) -> str:
+    return f"{100.0 * fraction:+,.2f} %"
 
 
 def _times(count: int) -> str:

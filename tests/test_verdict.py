@@ -173,6 +173,13 @@ def test_an_earlier_look_and_overfitting_are_said_whatever_the_word():
     assert "had been opened once before" in judge(found(earlier_openings=1)).reasons[-1]
 
 
+def test_notes_qualify_and_do_not_decide():
+    note = "It still earns at 4 times the costs (40 bps)."
+    noted = judge(found(earlier_openings=1), [note])
+    assert noted.word == EDGE
+    assert noted.reasons[-1] == note
+
+
 def test_a_verdict_is_plain_json():
     judged = judge(GOOD).to_json()
     again = json.loads(json.dumps(judged, allow_nan=False))
