@@ -32,6 +32,7 @@ from pipelines.superior_ability import excess_returns, superior_ability
 EDGE_LEVEL = 0.98
 NO_EDGE_LEVEL = 0.95
 _LEAST_PERIODS = 4  # under which there is no Sharpe ratio
+_SMALLEST_Z = 0.01  # that more days could ever make something of
 
 
 @dataclass(frozen=True)
@@ -271,10 +272,10 @@ def needed_days(findings: Findings, z: float) -> float | None:
             `expected_maximum` more.
 
     Returns:
-        None if the estimate is not above 0.
+        None if the estimate is not above 0, or too small for any number of days.
     """
-    if findings.sharpe <= 0.0 or findings.standard_error == 0.0:
+    has = findings.sharpe / findings.standard_error if findings.standard_error > 0.0 else 0.0
+    if has < _SMALLEST_Z:
         return None
     four_of_five = 0.84
-    has = findings.sharpe / findings.standard_error
     return findings.days * ((z + expected_maximum(findings.trials) + four_of_five) / has) ** 2
