@@ -25,14 +25,12 @@ from pipelines.sharpe import (
     SharpeEstimate,
     beyond_tries,
     deviation,
-    expected_maximum,
 )
 from pipelines.superior_ability import excess_returns, superior_ability
 
 EDGE_LEVEL = 0.98
 NO_EDGE_LEVEL = 0.95
 _LEAST_PERIODS = 4  # under which there is no Sharpe ratio
-_SMALLEST_Z = 0.01  # that more days could ever make something of
 
 
 @dataclass(frozen=True)
@@ -261,21 +259,3 @@ def _annual_sharpe(returns: np.ndarray, per_year: float) -> float:
 
 def _total(returns: np.ndarray) -> float:
     return float(np.prod(1.0 + returns) - 1.0)
-
-
-def needed_days(findings: Findings, z: float) -> float | None:
-    """Days after which a ratio as large as the estimate would pass, four times out of five.
-
-    Args:
-        findings: of the days there are.
-        z: what its ratio over its standard error must come to for one try; more tries ask for
-            `expected_maximum` more.
-
-    Returns:
-        None if the estimate is not above 0, or too small for any number of days.
-    """
-    has = findings.sharpe / findings.standard_error if findings.standard_error > 0.0 else 0.0
-    if has < _SMALLEST_Z:
-        return None
-    four_of_five = 0.84
-    return findings.days * ((z + expected_maximum(findings.trials) + four_of_five) / has) ** 2

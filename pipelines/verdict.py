@@ -6,10 +6,12 @@ The rule is ``docs/verdict.md``; the thresholds are here.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
-from pipelines.findings import Findings, needed_days
+from pipelines.findings import EDGE_LEVEL, Findings
 from pipelines.period_returns import ENOUGH_PERIODS
+from pipelines.sharpe import expected_maximum
 
 EDGE, NO_EDGE, NOT_ENOUGH = "edge", "no edge", "not enough data"
 MIN_DAYS = 14.0
@@ -18,7 +20,8 @@ MIN_TRADES = 30.0
 MIN_DEFLATED = 0.95
 MAX_P_VALUE = 0.02
 WORTH_HAVING = 1.0  # an annual Sharpe ratio
-_NEEDED_Z = 2.05  # of one try, at 2 %
+_SMALLEST_Z = 0.01  # that more days could ever make something of
+_FOUR_OF_FIVE = 0.8
 LUCK, BETTER = "beyond luck", "better than "
 
 
@@ -194,7 +197,7 @@ def _excluded(found: Findings) -> list[str]:
 
 
 def _how_much_more(found: Findings) -> str:
-    days = needed_days(found, _NEEDED_Z)
+    days = needed_days(found)
     wide = (
         f"The interval of the Sharpe ratio, {found.sharpe_low:.2f} to {found.sharpe_high:.2f}, "
         f"excludes neither 0 nor {WORTH_HAVING:g}"
@@ -204,6 +207,24 @@ def _how_much_more(found: Findings) -> str:
     if days is None or days <= found.days:
         return f"{wide}."
     return f"{wide}; were the estimate the truth, about {days:,.0f} days would tell."
+
+
+def needed_days(found: Findings) -> float | None:
+    """Days after which a ratio as large as the estimate would pass, four times out of five.
+
+    Its ratio over its standard error grows with the root of the days, and has to come to what the
+    interval and the deflated ratio ask for.
+
+    Returns:
+        None if the estimate is not above 0, or too small for any number of days.
+    """
+    has = found.sharpe / found.standard_error if found.standard_error > 0.0 else 0.0
+    if has < _SMALLEST_Z:
+        return None
+    quantile = NormalDist().inv_cdf
+    tries = expected_maximum(found.trials) + quantile(MIN_DEFLATED)
+    asked = max(quantile(EDGE_LEVEL), tries) + quantile(_FOUR_OF_FIVE)
+    return found.days * (asked / has) ** 2
 
 
 def _qualifying(found: Findings) -> list[str]:

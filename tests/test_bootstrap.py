@@ -28,7 +28,7 @@ def test_an_interval_is_that_of_arch():
     )
     drawn = draw_periods(200, 2.0, draws=1_000, seed=3)
     ours = sharpe_interval(returns, redrawn_sharpes(returns, drawn), 365.0, 0.975)
-    assert [ours.low, ours.high] == pytest.approx(theirs[:, 0], rel=0.02, abs=0.02)
+    assert [ours.low, ours.high] == pytest.approx(theirs[:, 0], rel=1e-6)
     assert ours.estimate == pytest.approx(365**0.5 * SharpeEstimate.of(returns).ratio)
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from pipelines.benchmark_verdict import Job, draw_world, find_best, plan, tabulate
 from pipelines.driftless import BASELINES, World, draw_returns
-from pipelines.findings import Evidence, find, needed_days, recount
+from pipelines.findings import Evidence, find, recount
 from pipelines.period_returns import PeriodReturns, aggregate
-from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge
+from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge, needed_days
 
 DAY = 86_400.0
 
@@ -175,8 +175,9 @@ def test_the_same_seed_finds_the_same_and_the_global_generator_is_left_alone():
 def test_what_is_needed_falls_with_the_square_of_the_ratio():
     found = find(evidence_of(World(days=400.0, sharpe=1.0), seed=1), draws=200)
     twice = dataclasses.replace(found, sharpe=2 * found.sharpe)
-    assert needed_days(found, 2.05) == pytest.approx(4 * needed_days(twice, 2.05))
-    assert needed_days(dataclasses.replace(found, sharpe=-1.0), 2.05) is None
+    assert needed_days(found) == pytest.approx(4 * needed_days(twice))
+    assert needed_days(recount(found, 50)) > needed_days(found)
+    assert needed_days(dataclasses.replace(found, sharpe=-1.0)) is None
 
 
 def test_a_verdict_needs_something_to_judge_and_to_judge_it_by():

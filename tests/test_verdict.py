@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import verdict
-from pipelines.findings import Against, Findings, needed_days
-from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge
+from pipelines.findings import Against, Findings
+from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge, needed_days
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "verdict.md"
 GOOD = Findings(
@@ -148,7 +148,7 @@ def test_an_edge_that_is_sure_but_small_is_an_edge():
 
 def test_the_days_that_are_needed_are_said():
     judged = judge(found(sharpe=1.5, standard_error=1.0, sharpe_low=-0.6, deflated=0.3))
-    days = needed_days(judged.findings, 2.05)
+    days = needed_days(judged.findings)
     assert judged.reasons[-1].endswith(f"about {days:,.0f} days would tell.")
     assert 730 < days < 10_000
     hopeless = judge(found(sharpe=-0.1, sharpe_low=-2.0, sharpe_high=1.5, deflated=0.1))
