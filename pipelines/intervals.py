@@ -56,8 +56,12 @@ def _growth(logs: np.ndarray, drawn: np.ndarray, per_year: float) -> Interval:
     """Basic, of the mean log return; as a year's growth, a fraction."""
     mean = float(logs.mean())
     low, high = np.quantile([logs[rows].mean() for rows in drawn], [1.0 - LEVEL, LEVEL])
-    ends = (mean, 2.0 * mean - float(high), 2.0 * mean - float(low))
-    return Interval(*(_yearly(end, per_year) for end in ends), LEVEL)
+    return Interval(
+        _yearly(mean, per_year),
+        _yearly(2.0 * mean - float(high), per_year),
+        _yearly(2.0 * mean - float(low), per_year),
+        LEVEL,
+    )
 
 
 def _yearly(log_return: float, per_year: float) -> float:
