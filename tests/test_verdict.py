@@ -3,17 +3,14 @@
 import dataclasses
 import json
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import verdict
 from pipelines.findings import Against, Findings
 from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge, needed_days
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "verdict.md"
 GOOD = Findings(
     days=730.0,
     periods=730,
@@ -218,21 +215,3 @@ def test_there_are_three_words_and_an_edge_needs_all_conditions(
         assert total > 0
         assert low > 0
         assert days >= 100
-
-
-@pytest.mark.parametrize(
-    "number",
-    [
-        f"days played | {verdict.MIN_DAYS:g} ",
-        f"aggregated returns | {verdict.MIN_PERIODS} ",
-        f"trades, mean of the seeds | {verdict.MIN_TRADES:g} ",
-        f"at least {verdict.MIN_DEFLATED:g} ",
-        f"p at most {verdict.MAX_P_VALUE:g} ",
-        f"interval is under {verdict.WORTH_HAVING:g},",
-        "above 0, one-sided 98 %",
-        "upper end (one-sided 95 %)",
-        "2,000 draws",
-    ],
-)
-def test_the_page_names_the_thresholds_of_the_code(number):
-    assert number in PAGE.read_text(encoding="utf-8")
