@@ -2,9 +2,9 @@
 
 ``suite=env`` times the environment, ``suite=speed`` training and what time and memory grow with,
 ``suite=replay`` a year of minutes, ``suite=recorder`` the trace against the training that it
-records; ``suite=learning`` finds out who learns known markets,
-and how soon, ``suite=faults`` what a training survives. Times of one run compare with each other,
-and with nothing else: every table names the machine, the versions and the commit.
+records; ``suite=learning`` finds out who learns known markets, and how soon, ``suite=faults`` what
+a training survives, ``suite=verdict`` how often luck is called an edge. Times of one run compare
+with each other, and with nothing else: every table names the machine, the versions and the commit.
 """
 
 import json
@@ -28,6 +28,7 @@ from pipelines.benchmark_page import cell_text, write_page
 from pipelines.benchmark_recorder import time_recorder
 from pipelines.benchmark_replay import time_replays
 from pipelines.benchmark_speed import plan_cells, time_speed
+from pipelines.benchmark_verdict import try_verdicts
 from pipelines.config import load_config
 from pipelines.learning_figure import draw_curves
 from pipelines.source import git_revision
@@ -55,6 +56,8 @@ def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
     if cfg.suite == "learning":
         outcomes = run_jobs(plan(cfg), cfg.workers)
         return summarise(outcomes), as_values(outcomes)
+    if cfg.suite == "verdict":
+        return try_verdicts(cfg.matrices, cfg.workers), {}
     if cfg.suite == "replay":
         return time_replays(cfg.networks, cfg.bars, cfg.compared), {}
     with tempfile.TemporaryDirectory() as name:

@@ -10,7 +10,7 @@ from pipelines.learning_learners import COMPARED, LEARNERS
 NETWORKS = ("mission", "aligned", "mlp", "streaming")
 SHARING = (1, 4, 16, 64)
 LANES = (16, 256, 4_096, 65_536)
-SUITES = ("env", "speed", "replay", "recorder", "learning", "faults")
+SUITES = ("env", "speed", "replay", "recorder", "learning", "faults", "verdict")
 
 
 @dataclass
@@ -21,7 +21,7 @@ class BenchmarkConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # What to measure: env, speed, replay, recorder, learning or faults.
+    # What to measure: env, speed, replay, recorder, learning, faults or verdict.
     suite: str = "env"
     # Repetitions of a timing, of which the median counts.
     repeats: int = 5
@@ -34,7 +34,7 @@ class BenchmarkConfig:
     learners: list[str] = field(default_factory=lambda: list(COMPARED))
     seeds: int = 5
     frames: int = 65_536
-    # Of learning: runs at a time, of one thread each.
+    # Of learning and verdict: runs at a time, of one thread each.
     workers: int = 2
 
     # Of speed: networks, accounts that share a window, lanes; epochs of an update, reckoned from a
@@ -50,10 +50,12 @@ class BenchmarkConfig:
     compared: int = 4_800
     # Of faults: trainings killed; every other fault is tried in proportion to 100 kills.
     kills: int = 100
+    # Of verdict: matrices of returns without an edge, of every kind.
+    matrices: int = 200
 
     def __post_init__(self) -> None:
         require_one_of("suite", self.suite, SUITES)
-        for key in ("repeats", "seeds", "workers", "epochs", "kills"):
+        for key in ("repeats", "seeds", "workers", "epochs", "kills", "matrices"):
             require_at_least(key, getattr(self, key), 1)
         require_at_least("frames", self.frames, 8_192)
         require_positive("limit_s", self.limit_s)

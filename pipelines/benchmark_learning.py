@@ -14,9 +14,10 @@ from envs.known_answer import known_answer
 from envs.table import build_table
 from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.config import compose_config
+from pipelines.interquartile import interquartile_mean, interval
 from pipelines.learning_learners import LEARNERS, NETWORK
 from pipelines.learning_ours import train_ours
-from pipelines.learning_score import LEVELS, Curve, Judge, interquartile_mean, interval
+from pipelines.learning_score import LEVELS, Curve, Judge
 
 FAIR = ("martingale", "heavy_tails")
 EVALUATIONS = 24

@@ -119,8 +119,8 @@ def completed_trades(rows: pd.DataFrame, cfg: EnvConfig) -> pd.DataFrame:
 
     Returns:
         Columns `tile`, `units` (signed), `entry_row`, `entry_time`, `entry_price`, `exit_row`,
-        `exit_time`, `exit_price`, `exit_reason`, and `profit` (quote currency, after fees and
-        funding).
+        `exit_time`, `exit_price`, `exit_reason`, `bars_held` (those it was held in, a part of one
+        counts as one) and `profit` (quote currency, after fees and funding).
     """
     entries = _events(rows, "entry_units", "entry_fill_price", None, "entry")
     at_open = _events(rows, "open_exit_units", "open_exit_price", "open_exit_reason", "exit")
@@ -140,6 +140,7 @@ def completed_trades(rows: pd.DataFrame, cfg: EnvConfig) -> pd.DataFrame:
     funding = paid[trades["exit_row"] + trades["late"]] - paid[trades["entry_row"]]
     gross = trades["units"] * (trades["exit_price"] - trades["entry_price"])
     trades["profit"] = gross - fees - funding
+    trades["bars_held"] = trades["exit_row"] + trades["late"] - trades["entry_row"]
     return trades.drop(columns=["number", "late", "units_exit"])
 
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("envs", "modules", "pipelines", "configs", "tests", "pyproject.toml")
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "--assert=plain")
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.benchmark_learning import Job, Outcome, plan, summarise
-from pipelines.learning_score import Curve, interquartile_mean, interval
+from pipelines.learning_score import Curve
 
 
 def make_curve(*shares, optimum=100e-4):
@@ -33,31 +33,6 @@ def test_a_mean_in_terms_of_its_error():
     curve = make_curve(0.02, optimum=100e-4)  # 2 bps, tiles of 1 and 3
     assert curve.z_score == pytest.approx(2.0)
     assert Curve(0.0, 0.0, [1], [1.0], [0.0], [0.0]).z_score == 0.0
-
-
-@pytest.mark.parametrize(
-    ("values", "mean"),
-    [
-        ([1.0, 2.0, 3.0, 100.0], 2.5),
-        ([5.0], 5.0),
-        # Of five, the middle three count 3/4, 1 and 3/4.
-        ([0.0, 1.0, 2.0, 3.0, 50.0], (0.75 * 1 + 2 + 0.75 * 3) / 2.5),
-        ([1.0, 1.0, 1.0, 1.0, float("inf")], 1.0),
-    ],
-)
-def test_the_interquartile_mean_is_that_of_the_middle_half(values, mean):
-    assert interquartile_mean(values) == pytest.approx(mean)
-    assert interquartile_mean(values[::-1]) == pytest.approx(mean)
-
-
-def test_most_runs_that_never_arrived_make_a_mean_that_never_arrives():
-    assert interquartile_mean([1.0, 2.0, np.inf, np.inf, np.inf]) == np.inf
-
-
-def test_an_interval_holds_its_mean_and_shrinks_to_a_point():
-    low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert low < 3.0 < high
-    assert interval([2.0] * 5) == (2.0, 2.0)
 
 
 def test_a_row_says_how_many_seeds_arrived():

@@ -1,0 +1,143 @@
+"""Looks at held-out bars: what is counted, and what a report's receipt holds."""
+
+import dataclasses
+
+import pytest
+
+from pipelines.chained_file import BrokenChainError
+from pipelines.registry import Opening, Registry
+
+FIRST = Opening(
+    asset="BTC/USD",
+    source_sha256="aa",
+    first_bar="2025-01-01T00:00:00+00:00",
+    last_bar="2025-02-01T00:00:00+00:00",
+    split="test",
+    run="run-1",
+    config_sha256="config-1",
+    checkpoint_sha256="weights-1",
+    purpose="evaluate",
+)
+
+
+def other(**changes):
+    return dataclasses.replace(FIRST, **changes)
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return Registry(tmp_path / "openings.jsonl")
+
+
+def test_a_first_look_is_one(registry):
+    looks = registry.looks(registry.open(FIRST))
+    assert (looks.trials, looks.openings, looks.earlier) == (1, 1, 0)
+    assert looks.begun.startswith("20")
+
+
+def test_the_same_candidate_looks_twice_and_is_one_trial(registry):
+    registry.open(FIRST)
+    looks = registry.looks(registry.open(other(run="again", purpose="replay")))
+    assert (looks.trials, looks.openings, looks.earlier) == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"config_sha256": "config-2"}, {"checkpoint_sha256": "weights-2"}]
+)
+def test_another_configuration_or_checkpoint_is_another_trial(registry, changes):
+    registry.open(FIRST)
+    assert registry.looks(registry.open(other(**changes))).trials == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "overlaps"),
+    [
+        ({"first_bar": "2025-02-01T00:00:00+00:00", "last_bar": "2025-03-01T00:00+00:00"}, True),
+        ({"first_bar": "2025-02-01T00:01:00+00:00", "last_bar": "2025-03-01T00:00+00:00"}, False),
+        ({"source_sha256": "bb"}, True),  # the same market from another file
+        ({"asset": "XBT/USD"}, True),  # the same file under another name
+        ({"asset": "XBT/USD", "source_sha256": "bb"}, False),
+        ({"first_bar": "2025-02-01T02:00:00+02:00", "last_bar": "2025-03-01T00:00+00:00"}, True),
+        ({"first_bar": "2024-01-01", "last_bar": "2026-01-01"}, True),  # without an offset: UTC
+        ({"split": "val"}, True),  # the bars count, not what they are called
+    ],
+)
+def test_bars_are_the_same_by_market_or_file_and_time(registry, changes, overlaps):
+    registry.open(FIRST)
+    looks = registry.looks(registry.open(other(config_sha256="config-2", **changes)))
+    assert (looks.trials, looks.openings) == ((2, 2) if overlaps else (1, 1))
+
+
+def test_bars_without_a_file_are_not_one_file(registry):
+    registry.open(other(source_sha256="", asset="SYNTHETIC/a"))
+    looks = registry.looks(registry.open(other(source_sha256="", asset="SYNTHETIC/b")))
+    assert looks.openings == 1
+
+
+def test_later_candidates_count_and_later_looks_were_not_before(registry):
+    receipt = registry.open(FIRST)
+    for i in range(4):
+        registry.open(other(config_sha256=f"later-{i}"))
+    looks = registry.looks(receipt)
+    assert (looks.trials, looks.openings, looks.earlier) == (5, 5, 0)
+
+
+def test_openings_come_back_as_they_were(registry):
+    second = other(run="run-2")
+    registry.open(FIRST)
+    registry.open(second)
+    assert registry.openings() == [FIRST, second]
+    assert Registry(registry.file.path.with_name("none.jsonl")).openings() == []
+
+
+def test_an_end_cut_off_together_with_its_head_is_missed_by_a_receipt(registry):
+    for i in range(3):
+        receipt = registry.open(other(run=f"run-{i}"))
+        if i == 1:
+            kept = registry.file.path.read_bytes(), registry.file.head.read_bytes()
+    registry.file.path.write_bytes(kept[0])
+    registry.file.head.write_bytes(kept[1])
+    assert len(registry.openings()) == 2  # by itself it is whole
+    with pytest.raises(BrokenChainError, match="line 4 is missing: there is a receipt for line 4"):
+        registry.looks(receipt)
+
+
+def test_a_registry_that_was_begun_anew_is_not_the_old_one(registry):
+    receipt = registry.open(FIRST)
+    registry.file.path.unlink()
+    registry.file.head.unlink()
+    registry.open(FIRST)
+    with pytest.raises(BrokenChainError, match="it was begun anew"):
+        registry.verify([receipt])
+
+
+def test_another_line_in_the_place_of_a_receipt_s_is_missed(registry):
+    kept = registry.open(FIRST)
+    begun = registry.file.path.read_bytes().splitlines(keepends=True)[0]
+    registry.file.path.write_bytes(begun)
+    registry.file.head.unlink()  # a single line needs none
+    registry.open(other(run="forged"))
+    with pytest.raises(BrokenChainError, match="line 2 is not the one of its receipt"):
+        registry.verify([kept])
+
+
+def test_a_damaged_registry_takes_no_opening(registry):
+    registry.open(FIRST)
+    blob = registry.file.path.read_bytes()
+    registry.file.path.write_bytes(blob.replace(b"run-1", b"run-9"))
+    with pytest.raises(BrokenChainError, match="line 2 was changed"):
+        registry.open(FIRST)
+    assert registry.file.path.read_bytes() == blob.replace(b"run-1", b"run-9")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"last_bar": "2024-12-31"}, "is before first_bar"),
+        ({"first_bar": "soon"}, "soon"),
+        ({"first_bar": ""}, "is not a time"),
+    ],
+)
+def test_times_that_are_none_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        other(**changes)
