@@ -78,7 +78,12 @@ def aggregate(curves: Mapping[str, pd.Series], interval_s: float) -> PeriodRetur
     """
     if not curves or not any(len(curve) for curve in curves.values()):
         raise ValueError("no bars were played: there are no returns to test")
-    growth = pd.concat(dict(curves), axis="columns").sort_index().ffill().fillna(1.0)
+    growth = (
+        pd.concat(list(curves.values()), axis="columns", keys=list(curves))
+        .sort_index()
+        .ffill()
+        .fillna(1.0)
+    )
     starts, period_s = _cut(pd.DatetimeIndex(growth.index), interval_s)
     closes = growth.groupby(starts).last()
     before = closes.shift(fill_value=1.0)
