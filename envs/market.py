@@ -269,7 +269,7 @@ class MarketEnv(EnvBase):
         opened = outcome.entry.wanted
         fields = {
             "bar": bar,
-            "ledger": torch.stack(outcome.account, -1),
+            "ledger": torch.stack(outcome.account).movedim(0, -1),
             "account": account_observation(
                 outcome.account, bar_tp1.close, outcome.equity, self.cfg
             ),

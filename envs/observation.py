@@ -61,7 +61,7 @@ def account_observation(account: Account, close: Tensor, equity: Tensor, cfg: En
         _where(has_target, side * (account.take_profit_price - close) / step),
         (account.bars_held / cfg.episode_bars).clamp_max(1.0),
     ]
-    return torch.stack(columns, -1).float()
+    return torch.stack(columns).movedim(0, -1).float().contiguous()
 
 
 def _where(condition: Tensor, value: Tensor) -> Tensor:
