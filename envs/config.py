@@ -27,6 +27,8 @@ class EnvConfig:
     accounts: int = 16
     # Worker processes under a ParallelEnv, each with paths / workers paths; 0: in this process.
     workers: int = 2
+    # torch.compile a step: the same numbers, some seconds to begin with, then less time a step.
+    compile: bool = False
 
     # Episodes and observation.
     window: int = 64

@@ -1,7 +1,8 @@
 """The market environment: a grid of accounts on paths of bars, as a batched TorchRL environment."""
 
 import dataclasses
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -11,16 +12,25 @@ from torchrl.envs import EnvBase
 
 from envs.action import ActionBuckets
 from envs.checks import require
+from envs.compiled import compile_bar, log
 from envs.config import EnvConfig
 from envs.episodes import FixedStarts, RandomStarts, check_shared_clock, tile
 from envs.ledger import FILLS, HEADS, LEDGER
 from envs.observation import NUM_ACCOUNT, account_observation
 from envs.rules import Rules, check_tick
-from envs.simulator import Account, Bar, Outcome, advance
+from envs.simulator import Account, Bar, Order, Outcome, advance
 from envs.step_columns import fill_columns
 from envs.table import BarTable
 
 REWARD_EQUITY_FLOOR = 0.01
+
+
+class Terms(NamedTuple):
+    """What every step of an environment has in common."""
+
+    cfg: EnvConfig
+    rules: Rules
+    record_fills: bool
 
 
 class MarketEnv(EnvBase):
@@ -109,7 +119,6 @@ class MarketEnv(EnvBase):
         check_tick(table, cfg)
         self.cfg = cfg
         self.record_fills = record_fills
-        self.rules = Rules.of(cfg, table.meta.interval_s)
         runs = table.runs(split).to(device)
         self.starts = (
             RandomStarts(runs, cfg.window, cfg.episode_bars)
@@ -120,6 +129,9 @@ class MarketEnv(EnvBase):
         self.buckets = ActionBuckets(cfg, device)
         self.register_buffer("clock", torch.zeros(paths, dtype=torch.int64, device=device))
         self.register_buffer("last_bar", torch.zeros(paths, dtype=torch.int64, device=device))
+        terms = Terms(cfg, Rules.of(cfg, table.meta.interval_s), record_fills)
+        live = partial(live_one_bar, terms)
+        self._live = compile_bar(live, device) if cfg.compile else live
         self._make_specs()
         self.set_seed(seed)
 
@@ -152,6 +164,7 @@ class MarketEnv(EnvBase):
         bounds = tile(table.runs(split), cfg.window, cfg.episode_bars)[:limit]
         require(len(bounds) > 0, "split", split, f"a split with more than {cfg.window} bars")
         cfg = dataclasses.replace(cfg, flatten_at_end=True, paths=len(bounds), workers=0)
+        cfg = dataclasses.replace(cfg, compile=False)
         return cls(table, cfg, split=split, starts=bounds, device=device, seed=seed)
 
     def _make_specs(self) -> None:
@@ -252,48 +265,61 @@ class MarketEnv(EnvBase):
         return TensorDict(fields, self.batch_size, device=self.device)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        bar = tensordict["bar"] + 1
-        ledger = tensordict["ledger"]
-        before = Account(*ledger.unbind(-1))
-        # Accounts on a path share its bar; past the end of the table the last bar stands still.
-        now = bar[:, :1, 0].clamp_max(len(self.ohlcv) - 1)
-        bar_t = self.ohlcv[now - 1]
-        bar_tp1 = Bar(*self.ohlcv[now].unbind(-1)[:4])
         order = self.buckets.read(tensordict["action"])
-        last = bar[..., 0] >= before.last_bar
-        outcome = advance(self.rules, before, order, bar_tp1, bar_t[..., 4], last)
-        reward = self._reward(before, outcome, bar_t[..., 3])
-        self.clock = bar[:, 0, 0].clone()
-        terminated = outcome.ruined[..., None]
-        truncated = last[..., None] & ~terminated
-        opened = outcome.entry.wanted
-        fields = {
-            "bar": bar,
-            "ledger": torch.stack(outcome.account).movedim(0, -1),
-            "account": account_observation(
-                outcome.account, bar_tp1.close, outcome.equity, self.cfg
-            ),
-            "head_used": torch.stack([outcome.direction_used, opened, opened, opened], -1),
-            "reward": reward[..., None].float(),
-            "done": terminated | truncated,
-            "terminated": terminated,
-            "truncated": truncated,
-        }
-        if self.record_fills:
-            fields["fills"] = fill_columns(outcome, reward)
+        fields = self._live(self.ohlcv, tensordict["bar"], tensordict["ledger"], *order)
+        self.clock = fields["bar"][:, 0, 0].clone()
         return TensorDict(fields, self.batch_size, device=self.device)
 
-    def _reward(self, before: Account, outcome: Outcome, close_t: Tensor) -> Tensor:
-        """Change of log equity and the weighted terms, float64 [paths, accounts]."""
-        cfg = self.cfg
-        floor = REWARD_EQUITY_FLOOR * cfg.initial_cash
-        equity_t = before.cash + before.position * close_t
-        reward = outcome.equity.clamp_min(floor).log() - equity_t.clamp_min(floor).log()
-        if cfg.drawdown_penalty:
-            deeper = (outcome.drawdown - (1.0 - equity_t / before.peak)).clamp_min(0.0)
-            reward = reward - cfg.drawdown_penalty * deeper
-        if cfg.turnover_penalty:
-            legs = (outcome.open_exit, outcome.entry, outcome.exit)
-            traded = sum((leg.units * leg.price).abs() for leg in legs)
-            reward = reward - cfg.turnover_penalty * traded / equity_t.clamp_min(floor)
-        return cfg.reward_scale * reward
+
+def live_one_bar(
+    terms: Terms, ohlcv: Tensor, bar: Tensor, ledger: Tensor, *order: Tensor
+) -> dict[str, Tensor]:
+    """What a step shows of every lane: a function of tensors alone, so that it can be compiled.
+
+    Args:
+        terms: the configuration.
+        ohlcv: the table's bars, [N, 5].
+        bar: int64 [paths, accounts, 1], pointer to bar t.
+        ledger: the accounts at its close, [paths, accounts, len(LEDGER)].
+        order: the fields of an `Order`.
+    """
+    bar = bar + 1
+    before = Account(*ledger.unbind(-1))
+    # Accounts on a path share its bar; past the end of the table the last bar stands still.
+    now = bar[:, :1, 0].clamp_max(len(ohlcv) - 1)
+    bar_t = ohlcv[now - 1]
+    bar_tp1 = Bar(*ohlcv[now].unbind(-1)[:4])
+    last = bar[..., 0] >= before.last_bar
+    outcome = advance(terms.rules, before, Order(*order), bar_tp1, bar_t[..., 4], last)
+    reward = _reward(terms.cfg, before, outcome, bar_t[..., 3])
+    terminated = outcome.ruined[..., None]
+    truncated = last[..., None] & ~terminated
+    opened = outcome.entry.wanted
+    fields = {
+        "bar": bar,
+        "ledger": torch.stack(outcome.account).movedim(0, -1),
+        "account": account_observation(outcome.account, bar_tp1.close, outcome.equity, terms.cfg),
+        "head_used": torch.stack([outcome.direction_used, opened, opened, opened], -1),
+        "reward": reward[..., None].float(),
+        "done": terminated | truncated,
+        "terminated": terminated,
+        "truncated": truncated,
+    }
+    if terms.record_fills:
+        fields["fills"] = fill_columns(outcome, reward)
+    return fields
+
+
+def _reward(cfg: EnvConfig, before: Account, outcome: Outcome, close_t: Tensor) -> Tensor:
+    """Change of log equity and the weighted terms, float64 [paths, accounts]."""
+    floor = REWARD_EQUITY_FLOOR * cfg.initial_cash
+    equity_t = before.cash + before.position * close_t
+    reward = log(outcome.equity.clamp_min(floor)) - log(equity_t.clamp_min(floor))
+    if cfg.drawdown_penalty:
+        deeper = (outcome.drawdown - (1.0 - equity_t / before.peak)).clamp_min(0.0)
+        reward = reward - cfg.drawdown_penalty * deeper
+    if cfg.turnover_penalty:
+        legs = (outcome.open_exit, outcome.entry, outcome.exit)
+        traded = sum((leg.units * leg.price).abs() for leg in legs)
+        reward = reward - cfg.turnover_penalty * traded / equity_t.clamp_min(floor)
+    return cfg.reward_scale * reward

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from envs.compiled import log
 from envs.config import BPS, EnvConfig
 from envs.simulator import Account
 
@@ -53,7 +54,7 @@ def account_observation(account: Account, close: Tensor, equity: Tensor, cfg: En
     relative = (equity / cfg.initial_cash).clamp_min(1e-300)
     columns = [
         side,
-        relative.log().clamp(-LOG_EQUITY_LIMIT, LOG_EQUITY_LIMIT),
+        log(relative).clamp(-LOG_EQUITY_LIMIT, LOG_EQUITY_LIMIT),
         1.0 - equity / account.peak,
         _where(held, account.position.abs() * close / (equity * cfg.max_leverage)),
         _where(held, side * (close - account.entry_price) / account.stop_distance),
