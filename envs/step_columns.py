@@ -19,28 +19,26 @@ def fill_columns(outcome: Outcome, reward: Tensor) -> Tensor:
     account = outcome.account
     open_exit, entry, exit_ = outcome.open_exit, outcome.entry, outcome.exit
     held = account.position != 0
-    always = torch.ones_like(held)
     columns = [
-        (always, open_exit.reason),
-        *_shown(open_exit.units != 0, open_exit.units, open_exit.price),
-        (entry.wanted, entry.requested_units),
-        *_shown(entry.units != 0, entry.units, entry.price),
-        (always, exit_.reason),
-        *_shown(exit_.units != 0, exit_.units, exit_.price),
-        (always, outcome.fee),
-        (always, outcome.slippage_cost),
-        (always, outcome.funding),
-        (always, account.cash),
-        (always, account.position),
-        *_shown(held, account.entry_price, account.stop_price),
-        (held & (account.take_profit_price > 0), account.take_profit_price),
-        (always, outcome.equity),
-        (always, outcome.drawdown),
-        (always, reward),
+        open_exit.reason,
+        *_where(open_exit.units != 0, open_exit.units, open_exit.price),
+        *_where(entry.wanted, entry.requested_units),
+        *_where(entry.units != 0, entry.units, entry.price),
+        exit_.reason,
+        *_where(exit_.units != 0, exit_.units, exit_.price),
+        outcome.fee,
+        outcome.slippage_cost,
+        outcome.funding,
+        account.cash,
+        account.position,
+        *_where(held, account.entry_price, account.stop_price),
+        *_where(held & (account.take_profit_price > 0), account.take_profit_price),
+        outcome.equity,
+        outcome.drawdown,
+        reward,
     ]
-    shown, values = (torch.stack(tensors) for tensors in zip(*columns, strict=True))
-    return torch.where(shown, values, torch.nan).movedim(0, -1)
+    return torch.stack(columns).movedim(0, -1)
 
 
-def _shown(happened: Tensor, *values: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return [(happened, value) for value in values]
+def _where(happened: Tensor, *values: Tensor) -> list[Tensor]:
+    return [torch.where(happened, value, torch.nan) for value in values]
