@@ -37,7 +37,8 @@ def compile_bar(live: Callable[..., Any], device: torch.device) -> Callable[...,
         ValueError: if that is a CPU, and there is no C++ compiler.
     """
     if device.type == "cpu":
-        name = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+        usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+        name = os.environ.get("CXX", usual)
         allowed = f"false, or a C++ compiler: there is no {name!r} here (CXX names another)"
         require(shutil.which(name) is not None, "env.compile", True, allowed)
 

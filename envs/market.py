@@ -84,7 +84,8 @@ class MarketEnv(EnvBase):
         cfg: the parameters; `workers` is not read here.
         split: ``train``, ``val`` or ``test``: the bars that paths may visit.
         starts: int64 [paths, 2], first and last bar of each path's episodes, instead of random
-            ones within the split; the caller answers for windows and holes.
+            ones within the split; the caller answers for windows and holes. Such episodes are
+            played once, over before a compiler is: `compile` is not heeded.
         record_fills: whether steps carry ``fills``.
         device: where everything lives and is computed.
         seed: of the generator that draws the starts.
@@ -131,7 +132,7 @@ class MarketEnv(EnvBase):
         self.register_buffer("last_bar", torch.zeros(paths, dtype=torch.int64, device=device))
         terms = Terms(cfg, Rules.of(cfg, table.meta.interval_s), record_fills)
         live = partial(live_one_bar, terms)
-        self._live = compile_bar(live, device) if cfg.compile else live
+        self._live = compile_bar(live, device) if cfg.compile and starts is None else live
         self._make_specs()
         self.set_seed(seed)
 
@@ -164,7 +165,6 @@ class MarketEnv(EnvBase):
         bounds = tile(table.runs(split), cfg.window, cfg.episode_bars)[:limit]
         require(len(bounds) > 0, "split", split, f"a split with more than {cfg.window} bars")
         cfg = dataclasses.replace(cfg, flatten_at_end=True, paths=len(bounds), workers=0)
-        cfg = dataclasses.replace(cfg, compile=False)
         return cls(table, cfg, split=split, starts=bounds, device=device, seed=seed)
 
     def _make_specs(self) -> None:
