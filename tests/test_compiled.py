@@ -16,7 +16,7 @@ from envs.table import BarTable
 from pipelines.resume import _differences
 
 GRID = {"paths": 3, "accounts": 5, "workers": 0, "window": 8, "episode_bars": 15}
-BOLD = {"risk_pct": 100.0, "max_leverage": 30.0}
+BOLD = {"risk_pct": 100.0, "max_leverage": 30.0, "maintenance_margin_rate": 0.02}
 EVERYTHING = {
     **BOLD,
     "trailing": True,
