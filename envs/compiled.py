@@ -47,7 +47,7 @@ def compile_bar(live: Callable[..., Any], device: torch.device) -> Callable[...,
 
     # torch keeps what it compiles with the code object, and at most eight forms of each.
     bar.__code__ = bar.__code__.replace()
-    options = {
+    options: dict[str, str | int | bool | Callable[..., Any]] = {
         "guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe,
         # One loop over the lanes, a lane at a time: vectors of doubles and masks are slower.
         "max_fusion_size": 2_000,

@@ -81,9 +81,10 @@ class Holding:
     stop_distance: Tensor
     bars_held: Tensor
 
-    def columns(self, flat: Tensor) -> list[Tensor]:
-        """All of it, in the order of the ledger; 0 in the lanes that hold nothing."""
-        return [value.masked_fill(flat, 0.0) for value in vars(self).values()]
+    def forget(self, flat: Tensor) -> None:
+        """Clear the lanes that hold nothing."""
+        for name, value in vars(self).items():
+            setattr(self, name, value.masked_fill(flat, 0.0))
 
 
 class Outcome(NamedTuple):
@@ -129,9 +130,19 @@ def advance(
     equity = book.cash + book.position * bar.close
     peak = torch.maximum(account.peak, equity)
     holding.bars_held = holding.bars_held + 1.0
-    held = holding.columns(book.position == 0)
+    holding.forget(book.position == 0)
     return Outcome(
-        account=Account(book.cash, book.position, *held, peak, account.last_bar),
+        account=Account(
+            book.cash,
+            book.position,
+            holding.entry_price,
+            holding.stop_price,
+            holding.take_profit_price,
+            holding.stop_distance,
+            holding.bars_held,
+            peak,
+            account.last_bar,
+        ),
         open_exit=open_exit,
         entry=entry,
         exit=_either(touched, closed),
