@@ -179,10 +179,8 @@ def _exits_at_open(
     stop_fill = fill_price(open_, -side, rules.stop_slippage, rules.ticks)
     floor = bankruptcy_price(book.cash, book.position, side, rules.taker)
     liquidation_fill = side * torch.maximum(side * stop_fill, side * floor)
-    price = stop_fill
-    if rules.slippage != rules.stop_slippage:
-        ordered_fill = fill_price(open_, -side, rules.slippage, rules.ticks)
-        price = torch.where(stopped, stop_fill, ordered_fill)
+    price = fill_price(open_, -side, rules.slippage, rules.ticks)
+    price = torch.where(stopped, stop_fill, price)
     price = torch.where(liquidated, liquidation_fill, price)
     price = torch.where(took, holding.take_profit_price, price)
     reference = torch.where(took, holding.take_profit_price, open_)
