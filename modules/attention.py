@@ -91,7 +91,8 @@ def attend(
     def split(x: Tensor) -> Tensor:  # a view: [B, T, D] as [B, H, T, D / H]
         return x.unflatten(-1, (num_heads, -1)).transpose(-2, -3)
 
-    bias = None if bias_HQT is None else bias_HQT.to(q_BQD.dtype)
+    # With a batch dimension of its own, a bias that needs no gradient goes to the fused kernel.
+    bias = None if bias_HQT is None else bias_HQT.to(q_BQD.dtype)[None]
     mixed_BHQd = F.scaled_dot_product_attention(split(q_BQD), split(k_BTD), split(v_BTD), bias)
     return mixed_BHQd.transpose(-2, -3).flatten(-2)
 

@@ -86,7 +86,9 @@ def _time_replay(cfg: RunConfig, bars: int, compared: int, folder: Path) -> dict
         "MFLOP a bar": flops / alive / 1e6,
         "share of the GEMM peak": flops / (played - begin) / peak,
         "GEMM peak, GFLOP/s": peak / 1e9,
-        "trades": int((rollout.batch["next", "fills"][..., FILLS.index("entry_units")] != 0).sum()),
+        "entries": int(
+            (rollout.batch["next", "fills"][..., FILLS.index("entry_units")].abs() > 0).sum()
+        ),
         "bars compared": int(bulk.alive.sum()),
         "other actions": len(found),
         "largest margin of one": max((parting.margin for parting in found), default=0.0),

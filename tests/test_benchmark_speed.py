@@ -66,7 +66,7 @@ def test_a_bulk_replay_parts_from_the_steps_in_ties_only():
     (row,) = time_replays(["streaming"], bars=960, compared=480)
     assert row["bars"] == 960
     assert row["bars compared"] == 480
-    assert row["trades"] > 0
+    assert row["entries"] > 0
     assert row["largest margin of one"] < 1e-4
 
 
