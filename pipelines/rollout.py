@@ -129,10 +129,39 @@ def log_growth(rollout: Rollout, initial_cash: float) -> Tensor:
 
     As in the reward, equity counts at least as a hundredth of the initial cash.
     """
+    return (_final_equity(rollout) / initial_cash).clamp_min(REWARD_EQUITY_FLOOR).log()
+
+
+def chained_returns(rollout: Rollout, initial_cash: float) -> Tensor:
+    """Total return of every account, each tile's return carried into the next: float64 [accounts].
+
+    The number that `pipelines.metrics.measure` finds in the rows of the account, without the rows.
+
+    Args:
+        rollout: on tiles in the order of time.
+        initial_cash: what every tile starts with.
+    """
+    return chain(_final_equity(rollout), initial_cash)
+
+
+def chain(final_equity: Tensor, initial_cash: float) -> Tensor:
+    """Total returns, float64 [accounts], of what accounts had at the end of each tile.
+
+    Args:
+        final_equity: float64 [tiles, accounts], tiles in the order of time; below zero is a total
+            loss.
+        initial_cash: what every tile starts with.
+    """
+    growth = final_equity.clamp_min(0.0) / initial_cash
+    before = growth[:-1].cumprod(0)[-1] if len(growth) > 1 else torch.ones_like(growth[0])
+    return initial_cash * growth[-1] * before / initial_cash - 1.0
+
+
+def _final_equity(rollout: Rollout) -> Tensor:
+    """Equity at the end of every tile, float64 [tiles, accounts]."""
     equity = rollout.batch["next", "fills"][..., FILLS.index("equity")]
     last = rollout.alive.long().sum(-1, keepdim=True) - 1
-    final = equity.gather(-1, last).squeeze(-1) / initial_cash
-    return final.clamp_min(REWARD_EQUITY_FLOOR).log()
+    return equity.gather(-1, last).squeeze(-1)
 
 
 def evaluation_config(cfg: EnvConfig, tiles: int, accounts: int = 1) -> EnvConfig:
