@@ -18,7 +18,7 @@ from envs.trace import TraceWriter, read_trace
 from pipelines.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
 from pipelines.checkpoint import Checkpoint
 from pipelines.checkpoint_store import load_best, load_newest
-from pipelines.config import ReplayConfig, load_config
+from pipelines.config import ReplayConfig, RunConfig, load_config
 from pipelines.device import pick_device
 from pipelines.metrics import in_order, measure
 from pipelines.model import make_model
@@ -43,6 +43,8 @@ class Inputs:
         bounds: int64 [tiles, 2], first and last bar of every tile.
         notes: sentences that the result must carry.
         device: where everything is computed.
+        trained: configuration of the run.
+        checkpoint: folder of the checkpoint.
     """
 
     run: RunFolder
@@ -53,6 +55,8 @@ class Inputs:
     bounds: Tensor
     notes: list[str]
     device: torch.device
+    trained: RunConfig
+    checkpoint: Path
 
 
 def main(cfg: ReplayConfig) -> Result:
@@ -127,6 +131,8 @@ def load_inputs(
         bounds=bounds,
         notes=in_sample_notes(run, table, bounds),
         device=device,
+        trained=loaded.config,
+        checkpoint=loaded.folder,
     )
 
 
