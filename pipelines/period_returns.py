@@ -79,8 +79,7 @@ def aggregate(curves: Mapping[str, pd.Series], interval_s: float) -> PeriodRetur
     if not curves or not any(len(curve) for curve in curves.values()):
         raise ValueError("no bars were played: there are no returns to test")
     growth = (
-        pd.concat(list(curves.values()), axis="columns", keys=list(curves))
-        .sort_index()
+        pd.concat(list(curves.values()), axis="columns", keys=list(curves), sort=True)
         .ffill()
         .fillna(1.0)
     )
