@@ -1,4 +1,4 @@
-"""What is judged: the runs of one configuration, and the held-out bars that they are measured on."""
+"""What is judged: the runs of one configuration, and the bars that they are measured on."""
 
 import dataclasses
 import hashlib

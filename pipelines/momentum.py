@@ -16,8 +16,9 @@ class MomentumPolicy:
     """Goes with a window's move, if the move is larger than its noise would make it.
 
     With ``r`` the ``L`` log returns between the last `env.window` closes,
-    ``z = sum(r) / (std(r) sqrt(L))`` (after Moskowitz, Ooi and Pedersen 2012). Long where ``z > 1``, short where
-    ``z < -1``, else what is held is kept. Orders are those of `pipelines.baselines.plain_order`.
+    ``z = sum(r) / (std(r) sqrt(L))`` (after Moskowitz, Ooi and Pedersen 2012): long where
+    ``z > 1``, short where ``z < -1``, else what is held is kept. Orders are those of
+    `pipelines.baselines.plain_order`.
 
     Args:
         table: the bars.

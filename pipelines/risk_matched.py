@@ -9,10 +9,10 @@ from pipelines.sharpe import deviation
 def risk_matched(hold: pd.Series, policy: pd.Series) -> tuple[pd.Series, float]:
     """A constant share of the equity in buy-and-hold, as volatile as the policy.
 
-    With ``h_t`` and ``p_t`` the returns of buy-and-hold and of the policy from bar to bar, the share
-    is ``w = std(p) / std(h)`` and the curve ``prod(1 + w h_t)``. The share is restored at every bar
-    and borrowed beyond 1, both for nothing, so the account has it easier than a real one; the costs
-    within ``h_t`` are those of buy-and-hold.
+    With ``h_t`` and ``p_t`` the returns of buy-and-hold and of the policy from bar to bar, the
+    share is ``w = std(p) / std(h)`` and the curve ``prod(1 + w h_t)``. The share is restored at
+    every bar and borrowed beyond 1, both for nothing, so the account has it easier than a real one;
+    the costs within ``h_t`` are those of buy-and-hold.
 
     Args:
         hold: growth at the close of every bar, from `pipelines.period_returns.growth_curve`.

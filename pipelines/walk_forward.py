@@ -86,7 +86,8 @@ def plan_folds(rows: int, layout: Layout) -> list[Fold]:
     """The folds of a walk-forward over so many bars.
 
     The tail is cut into test parts of equal length, to a bar. Before the first bar that a test part
-    looks at lie `embargo` bars that nothing else of the fold touches, and as many before validation.
+    looks at lie `embargo` bars that nothing else of the fold touches, and as many before its
+    validation part.
 
     Raises:
         ValueError: if a part would not hold one window and one episode, naming how many bars it
@@ -124,11 +125,12 @@ def usable_rows(time_ns: np.ndarray, data: DataConfig) -> Rows:
         time_ns: int64 [N], opening times, ns since 1970 UTC, ascending.
         data: the configuration.
     """
-    first = 0 if data.start is None else np.searchsorted(time_ns, utc_ns("data.start", data.start))
-    end = len(time_ns)
+    first, end = 0, len(time_ns)
+    if data.start is not None:
+        first = int(np.searchsorted(time_ns, utc_ns("data.start", data.start)))
     if data.end is not None:
-        end = np.searchsorted(time_ns, utc_ns("data.end", data.end))
-    return int(first), int(end)
+        end = int(np.searchsorted(time_ns, utc_ns("data.end", data.end)))
+    return first, end
 
 
 def fold_data(fold: Fold, time_ns: np.ndarray, data: DataConfig, embargo: int) -> DataConfig:

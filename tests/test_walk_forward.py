@@ -1,5 +1,7 @@
 """The folds of a walk-forward: what may never touch, and that they are the splits of a table."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,7 +41,7 @@ def test_test_parts_are_disjoint_in_order_and_cover_the_tail(rows, layout):
     assert [fold.number for fold in folds] == list(range(1, layout.folds + 1))
     assert folds[0].played[0] == rows - round(rows * layout.tail_frac)
     assert folds[-1].played[1] == rows
-    for before, after in zip(folds, folds[1:], strict=False):
+    for before, after in itertools.pairwise(folds):
         assert before.played[1] == after.played[0]
     lengths = [fold.played[1] - fold.played[0] for fold in folds]
     assert max(lengths) - min(lengths) <= 1
