@@ -4,6 +4,8 @@ Flat, random and always-short are policies: callables that write ``action`` into
 TensorDict. Buy-and-hold is not, since the environment's bracket would stop it out.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import torch
@@ -15,7 +17,7 @@ from envs.config import BPS, EnvConfig
 from envs.fills import Book, Grid, fill_price
 from envs.table import BarTable
 from pipelines.metrics import COLUMNS, Metrics, in_order, measure
-from pipelines.rollout import Policy, Rollout, chained_returns, play_tiles
+from pipelines.rollout import Policy, Rollout, chain, final_equity, play_parts, play_tiles
 
 SHORT, FLAT = 0, 1
 RANDOM_ACCOUNTS = 32
@@ -46,22 +48,55 @@ def measure_baselines(
         Metrics by name, and the 5 % and 95 % quantiles of the random accounts' returns.
     """
 
-    def play(policy: Policy, accounts: int = 1) -> Rollout:
-        return play_tiles(
-            table, cfg, bounds, policy, accounts=accounts, max_lanes=_MAX_LANES, device=device
-        )
+    def metrics(rollout: Rollout) -> Metrics:
+        return measure(in_order(rollout.rows(table, cfg)), cfg)
 
-    def metrics(rollout: Rollout, account: int = 0) -> Metrics:
-        return measure(in_order(rollout.rows(table, cfg, account)), cfg)
+    def play(policy: Policy) -> Rollout:
+        return play_tiles(table, cfg, bounds, policy, max_lanes=_MAX_LANES, device=device)
 
-    random = play(RandomPolicy(cfg.num_actions, seed, device), RANDOM_ACCOUNTS)
-    middle, interval = middle_account(chained_returns(random, cfg.initial_cash).numpy())
+    random, interval = play_random(table, cfg, bounds, device=device, seed=seed)
     return {
         "flat": metrics(play(flat_policy(cfg))),
         "buy_and_hold": measure(in_order(buy_and_hold(table, cfg, bounds)), cfg),
-        "random": metrics(random, middle),
+        "random": metrics(random),
         "always_short": metrics(play(always_short_policy(cfg))),
     }, interval
+
+
+def play_random(
+    table: BarTable,
+    cfg: EnvConfig,
+    bounds: Tensor,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> tuple[Rollout, tuple[float, float]]:
+    """The account of median return among `RANDOM_ACCOUNTS` that draw every action uniformly.
+
+    All of them are played twice, some tiles at a time: for their returns, and for the steps of the
+    one. The steps of all, of a year of minutes, would be gigabytes.
+
+    Args:
+        table: the market.
+        cfg: the simulator's parameters.
+        bounds: int64 [tiles, 2], first and last bar of every tile.
+        device: where the environment lives.
+        seed: of the actions.
+
+    Returns:
+        The account, and the 5 % and 95 % quantiles of all returns.
+    """
+
+    def play() -> Iterator[Rollout]:
+        policy = RandomPolicy(cfg.num_actions, seed, device)
+        return play_parts(
+            table, cfg, bounds, policy, accounts=RANDOM_ACCOUNTS, max_lanes=_MAX_LANES,
+            device=device,
+        )  # fmt: skip
+
+    final = torch.cat([final_equity(rollout) for rollout in play()])
+    middle, interval = middle_account(chain(final, cfg.initial_cash).numpy())
+    return Rollout.join([rollout.of(middle) for rollout in play()]), interval
 
 
 def middle_account(returns: np.ndarray) -> tuple[int, tuple[float, float]]:

@@ -81,6 +81,7 @@ class Evaluation:
         registry: the file.
         about: configuration, hashes, versions.
         returns: of all accounts, over the periods that were tested.
+        sharpes: of all accounts, of these returns, for a year.
     """
 
     verdict: Verdict
@@ -98,6 +99,7 @@ class Evaluation:
     registry: str
     about: dict[str, Any]
     returns: PeriodReturns
+    sharpes: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the series, as plain values, the verdict first.
@@ -113,6 +115,7 @@ class Evaluation:
                 name: {
                     "equity": plain(account.equity),
                     "trades": None if account.trades is None else plain(account.trades),
+                    "period_sharpe": self.sharpes[name],
                 }
                 for name, account in self.accounts.items()
             },

@@ -4,10 +4,12 @@ import textwrap
 from collections.abc import Sequence
 
 from pipelines.evaluation import Evaluation
-from pipelines.held_out_baselines import Account
+from pipelines.performance import EquityFigures, TradeFigures
 from pipelines.result import counted, signed_percent
 
 _WIDTH = 100
+# A growth that only a short time, taken for a year, can have.
+_UNREAL = 1_000.0
 
 
 def as_text(evaluation: Evaluation) -> str:
@@ -38,27 +40,42 @@ def _accounts(evaluation: Evaluation) -> list[str]:
     rows: list[tuple[str, ...]] = [
         ("", "return", "a year", "Sharpe", "max drawdown", "trades", "fees")
     ]
-    rows += [_row(name, account) for name, account in evaluation.accounts.items()]
+    for name, account in evaluation.accounts.items():
+        rows.append(_row(name, account.equity, account.trades, evaluation.sharpes[name]))
+    if len(evaluation.seeds) > 1:
+        for i, seed in enumerate(evaluation.seeds):
+            figures = seed.performance
+            rows.insert(2 + i, _row(seed.name, figures.equity, figures.trades, seed.sharpe))
     return lines + _table(rows)
 
 
-def _row(name: str, account: Account) -> tuple[str, ...]:
-    equity, trades = account.equity, account.trades
+def _row(
+    name: str, equity: EquityFigures, trades: TradeFigures | None, sharpe: float
+) -> tuple[str, ...]:
     return (
         name.replace("_", "-"),
         signed_percent(equity.total_return_fraction),
-        "" if equity.cagr_fraction is None else signed_percent(equity.cagr_fraction),
-        "" if equity.sharpe is None else f"{equity.sharpe:.2f}",
+        _a_year(equity.cagr_fraction),
+        f"{sharpe:.2f}",
         f"{100 * equity.max_drawdown_fraction:.2f} %",
         "" if trades is None else f"{trades.trades:,}",
         "" if trades is None else f"{trades.fees:,.0f}",
     )
 
 
+def _a_year(fraction: float | None) -> str:
+    if fraction is None or fraction > _UNREAL:
+        return f"over {100 * _UNREAL:,.0f} %"
+    return signed_percent(fraction)
+
+
 def _costs(evaluation: Evaluation) -> list[str]:
     costs, bound = evaluation.costs, evaluation.foresight
     curve = ", ".join(f"x{m:g} {signed_percent(total)}" for m, total in costs.returns.items())
-    lines = [f"costs ({costs.order_cost_bps:g} bps an order): {curve}", evaluation.random.sentence]
+    lines = [f"costs ({costs.order_cost_bps:g} bps an order): {curve}"]
+    if not evaluation.verdict.findings.moved:
+        return lines
+    lines.append(evaluation.random.sentence)
     if bound.share_fraction is not None:
         lines.append(
             f"Perfect foresight bounds log growth by {bound.log_growth:,.4g}; the policy's is "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipelines.baselines import always_short_policy, buy_and_hold, flat_policy
+from pipelines.baselines import always_short_policy, buy_and_hold, flat_policy, play_random
 from pipelines.candidate import Candidate
 from pipelines.foresight import foresight_growth
 from pipelines.matched_random import Trades, draw_accounts, play_account
@@ -32,8 +32,15 @@ class Account:
     trades: TradeFigures | None
 
 
-def play_baselines(candidate: Candidate) -> dict[str, Account]:
-    """Flat, buy-and-hold, always-short, momentum and mean reversion."""
+def play_baselines(candidate: Candidate, seed: int) -> dict[str, Account]:
+    """Flat, buy-and-hold, random, always-short, momentum and mean reversion.
+
+    Random is the account of median return of those that draw every action uniformly.
+
+    Args:
+        candidate: bars and costs.
+        seed: of the random actions.
+    """
     table, cfg, bounds = candidate.table, candidate.env, candidate.bounds
     rules: dict[str, Policy] = {
         "flat": flat_policy(cfg),
@@ -42,6 +49,8 @@ def play_baselines(candidate: Candidate) -> dict[str, Account]:
         "mean_reversion": MeanReversionPolicy(table, cfg),
     }
     found = {"buy_and_hold": _account(candidate, buy_and_hold(table, cfg, bounds))}
+    random, _ = play_random(table, cfg, bounds, device=candidate.device, seed=seed)
+    found["random"] = _account(candidate, random.rows(table, cfg))
     for name, rule in rules.items():
         rollout = play_tiles(table, cfg, bounds, rule, max_lanes=2_048, device=candidate.device)
         found[name] = _account(candidate, rollout.rows(table, cfg))

@@ -17,7 +17,7 @@ from pipelines.candidate import SPLIT, Candidate, checkpoint_hash
 from pipelines.cost_curve import order_cost_bps
 from pipelines.evaluate_config import DRAWS
 from pipelines.evaluation import EVALUATION, RETURNS, Costs, Evaluation, SeedResult
-from pipelines.findings import Evidence, Findings, find
+from pipelines.findings import Evidence, Findings, annual_sharpe, find
 from pipelines.held_out_baselines import (
     JUDGED_AGAINST,
     Account,
@@ -136,20 +136,19 @@ def judge_candidate(
     played = {name: play_seed(parts, folder) for name, parts in candidate.seeds.items()}
     seeds = {name: seed.curve for name, seed in played.items()}
     matched, random = _matched_random(candidate, played, settings)
-    accounts = play_baselines(candidate)
+    accounts = play_baselines(candidate, settings.seed)
     # Curves of everything, over the same periods; shares in several seeds are made of these.
     fixed = {name: account.curve for name, account in accounts.items()}
     returns = aggregate({**seeds, **fixed}, candidate.table.meta.interval_s)
     policy = join(seeds, returns)
     chance = join(random, returns)
     matched_hold, share = risk_matched(fixed["buy_and_hold"], policy)
-    shares = {"random": chance, "risk_matched_hold": matched_hold}
+    shares = {"matched_random": chance, "risk_matched_hold": matched_hold}
     everyone = {
         POLICY: _policy_account(candidate, policy, played),
-        "flat": accounts["flat"],
-        "buy_and_hold": accounts["buy_and_hold"],
+        **{name: accounts[name] for name in JUDGED_AGAINST},
         **{name: share_account(candidate, curve) for name, curve in shares.items()},
-        **{name: accounts[name] for name in ("always_short", "momentum", "mean_reversion")},
+        **{name: accounts[name] for name in ("momentum", "mean_reversion")},
     }
     returns = aggregate({**seeds, **fixed, **shares}, candidate.table.meta.interval_s)
     findings = find(_evidence(returns, played, opened), seed=settings.seed)
@@ -173,7 +172,18 @@ def judge_candidate(
         registry=str(opened.registry),
         about=_about(candidate, settings),
         returns=returns,
+        sharpes=_sharpes(returns, list(played), list(everyone)),
     )
+
+
+def _sharpes(returns: PeriodReturns, seeds: list[str], names: list[str]) -> dict[str, float]:
+    """Of every account over the periods that were tested, for a year."""
+    values = returns.values
+    policy = values[seeds].mean(axis=1)
+    columns = {name: policy if name == POLICY else values[name] for name in names}
+    return {
+        name: annual_sharpe(column.to_numpy(), returns.per_year) for name, column in columns.items()
+    }
 
 
 def _matched_random(

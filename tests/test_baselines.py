@@ -18,7 +18,7 @@ from pipelines.baselines import (
     middle_account,
 )
 from pipelines.metrics import in_order, measure
-from pipelines.rollout import chained_returns, play_tiles, split_tiles
+from pipelines.rollout import chain, final_equity, play_tiles, split_tiles
 
 CFG = EnvConfig(window=4, episode_bars=20, workers=0)
 
@@ -179,7 +179,7 @@ def test_returns_from_tensors_are_those_of_the_rows():
     rollout = play_tiles(table, cfg, bounds, RandomPolicy(cfg.num_actions, 0), accounts=6)
     found = [measure(in_order(rollout.rows(table, cfg, k)), cfg) for k in range(6)]
     assert any(metrics.ruined for metrics in found)
-    returns = chained_returns(rollout, cfg.initial_cash).tolist()
+    returns = chain(final_equity(rollout), cfg.initial_cash).tolist()
     assert returns == [metrics.total_return for metrics in found]
     metrics, interval = measure_baselines(table, cfg, bounds, seed=0)
     everyone = play_tiles(
