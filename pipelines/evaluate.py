@@ -23,7 +23,7 @@ from pipelines.config import EvaluateConfig, load_config
 from pipelines.evaluate_config import DRAWS
 from pipelines.evaluation import EVALUATION, Evaluation
 from pipelines.evaluation_text import as_text
-from pipelines.fold_training import WalkForward, plan_runs, train_all
+from pipelines.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.judgement import Settings, judge_candidate, open_bars
 from pipelines.refusal import plain_failures, plain_refusals
 
@@ -126,12 +126,13 @@ def _plan(cfg: EvaluateConfig, folder: Path) -> WalkForward:
 
 
 def _train_folds(cfg: EvaluateConfig, plan: WalkForward, folder: Path) -> Candidate:
-    with plain_failures():
-        runs = train_all(plan)
+    with plain_refusals():
+        runs = untrained(plan)
+    train_all(runs)
     with plain_refusals():
         return load_candidate(
             folder.resolve().name,
-            runs,
+            plan.folders(),
             checkpoint=cfg.checkpoint,
             device=cfg.device,
             folds=plan.describe(),

@@ -52,6 +52,10 @@ class WalkForward:
             for fold in self.folds
         ]
 
+    def folders(self) -> list[list[Path]]:
+        """Of the runs of each seed, one a fold."""
+        return [[Path(str(cfg.run.dir)) for cfg in runs] for runs in self.runs]
+
     def _time(self, row: int) -> str:
         return time_text(int(self.table.timestamp[self.first_row + row]))
 
@@ -118,28 +122,22 @@ def _run(cfg: RunConfig, seed: int, fold: Fold, data: Any, folder: Path) -> RunC
     return dataclasses.replace(cfg, seed=seed, data=data, run=place, tag=name)
 
 
-def train_all(plan: WalkForward) -> list[list[Path]]:
-    """Train what is not trained yet; a run that was stopped goes on where it was.
-
-    Returns:
-        Folders of the runs of each seed, one a fold.
+def untrained(plan: WalkForward) -> list[RunConfig]:
+    """The trainings that are still to be done, or to be gone on with.
 
     Raises:
         ValueError: if a run that is there is of another configuration, naming the keys.
     """
-    total = sum(len(runs) for runs in plan.runs)
-    done, folders = 0, []
-    for runs in plan.runs:
-        for cfg in runs:
-            done += 1
-            if is_trained(cfg, plan.table.meta.source_sha256):
-                print(f"{done} of {total}: {cfg.run.dir} is there")
-                continue
-            print(f"{done} of {total}: training {cfg.run.dir}")
-            train_run(cfg)
-            ENDING.set_last_will(None)
-        folders.append([Path(str(cfg.run.dir)) for cfg in runs])
-    return folders
+    sha256 = plan.table.meta.source_sha256
+    return [cfg for runs in plan.runs for cfg in runs if not is_trained(cfg, sha256)]
+
+
+def train_all(runs: Sequence[RunConfig]) -> None:
+    """Train one after the other; a run that was stopped goes on where it was."""
+    for i, cfg in enumerate(runs):
+        print(f"training {i + 1} of {len(runs)}: {cfg.run.dir}")
+        train_run(cfg)
+        ENDING.set_last_will(None)
 
 
 def is_trained(cfg: RunConfig, source_sha256: str) -> bool:
