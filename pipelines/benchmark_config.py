@@ -50,8 +50,8 @@ class BenchmarkConfig:
     compared: int = 4_800
     # Of faults: trainings killed; every other fault is tried in proportion to 100 kills.
     kills: int = 100
-    # Of verdict: matrices of returns without an edge, of every kind; instead of them, in full, whole
-    # trainings on markets without an edge, and on markets with one.
+    # Of verdict: matrices of returns without an edge, of every kind; or, in full, whole trainings
+    # on markets without an edge, and on markets with one.
     matrices: int = 200
     full: bool = False
     driftless: int = 20

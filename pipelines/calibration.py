@@ -20,8 +20,13 @@ from pipelines.evaluate import evaluate
 from pipelines.ppo_transformer import main as train_run
 from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH
 
-# Markets that nobody can earn on, in turn, and one whose next mean is planted as a feature.
+# Markets that nobody can earn on, and one whose next mean is planted as a feature.
 DRIFTLESS, PLANTED = ("martingale", "heavy_tails"), "planted"
+# At the usual costs a policy learns to stay flat where nothing can be earned. At these it trades on,
+# and has to be told from luck.
+CHEAP = tuple(
+    f"env.{cost}_bps=0.1" for cost in ("taker_fee", "maker_fee", "slippage", "stop_slippage")
+)
 FRAMES = 65_536
 _DRAWS = 200
 _WORDS = (
@@ -44,17 +49,24 @@ class Job(NamedTuple):
     seed: int
     words: tuple[str, ...] = (f"total_frames={FRAMES}",)
 
+    @property
+    def costs(self) -> str:
+        """Cheap or usual."""
+        return "cheap" if set(CHEAP) <= set(self.words) else "usual"
+
 
 def plan(driftless: int, planted: int, words: Sequence[str] = ()) -> list[Job]:
     """So many trainings without an edge, and with one.
 
     Args:
-        driftless: on markets that nobody can earn on.
+        driftless: on markets that nobody can earn on, half of them at costs of next to nothing.
         planted: on markets with an edge.
         words: that change all trainings.
     """
     told = (f"total_frames={FRAMES}", *words)
-    without = [Job(DRIFTLESS[seed % len(DRIFTLESS)], seed, told) for seed in range(driftless)]
+    without = [
+        Job(DRIFTLESS[seed % 2], seed, told + CHEAP * (seed % 4 // 2)) for seed in range(driftless)
+    ]
     return without + [Job(PLANTED, seed, told) for seed in range(planted)]
 
 
@@ -83,6 +95,7 @@ def train_and_judge(job: Job) -> dict[str, Any]:
     return {
         "market": job.market,
         "seed": job.seed,
+        "costs": job.costs,
         "verdict": found.verdict.word,
         "return, %": round(100.0 * findings.total_return_fraction, 2),
         "Sharpe": round(findings.sharpe, 2),
