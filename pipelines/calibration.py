@@ -22,8 +22,8 @@ from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH
 
 # Markets that nobody can earn on, and one whose next mean is planted as a feature.
 DRIFTLESS, PLANTED = ("martingale", "heavy_tails"), "planted"
-# At the usual costs a policy learns to stay flat where nothing can be earned. At these it trades on,
-# and has to be told from luck.
+# At the usual costs a policy learns to stay flat where nothing can be earned. At these it trades
+# on, and has to be told from luck.
 CHEAP = tuple(
     f"env.{cost}_bps=0.1" for cost in ("taker_fee", "maker_fee", "slippage", "stop_slippage")
 )
