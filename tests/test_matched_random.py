@@ -158,6 +158,16 @@ def test_a_bracket_that_is_hit_is_not_opened_again():
     assert completed_trades(found, cfg)["exit_reason"].tolist() == ["stop"]
 
 
+def test_a_tile_of_fewer_bars_than_another_has_trades_keeps_its_own():
+    bounds = torch.tensor([[10, 30], [40, 43], [50, 70]])
+    trades = Trades(np.array([0] * 6 + [1]), np.ones(7, int), np.tile([2, 0, 0, 0], (7, 1)))
+    policy = place(trades, bounds, np.arange(3), accounts=range(5), seed=0)
+    made = policy.start < 2**62
+    assert made[1].sum(-1).tolist() == [1] * 5
+    assert (policy.number[1][made[1]] == 6).all()
+    assert (made[0].sum(-1) + made[2].sum(-1)).tolist() == [6] * 5
+
+
 def test_every_place_is_equally_likely():
     bounds = torch.tensor([[10, 16]])
     two = Trades(np.array([0, 0]), np.array([1, 3]), np.array([[2, 0, 0, 0], [0, 0, 0, 0]]))
