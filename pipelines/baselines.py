@@ -4,6 +4,8 @@ Flat, random and always-short are policies: callables that write ``action`` into
 TensorDict. Buy-and-hold is not, since the environment's bracket would stop it out.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import torch
@@ -15,7 +17,7 @@ from envs.config import BPS, EnvConfig
 from envs.fills import Book, Grid, fill_price
 from envs.table import BarTable
 from pipelines.metrics import COLUMNS, Metrics, in_order, measure
-from pipelines.rollout import Policy, play_tiles
+from pipelines.rollout import Policy, Rollout, chain, final_equity, play_parts, play_tiles
 
 SHORT, FLAT = 0, 1
 RANDOM_ACCOUNTS = 32
@@ -46,30 +48,61 @@ def measure_baselines(
         Metrics by name, and the 5 % and 95 % quantiles of the random accounts' returns.
     """
 
-    def play(policy: Policy, accounts: int = 1) -> list[Metrics]:
-        rollout = play_tiles(
-            table, cfg, bounds, policy, accounts=accounts, max_lanes=_MAX_LANES, device=device
-        )
-        traces = (in_order(rollout.rows(table, cfg, account)) for account in range(accounts))
-        return [measure(rows, cfg) for rows in traces]
+    def metrics(rollout: Rollout) -> Metrics:
+        return measure(in_order(rollout.rows(table, cfg)), cfg)
 
-    random = play(RandomPolicy(cfg.num_actions, seed, device), RANDOM_ACCOUNTS)
-    middle, interval = middle_account(random)
-    metrics = {
-        "flat": play(flat_policy(cfg))[0],
+    def play(policy: Policy) -> Rollout:
+        return play_tiles(table, cfg, bounds, policy, max_lanes=_MAX_LANES, device=device)
+
+    random, interval = play_random(table, cfg, bounds, device=device, seed=seed)
+    return {
+        "flat": metrics(play(flat_policy(cfg))),
         "buy_and_hold": measure(in_order(buy_and_hold(table, cfg, bounds)), cfg),
-        "random": middle,
-        "always_short": play(always_short_policy(cfg))[0],
-    }
-    return metrics, interval
+        "random": metrics(random),
+        "always_short": metrics(play(always_short_policy(cfg))),
+    }, interval
 
 
-def middle_account(accounts: list[Metrics]) -> tuple[Metrics, tuple[float, float]]:
-    """The account of median return, and the 5 % and 95 % quantiles of the returns."""
-    ranked = sorted(accounts, key=lambda metrics: metrics.total_return)
-    returns = [metrics.total_return for metrics in ranked]
+def play_random(
+    table: BarTable,
+    cfg: EnvConfig,
+    bounds: Tensor,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> tuple[Rollout, tuple[float, float]]:
+    """The account of median return among `RANDOM_ACCOUNTS` that draw every action uniformly.
+
+    All of them are played twice, some tiles at a time: for their returns, and for the steps of the
+    one. The steps of all, of a year of minutes, would be gigabytes.
+
+    Args:
+        table: the market.
+        cfg: the simulator's parameters.
+        bounds: int64 [tiles, 2], first and last bar of every tile.
+        device: where the environment lives.
+        seed: of the actions.
+
+    Returns:
+        The account, and the 5 % and 95 % quantiles of all returns.
+    """
+
+    def play() -> Iterator[Rollout]:
+        policy = RandomPolicy(cfg.num_actions, seed, device)
+        return play_parts(
+            table, cfg, bounds, policy, accounts=RANDOM_ACCOUNTS, max_lanes=_MAX_LANES,
+            device=device,
+        )  # fmt: skip
+
+    final = torch.cat([final_equity(rollout) for rollout in play()])
+    middle, interval = middle_account(chain(final, cfg.initial_cash).numpy())
+    return Rollout.join([rollout.of(middle) for rollout in play()]), interval
+
+
+def middle_account(returns: np.ndarray) -> tuple[int, tuple[float, float]]:
+    """The account of median return, and the 5 % and 95 % quantiles of the returns [accounts]."""
     low, high = np.quantile(returns, [0.05, 0.95])
-    return ranked[len(ranked) // 2], (float(low), float(high))
+    return int(np.argsort(returns, kind="stable")[len(returns) // 2]), (float(low), float(high))
 
 
 class ConstantPolicy:
@@ -127,16 +160,24 @@ def always_short_policy(cfg: EnvConfig) -> ConstantPolicy:
 
     Where the buckets lack them, the nearest multiple and the furthest target stand in.
     """
+    return ConstantPolicy({"direction": SHORT, **plain_order(cfg)})
+
+
+def plain_order(cfg: EnvConfig) -> dict[str, int]:
+    """Size and bracket that decide least: risk multiple 1, the widest stop, no take-profit.
+
+    Where the buckets lack them, the nearest multiple and the furthest target stand in.
+
+    Returns:
+        Index of each head but the direction.
+    """
     size = min(range(len(cfg.risk_multiples)), key=lambda i: abs(cfg.risk_multiples[i] - 1.0))
     targets = [target or float("inf") for target in cfg.take_profit_r]
-    return ConstantPolicy(
-        {
-            "direction": SHORT,
-            "size": size,
-            "stop_loss": cfg.stop_steps - 1,
-            "take_profit": targets.index(max(targets)),
-        }
-    )
+    return {
+        "size": size,
+        "stop_loss": cfg.stop_steps - 1,
+        "take_profit": targets.index(max(targets)),
+    }
 
 
 def buy_and_hold(table: BarTable, cfg: EnvConfig, bounds: Tensor) -> pd.DataFrame:

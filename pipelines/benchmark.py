@@ -19,6 +19,7 @@ import torchrl
 
 from envs.bars import DataConfig
 from envs.table import build_table
+from pipelines import calibration
 from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.benchmark_env import EPISODE_BARS, time_environments
 from pipelines.benchmark_faults import try_faults
@@ -56,6 +57,10 @@ def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
     if cfg.suite == "learning":
         outcomes = run_jobs(plan(cfg), cfg.workers)
         return summarise(outcomes), as_values(outcomes)
+    if cfg.suite == "verdict" and cfg.full:
+        return calibration.try_trainings(
+            calibration.plan(cfg.driftless, cfg.planted), cfg.workers
+        ), {}
     if cfg.suite == "verdict":
         return try_verdicts(cfg.matrices, cfg.workers), {}
     if cfg.suite == "replay":

@@ -50,13 +50,19 @@ class BenchmarkConfig:
     compared: int = 4_800
     # Of faults: trainings killed; every other fault is tried in proportion to 100 kills.
     kills: int = 100
-    # Of verdict: matrices of returns without an edge, of every kind.
+    # Of verdict: matrices of returns without an edge, of every kind; or, in full, whole trainings
+    # on markets without an edge, and on markets with one.
     matrices: int = 200
+    full: bool = False
+    driftless: int = 20
+    planted: int = 5
 
     def __post_init__(self) -> None:
         require_one_of("suite", self.suite, SUITES)
         for key in ("repeats", "seeds", "workers", "epochs", "kills", "matrices"):
             require_at_least(key, getattr(self, key), 1)
+        for key in ("driftless", "planted"):
+            require_at_least(key, getattr(self, key), 0)
         require_at_least("frames", self.frames, 8_192)
         require_positive("limit_s", self.limit_s)
         for key in ("bars", "compared"):

@@ -26,6 +26,7 @@ from pipelines.benchmark_config import BenchmarkConfig
 from pipelines.check_config import CheckConfig
 from pipelines.config_help import help_text
 from pipelines.download_config import DownloadConfig
+from pipelines.evaluate_config import EvaluateConfig
 from pipelines.loss import LossConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
 from pipelines.replay_config import ReplayConfig, require_seed_and_device
@@ -203,6 +204,7 @@ _PROGRAMS = {
         RunConfig, "run_schema", ("experiment", "env", "data", "model", "train")
     ),
     "replay": _Program(ReplayConfig, "replay_schema", ()),
+    "evaluate": _Program(EvaluateConfig, "evaluate_schema", ()),
     "benchmark": _Program(BenchmarkConfig, "benchmark_schema", ()),
     "audit": _Program(AuditConfig, "audit_schema", ("env",)),
     "download": _Program(DownloadConfig, "download_schema", ()),
@@ -214,6 +216,8 @@ _PROGRAMS = {
 def load_config(program: Literal["ppo_transformer"], argv: Sequence[str]) -> RunConfig: ...
 @overload
 def load_config(program: Literal["replay"], argv: Sequence[str]) -> ReplayConfig: ...
+@overload
+def load_config(program: Literal["evaluate"], argv: Sequence[str]) -> EvaluateConfig: ...
 @overload
 def load_config(program: Literal["benchmark"], argv: Sequence[str]) -> BenchmarkConfig: ...
 @overload

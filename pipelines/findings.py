@@ -142,7 +142,7 @@ def find(evidence: Evidence, *, draws: int = DRAWS, seed: int = 0) -> Findings:
         raise ValueError("a verdict needs the returns of at least one seed and one baseline")
     returns = evidence.returns
     policy = returns.values[list(evidence.seeds)].mean(axis=1).to_numpy()
-    sharpes = [_annual_sharpe(returns.of(name), returns.per_year) for name in evidence.seeds]
+    sharpes = [annual_sharpe(returns.of(name), returns.per_year) for name in evidence.seeds]
     low, high = interval(sharpes)
     tested = _Tested.of(evidence, policy, draws, seed)
     return Findings(
@@ -252,7 +252,8 @@ def _overfitting(evidence: Evidence, policy: np.ndarray) -> float | None:
     return overfitting(_candidates(evidence, policy)).probability
 
 
-def _annual_sharpe(returns: np.ndarray, per_year: float) -> float:
+def annual_sharpe(returns: np.ndarray, per_year: float) -> float:
+    """Mean over standard deviation, for a year; 0 for returns that do not vary."""
     spread = deviation(returns)
     return float(returns.mean()) / spread * math.sqrt(per_year) if spread > 0.0 else 0.0
 

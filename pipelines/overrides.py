@@ -150,7 +150,18 @@ def _parse(kind: Any, text: str) -> Any:
     if not (text.startswith("[") and text.endswith("]")):
         raise ValueError
     (item,) = get_args(kind)
-    return [_parse(item, part.strip()) for part in text[1:-1].split(",") if part.strip()]
+    return [_parse(item, part.strip()) for part in _items(text[1:-1]) if part.strip()]
+
+
+def _items(text: str) -> Iterator[str]:
+    """Parts between the commas that stand in no bracket."""
+    depth, begin = 0, 0
+    for i, sign in enumerate(text):
+        depth += (sign == "[") - (sign == "]")
+        if sign == "," and depth == 0:
+            yield text[begin:i]
+            begin = i + 1
+    yield text[begin:]
 
 
 def _parse_int(text: str) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 LARGE_FRACTION = 0.1
-_UNITS = ("open_exit_units", "entry_units", "exit_units")
+UNITS = ("open_exit_units", "entry_units", "exit_units")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def participation(rows: pd.DataFrame) -> Participation:
     Args:
         rows: of a trace, with the columns of fills and `volume`, both in base units.
     """
-    units = sum(rows[name].fillna(0.0).abs().to_numpy() for name in _UNITS)
+    units = sum(rows[name].fillna(0.0).abs().to_numpy() for name in UNITS)
     filled = np.flatnonzero(units)
     units, volume = np.asarray(units)[filled], rows["volume"].to_numpy()[filled]
     traded = volume > 0.0

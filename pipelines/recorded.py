@@ -4,8 +4,9 @@ A trace that does not give its own equity again was written by another simulator
 has been edited since.
 """
 
+import copy
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -123,11 +124,12 @@ def play_recording(recording: Recording, table: BarTable, cfg: EnvConfig) -> np.
         The columns of `envs.ledger.FILLS` for every row of the recording, float64 [rows, 20].
     """
     parts = []
+    alone = copy.copy(cfg)  # costs may lie beyond the limits, which `replace` would check
+    alone.accounts = 1
     for begin in range(0, len(recording.length), _LANES):
         part = slice(begin, begin + _LANES)
         actions, bounds = recording.actions(part), recording.bounds[part]
-        lanes = replace(cfg, paths=len(bounds), accounts=1, workers=0)
-        env = MarketEnv(table, lanes, starts=bounds)
+        env = MarketEnv(table, alone, starts=bounds)
         state, fills = env.reset(), []
         for step in range(next(iter(actions.values())).shape[1]):
             chosen = {head: values[:, step, None] for head, values in actions.items()}

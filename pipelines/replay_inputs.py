@@ -13,6 +13,7 @@ from envs.config import EnvConfig
 from envs.table import BarTable, build_table
 from pipelines.checkpoint import Checkpoint
 from pipelines.checkpoint_store import load_best, load_newest
+from pipelines.config import RunConfig
 from pipelines.device import pick_device
 from pipelines.model import make_model
 from pipelines.result import POLICY
@@ -41,6 +42,8 @@ class Inputs:
         bounds: int64 [tiles, 2], first and last bar of every tile.
         notes: sentences that the result must carry.
         device: where everything is computed.
+        trained: configuration of the run.
+        checkpoint: folder of the checkpoint.
     """
 
     run: RunFolder
@@ -52,6 +55,8 @@ class Inputs:
     bounds: Tensor
     notes: list[str]
     device: torch.device
+    trained: RunConfig
+    checkpoint: Path
 
 
 def load_inputs(
@@ -86,6 +91,8 @@ def load_inputs(
         bounds=bounds,
         notes=in_sample_notes(run, table, bounds),
         device=device,
+        trained=loaded.config,
+        checkpoint=loaded.folder,
     )
 
 
@@ -115,8 +122,9 @@ def load_beside(run_dir: str | Path, first: Inputs, checkpoint: str = "last") ->
     model = load_model(loaded, first.table, first.device)
     notes = [f"{run.name}: {note}" for note in in_sample_notes(run, first.table, first.bounds)]
     return dataclasses.replace(
-        first, run=run, model=model, policy=RolloutPolicy(model), notes=notes
-    )
+        first, run=run, model=model, policy=RolloutPolicy(model), notes=notes,
+        trained=loaded.config, checkpoint=loaded.folder,
+    )  # fmt: skip
 
 
 def require_distinct(inputs: Sequence[Inputs]) -> None:

@@ -13,7 +13,7 @@ from pipelines.run_folder import RunFolder
 
 # Keys that change where a run writes, what it does when it ends and how it computes, and none of
 # its numbers; what a file of bars holds counts by its hash, not by its name.
-_FREE = (
+FREE = (
     *("resume", "run.", "wandb.", "replay.", "checkpoint.", "recorder.format"),
     "env.compile",
     *("data.path", "data file: file"),
@@ -70,8 +70,8 @@ def require_same(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> Non
     """
     now = describe(cfg, table)
     differing = [
-        *_differences(checkpoint.manifest["config"], now["config"]),
-        *_differences(checkpoint.manifest["data"], now["data"], "data file: "),
+        *differences(checkpoint.manifest["config"], now["config"]),
+        *differences(checkpoint.manifest["data"], now["data"], "data file: "),
     ]
     if checkpoint.manifest["features"] != now["features"]:
         differing.append("the features of the bars")
@@ -88,19 +88,24 @@ def inexact_notes(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> li
     now = describe(cfg, table)
     keys = ("git_revision", "threads", "versions")
     before = {key: checkpoint.manifest.get(key) for key in keys}
-    found = _differences(before, {key: now[key] for key in keys})
+    found = differences(before, {key: now[key] for key in keys})
     return [f"not bit for bit as it would have been: {difference}" for difference in found]
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Keys whose values differ, as ``train.lr: 0.001 then, 0.01 now``."""
+def differences(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    prefix: str = "",
+    free: tuple[str, ...] = FREE,
+) -> list[str]:
+    """Keys whose values differ, as ``train.lr: 0.001 then, 0.01 now``; those in `free` may."""
     found = []
     for key in sorted(before.keys() | now.keys()):
         path, a, b = prefix + key, before.get(key), now.get(key)
-        if path in _FREE or path.startswith(tuple(k for k in _FREE if k.endswith("."))):
+        if path in free or path.startswith(tuple(k for k in free if k.endswith("."))):
             continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += _differences(a, b, f"{path}.")
+            found += differences(a, b, f"{path}.", free)
         elif a != b:
             found.append(f"{path}: {a!r} then, {b!r} now")
     return found

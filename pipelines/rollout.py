@@ -1,7 +1,7 @@
 """A policy over the tiles of a split: every tile a lane, all lanes through one batch."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -48,6 +48,17 @@ class Rollout:
     batch: TensorDict
     alive: Tensor
 
+    @classmethod
+    def join(cls, parts: Sequence["Rollout"]) -> "Rollout":
+        """The tiles of all parts of `play_parts`."""
+        batch = TensorDict.cat([part.batch for part in parts], 0)
+        return cls(batch, torch.cat([part.alive for part in parts]))
+
+    def of(self, account: int) -> "Rollout":
+        """One account alone, in memory of its own."""
+        batch = self.batch[:, account : account + 1].clone()
+        return Rollout(batch, self.alive[:, account : account + 1].clone())
+
     @property
     def accounts(self) -> int:
         """Accounts on a tile."""
@@ -84,7 +95,6 @@ def split_tiles(table: BarTable, cfg: EnvConfig, split: str, limit: int | None =
     return bounds
 
 
-@torch.no_grad()
 def play_tiles(
     table: BarTable,
     cfg: EnvConfig,
@@ -111,17 +121,40 @@ def play_tiles(
         bulk: let a `RolloutPolicy` encode the windows of all steps before the first one.
         device: where the environment lives and the policy is run.
     """
+    return Rollout.join(
+        list(
+            play_parts(
+                table, cfg, bounds, policy, accounts=accounts, max_lanes=max_lanes, bulk=bulk,
+                device=device,
+            )
+        )
+    )  # fmt: skip
+
+
+def play_parts(
+    table: BarTable,
+    cfg: EnvConfig,
+    bounds: Tensor,
+    policy: Policy,
+    *,
+    accounts: int = 1,
+    max_lanes: int = 256,
+    bulk: bool = True,
+    device: torch.device | str = "cpu",
+) -> Iterator[Rollout]:
+    """The same, some tiles at a time: who needs little of each part need not hold them all.
+
+    Every part has as many steps as the longest of all tiles.
+    """
     share = max(1, max_lanes // accounts)
     length = int((bounds[:, 1] - bounds[:, 0]).max())
-    with set_exploration_type(ExplorationType.DETERMINISTIC):
-        parts = [
-            _play(_evaluation_env(table, cfg, part, accounts, device), policy, length, bulk)
-            for part in bounds.split(share)
-        ]
-    batch = TensorDict.cat(parts, 0)
-    done = (batch["next", "terminated"] | batch["next", "truncated"]).squeeze(-1)
-    ended_before = done.cumsum(-1) - done.long() > 0
-    return Rollout(batch, ~ended_before)
+    for part in bounds.split(share):
+        env = _evaluation_env(table, cfg, part, accounts, device)
+        with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
+            batch = _play(env, policy, length, bulk)
+        done = (batch["next", "terminated"] | batch["next", "truncated"]).squeeze(-1)
+        ended_before = done.cumsum(-1) - done.long() > 0
+        yield Rollout(batch, ~ended_before)
 
 
 def log_growth(rollout: Rollout, initial_cash: float) -> Tensor:
@@ -129,10 +162,32 @@ def log_growth(rollout: Rollout, initial_cash: float) -> Tensor:
 
     As in the reward, equity counts at least as a hundredth of the initial cash.
     """
+    return (final_equity(rollout) / initial_cash).clamp_min(REWARD_EQUITY_FLOOR).log()
+
+
+def chain(final: Tensor, initial_cash: float) -> Tensor:
+    """Total returns, each tile's carried into the next, of what accounts had at the end of each.
+
+    The number that `pipelines.metrics.measure` finds in the rows of an account, without the rows.
+
+    Args:
+        final: from `final_equity`, float64 [tiles, accounts], tiles in the order of time; below
+            zero is a total loss.
+        initial_cash: what every tile starts with.
+
+    Returns:
+        float64 [accounts].
+    """
+    growth = final.clamp_min(0.0) / initial_cash
+    before = growth[:-1].cumprod(0)[-1] if len(growth) > 1 else torch.ones_like(growth[0])
+    return initial_cash * growth[-1] * before / initial_cash - 1.0
+
+
+def final_equity(rollout: Rollout) -> Tensor:
+    """Equity at the end of every tile, float64 [tiles, accounts]."""
     equity = rollout.batch["next", "fills"][..., FILLS.index("equity")]
     last = rollout.alive.long().sum(-1, keepdim=True) - 1
-    final = equity.gather(-1, last).squeeze(-1) / initial_cash
-    return final.clamp_min(REWARD_EQUITY_FLOOR).log()
+    return equity.gather(-1, last).squeeze(-1)
 
 
 def evaluation_config(cfg: EnvConfig, tiles: int, accounts: int = 1) -> EnvConfig:

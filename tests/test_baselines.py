@@ -9,6 +9,7 @@ import torch
 from envs.config import EnvConfig
 from envs.table import BarTable
 from pipelines.baselines import (
+    RANDOM_ACCOUNTS,
     RandomPolicy,
     always_short_policy,
     buy_and_hold,
@@ -16,8 +17,8 @@ from pipelines.baselines import (
     measure_baselines,
     middle_account,
 )
-from pipelines.metrics import Metrics, in_order, measure
-from pipelines.rollout import play_tiles, split_tiles
+from pipelines.metrics import in_order, measure
+from pipelines.rollout import chain, final_equity, play_tiles, split_tiles
 
 CFG = EnvConfig(window=4, episode_bars=20, workers=0)
 
@@ -165,7 +166,28 @@ def test_the_four_baselines_come_with_the_spread_of_the_random_ones():
 
 
 def test_the_middle_account_is_the_one_of_median_return():
-    accounts = [Metrics(r, 0.0, 1, None, 0.0, 0.0, 0.0, 0.0, 0.0, 1, 0, 1) for r in range(21)]
-    middle, interval = middle_account(accounts[::-1])
-    assert middle is accounts[10]
-    assert interval == (1.0, 19.0)
+    returns = np.arange(21.0)[::-1]
+    assert middle_account(returns) == (10, (1.0, 19.0))
+    assert middle_account(np.array([0.3, 0.1, 0.2, 0.2])) == (3, pytest.approx((0.115, 0.285)))
+
+
+def test_returns_from_tensors_are_those_of_the_rows():
+    """To the last bit, an account that is ruined in the middle of a tile included."""
+    table = walk(300)
+    cfg = dataclasses.replace(CFG, risk_pct=100.0, ruin_equity_frac=0.97)
+    bounds = split_tiles(table, cfg, "test")
+    rollout = play_tiles(table, cfg, bounds, RandomPolicy(cfg.num_actions, 0), accounts=6)
+    found = [measure(in_order(rollout.rows(table, cfg, k)), cfg) for k in range(6)]
+    assert any(metrics.ruined for metrics in found)
+    returns = chain(final_equity(rollout), cfg.initial_cash).tolist()
+    assert returns == [metrics.total_return for metrics in found]
+    metrics, interval = measure_baselines(table, cfg, bounds, seed=0)
+    everyone = play_tiles(
+        table, cfg, bounds, RandomPolicy(cfg.num_actions, 0), accounts=RANDOM_ACCOUNTS,
+        max_lanes=2048,
+    )  # fmt: skip
+    found = [measure(in_order(everyone.rows(table, cfg, k)), cfg) for k in range(RANDOM_ACCOUNTS)]
+    ranked = sorted(found, key=lambda metrics: metrics.total_return)
+    assert metrics["random"] == ranked[RANDOM_ACCOUNTS // 2]
+    every = [metrics.total_return for metrics in ranked]
+    assert interval == tuple(np.quantile(every, [0.05, 0.95]))

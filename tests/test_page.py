@@ -22,7 +22,7 @@ from pipelines.figure import MAX_CANDLES, draw_chart
 from pipelines.metrics import completed_trades, in_order, measure
 from pipelines.page import write_page
 from pipelines.result import Replayed, Result, as_text, caveats
-from pipelines.rollout import play_tiles, split_tiles
+from pipelines.rollout import chain, final_equity, play_tiles, split_tiles
 
 CFG = EnvConfig(window=4, episode_bars=30, workers=0)
 GAP = pd.Timedelta("3h")
@@ -74,13 +74,13 @@ def replayed():
     rollout = play_tiles(table, CFG, bounds, RandomPolicy(CFG.num_actions, 0), accounts=3)
     accounts = [in_order(rollout.rows(table, CFG, k)) for k in range(3)]
     hold = in_order(buy_and_hold(table, CFG, bounds))
-    middle, interval = middle_account([measure(rows, CFG) for rows in accounts])
+    middle, interval = middle_account(chain(final_equity(rollout), CFG.initial_cash).numpy())
     metrics = {"policy": measure(accounts[0], CFG), "buy_and_hold": measure(hold, CFG)}
     meta = dataclasses.replace(
         table.meta, asset="BTC/USD", source_name="bars & more.csv", source_sha256="00ff"
     )
     about = Replayed.describe(hold, meta, run="20260101_<b>", split="test", tiles=len(bounds))
-    result = Result(about, {**metrics, "random": middle}, interval, 3, [])
+    result = Result(about, {**metrics, "random": measure(accounts[middle], CFG)}, interval, 3, [])
     return accounts[0], hold, result
 
 

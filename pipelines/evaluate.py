@@ -1,0 +1,144 @@
+"""Edge, or luck? A run, several seeds, or a walk-forward on held-out bars, judged by a fixed rule.
+
+``python pipelines/evaluate.py run=runs/NAME``; ``runs=[PATH,PATH]``: seeds of one configuration;
+``folds=6 seeds=[0,1] train=[model=tiny]``: a walk-forward, which trains. Writes the look at the
+bars into a registry before it looks, then ``evaluation.json`` with everything that was found, the
+curves and the traces. ``docs/evaluation.md`` says what the numbers mean, ``docs/verdict.md`` the
+rule.
+"""
+
+from pipelines.ending import ENDING
+
+if __name__ == "__main__":
+    ENDING.take_signals()
+
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines.candidate import Candidate, load_candidate
+from pipelines.config import EvaluateConfig, load_config
+from pipelines.evaluate_config import DRAWS
+from pipelines.evaluation import EVALUATION, Evaluation
+from pipelines.evaluation_text import as_text
+from pipelines.fold_training import WalkForward, plan_runs, train_all, untrained
+from pipelines.judgement import Settings, judge_candidate, open_bars
+from pipelines.refusal import plain_failures, plain_refusals
+
+REGISTRY = "openings.jsonl"
+
+
+def main(cfg: EvaluateConfig) -> Evaluation:
+    """Train what is to be trained, write the look down, look, judge; write and print the result."""
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
+    settings = Settings(cfg.draws, cfg.seed, tuple(cfg.rivals))
+    with plain_refusals():
+        folder = choose_folder(cfg)
+        plan = None if cfg.folds is None else _plan(cfg, folder)
+    candidate = _load_runs(cfg, folder) if plan is None else _train_folds(cfg, plan, folder)
+    registry = Path(cfg.registry) if cfg.registry else default_registry(cfg, folder)
+    with plain_refusals():
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = open_bars(candidate, registry, folder, settings)
+    evaluation = judge_candidate(candidate, opened, folder, settings)
+    evaluation.save(folder)
+    print(as_text(evaluation), folder / EVALUATION, sep="\n")
+    return evaluation
+
+
+def evaluate(
+    runs: Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    registry: str | Path | None = None,
+    draws: int = DRAWS,
+    device: str = "auto",
+) -> Evaluation:
+    """Judge runs of one configuration with different seeds, as the program does.
+
+    Args:
+        runs: their folders.
+        out: folder for the results; None: as in the program.
+        registry: file in which looks are counted; None: as in the program.
+        draws: random accounts with the policy's own trades.
+        device: where to compute.
+
+    Raises:
+        SystemExit: with code 2, for runs that cannot be judged; the reason is printed.
+    """
+    paths = [str(path) for path in runs]
+    one = paths[0] if len(paths) == 1 else None
+    return main(
+        EvaluateConfig(
+            run=one,
+            runs=[] if one else paths,
+            out=None if out is None else str(out),
+            registry=None if registry is None else str(registry),
+            draws=draws,
+            device=device,
+        )
+    )
+
+
+def choose_folder(cfg: EvaluateConfig) -> Path:
+    """Where the results go."""
+    if cfg.out:
+        return Path(cfg.out)
+    if cfg.run:
+        return Path(cfg.run) / "evaluation"
+    kind = "evaluation" if cfg.folds is None else "walk_forward"
+    root = Path(cfg.runs[0]).parent if cfg.runs else Path("runs")
+    return root / f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{kind}"
+
+
+def default_registry(cfg: EvaluateConfig, folder: Path) -> Path:
+    """The registry of all runs that lie beside each other."""
+    runs = [cfg.run] if cfg.run else cfg.runs
+    return (Path(runs[0]) if runs else folder).resolve().parent / REGISTRY
+
+
+def _load_runs(cfg: EvaluateConfig, folder: Path) -> Candidate:
+    runs = [cfg.run] if cfg.run else cfg.runs
+    with plain_refusals():
+        return load_candidate(
+            folder.resolve().name if cfg.run is None else Path(cfg.run).resolve().name,
+            [[path] for path in runs],
+            data_path=cfg.data.path,
+            checkpoint=cfg.checkpoint,
+            device=cfg.device,
+        )
+
+
+def _plan(cfg: EvaluateConfig, folder: Path) -> WalkForward:
+    words = [*cfg.train, f"device={cfg.device}"]
+    if cfg.data.path is not None:
+        words.append(f"data.path={cfg.data.path}")
+    return plan_runs(
+        words,
+        folder=folder / "runs",
+        folds=int(cfg.folds or 0),
+        mode=cfg.mode,
+        tail_frac=cfg.tail_frac,
+        seeds=cfg.seeds,
+    )
+
+
+def _train_folds(cfg: EvaluateConfig, plan: WalkForward, folder: Path) -> Candidate:
+    with plain_refusals():
+        runs = untrained(plan)
+    train_all(runs)
+    with plain_refusals():
+        return load_candidate(
+            folder.resolve().name,
+            plan.folders(),
+            checkpoint=cfg.checkpoint,
+            device=cfg.device,
+            folds=plan.describe(),
+        )
+
+
+if __name__ == "__main__":
+    with plain_failures():
+        main(load_config("evaluate", sys.argv[1:]))

@@ -1,0 +1,327 @@
+"""Held-out bars, opened once and judged: the order of things, and what is refused."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from envs.bars import DataConfig
+from envs.config import EnvConfig
+from envs.table import build_table
+from envs.trace import COLUMNS, read_trace
+from modules.config import ModelConfig
+from pipelines import fold_training, played_seed
+from pipelines.candidate import load_candidate
+from pipelines.checkpoint import describe, save_checkpoint
+from pipelines.config import RunConfig, compose_config
+from pipelines.evaluate import evaluate, main
+from pipelines.evaluate_config import EvaluateConfig
+from pipelines.evaluation_text import as_text
+from pipelines.model import make_model
+from pipelines.registry import Registry
+from pipelines.train_config import TrainConfig
+
+ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
+MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
+                    features_dim=8)  # fmt: skip
+
+
+def write_bars(path, *, bars=6_000, seed=0):
+    """Bars of a random walk, 15 minutes long."""
+    rng = np.random.default_rng(seed)
+    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
+    opens = np.r_[20_000.0, close[:-1]]
+    columns = {
+        "timestamp": pd.date_range("2025-01-01", periods=bars, freq="15min", tz="UTC"),
+        "open": opens, "high": np.maximum(opens, close) + 5.0,
+        "low": np.minimum(opens, close) - 5.0, "close": close,
+        "volume": rng.exponential(3.0, bars).round(3),
+    }  # fmt: skip
+    pd.DataFrame(columns).to_parquet(path)
+    return path
+
+
+def untrained(folder: Path, bars: Path, *, seed: int, **changes) -> Path:
+    """A run that stopped before its first update, with a checkpoint that validation has judged."""
+    cfg = RunConfig(
+        seed=seed, data=DataConfig(path=str(bars), train_frac=0.4, val_frac=0.1), env=ENV,
+        model=MODEL, train=TrainConfig(steps=8, minibatch=8),
+    )  # fmt: skip
+    cfg = dataclasses.replace(cfg, **changes)
+    table = build_table(cfg.data, window=ENV.window, episode_bars=ENV.episode_bars)
+    torch.manual_seed(seed)
+    model = make_model(cfg.model, cfg.env, table)
+    table.save(folder / "bars")
+    save_checkpoint(
+        folder / "checkpoints" / "000000001",
+        about=describe(cfg, table),
+        tensors={"model": model.state_dict()},
+        values={"score": 0.1},
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two seeds of one configuration, and a run of another."""
+    root = tmp_path_factory.mktemp("runs")
+    bars = write_bars(root / "bars.parquet")
+    other = dataclasses.replace(ENV, trailing=True)
+    return [
+        untrained(root / "a", bars, seed=1),
+        untrained(root / "b", bars, seed=2),
+        untrained(root / "c", bars, seed=3, env=other, tag="other"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def evaluated(runs, tmp_path_factory):
+    """Both seeds, judged together; the result and its folder."""
+    out = tmp_path_factory.mktemp("both")
+    found = evaluate(runs[:2], out=out / "e", registry=out / "openings.jsonl", draws=20)
+    return found, out / "e"
+
+
+def test_the_look_is_written_down_before_any_bar_is_played(runs, tmp_path, monkeypatch):
+    registry = Registry(tmp_path / "openings.jsonl")
+
+    def killed(*_, **__):
+        assert len(registry.openings()) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(played_seed, "play_tiles", killed)
+    told = {"run": str(runs[0]), "registry": str(registry.file.path), "out": str(tmp_path / "e")}
+    with pytest.raises(KeyboardInterrupt):
+        main(EvaluateConfig(**told))
+    monkeypatch.undo()
+    found = main(EvaluateConfig(**told, draws=5))
+    assert (found.looks.earlier, found.looks.trials) == (1, 1)
+    assert any("Not a first look" in reason for reason in found.verdict.reasons)
+    values = found.to_json()
+    assert values["looks"]["first"] is False
+    assert values["verdict"]["findings"]["earlier_openings"] == 1
+    assert len(registry.verify([found.receipt])) == 3
+
+
+def test_another_candidate_on_the_same_bars_is_another_trial(runs, tmp_path):
+    registry = tmp_path / "openings.jsonl"
+    first = evaluate(runs[:1], out=tmp_path / "1", registry=registry, draws=5)
+    second = evaluate(runs[2:], out=tmp_path / "2", registry=registry, draws=5)
+    assert [found.looks.trials for found in (first, second)] == [1, 2]
+    assert second.verdict.findings.trials == 2
+    opening = Registry(registry).openings()[0]
+    assert first.bars.first_bar == opening.first_bar
+    assert first.bars.last_bar == opening.last_bar
+
+
+def test_a_registry_begun_anew_is_refused(runs, tmp_path, capsys):
+    registry = tmp_path / "openings.jsonl"
+    evaluate(runs[:1], out=tmp_path / "1", registry=registry, draws=5)
+    for path in tmp_path.glob("openings.jsonl*"):
+        path.unlink()
+    Registry(registry).open(load_candidate("other", [[runs[2]]]).opening())
+    with pytest.raises(SystemExit) as ended:
+        evaluate(runs[:1], out=tmp_path / "1", registry=registry, draws=5)
+    assert ended.value.code == 2
+    assert "it was begun anew" in capsys.readouterr().err
+
+
+def test_runs_of_other_configurations_are_refused_by_the_keys_that_differ(runs):
+    load_candidate("x", [[path] for path in runs[:2]])
+    with pytest.raises(ValueError, match=r"env\.trailing: False then, True now$"):
+        load_candidate("x", [[runs[0]], [runs[2]]])
+    with pytest.raises(ValueError, match="another run of seed 1"):
+        load_candidate("x", [[runs[0]], [runs[0]]])
+
+
+def test_the_same_seeds_have_the_same_hash_and_others_another(runs):
+    a, b, c = (load_candidate("x", [[path]]) for path in runs)
+    assert a.config_sha256 == b.config_sha256 != c.config_sha256
+    assert len({a.checkpoint_sha256, b.checkpoint_sha256, ""}) == 3
+    assert load_candidate("x", [[path] for path in runs[:2]]).checkpoint_sha256 == ""
+
+
+def test_the_json_holds_everything_the_verdict_first(evaluated):
+    found, folder = evaluated
+    text = (folder / "evaluation.json").read_text(encoding="utf-8")
+    values = json.loads(text)
+    assert values == json.loads(json.dumps(found.to_json()))
+    assert list(values)[1] == "verdict"
+    assert values["verdict"]["word"] in ("edge", "no edge", "not enough data")
+    assert list(values["accounts"]) == [
+        "policy", "flat", "buy_and_hold", "random", "always_short", "matched_random",
+        "risk_matched_hold", "momentum", "mean_reversion",
+    ]  # fmt: skip
+    judged = [against["baseline"] for against in values["verdict"]["findings"]["against"]]
+    assert judged == ["flat", "buy_and_hold", "random", "always_short"]
+    assert list(values["costs"]["returns"]) == ["0", "0.5", "1", "2", "4"]
+    assert values["bars"]["bars"] == 2960
+    assert len(values["bars"]["source_sha256"]) == 64
+    assert sum(path.stat().st_size for path in folder.glob("e*.*")) < 5_000_000
+
+
+def test_the_numbers_of_the_judged_account_are_one(evaluated):
+    """The verdict, the table, the cost curve and the files speak of the same account."""
+    found, folder = evaluated
+    total = found.verdict.findings.total_return_fraction
+    assert found.accounts["policy"].equity.total_return_fraction == pytest.approx(total, abs=1e-12)
+    assert found.costs.returns[1.0] == pytest.approx(total, abs=1e-12)
+    assert found.sharpes["policy"] == pytest.approx(found.verdict.findings.sharpe)
+    equity = pd.read_parquet(folder / "equity.parquet")
+    assert equity["policy"].iloc[-1] == pytest.approx(1.0 + total, rel=1e-12)
+    assert len(equity) <= 5_000
+    returns = pd.read_parquet(folder / "returns.parquet")
+    assert np.prod(1.0 + returns["policy"]) == pytest.approx(1.0 + total, rel=1e-12)
+    own = [seed.performance.equity.total_return_fraction for seed in found.seeds]
+    assert found.random.policy_return_fraction == pytest.approx(np.mean(own))
+    assert min(own) <= total <= max(own)
+    assert found.verdict.findings.moved
+
+
+def test_traces_have_the_ordinary_columns(evaluated):
+    found, folder = evaluated
+    traces = [trace for seed in found.seeds for trace in seed.traces]
+    assert traces == ["a_actions.csv", "b_actions.csv"]
+    rows = read_trace(folder / traces[1])
+    assert tuple(rows.columns) == COLUMNS
+    assert len(rows) == 2960
+    assert set(rows["split"]) == {"test"}
+
+
+def test_the_print_begins_with_the_verdict_and_has_right_percentages(evaluated):
+    found, _ = evaluated
+    wins = dataclasses.replace(
+        found.accounts["policy"].equity, total_return_fraction=20.09, cagr_fraction=1e9
+    )
+    policy = dataclasses.replace(found.accounts["policy"], equity=wins)
+    text = as_text(dataclasses.replace(found, accounts=found.accounts | {"policy": policy}))
+    assert text.startswith(f"VERDICT: {found.verdict.word}\n  - {found.verdict.reasons[0][:20]}")
+    row = next(line for line in text.splitlines() if line.startswith("policy"))
+    assert "+2,009.00 %" in row
+    assert "over 100,000 %" in row
+    assert "first look at these bars" in text
+
+
+def test_returns_of_rivals_are_taken_into_the_test(runs, evaluated, tmp_path, capsys):
+    _, folder = evaluated
+    told = {"run": str(runs[2]), "rivals": [str(folder)], "draws": 5}
+    told |= {"out": str(tmp_path / "e"), "registry": str(tmp_path / "openings.jsonl")}
+    rival = main(EvaluateConfig(**told))
+    assert rival.verdict.findings.trials == 2
+    assert rival.verdict.findings.overfitting is not None
+    values = json.loads((folder / "evaluation.json").read_text())
+    values["bars"]["last_bar"] = "2030-01-01T00:00:00+00:00"
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    (moved / "evaluation.json").write_text(json.dumps(values))
+    with pytest.raises(SystemExit):
+        main(EvaluateConfig(**{**told, "rivals": [str(moved)], "out": str(tmp_path / "f")}))
+    assert "measured on other bars: its last_bar is 2030" in capsys.readouterr().err
+    assert len(Registry(told["registry"]).openings()) == 1
+
+
+def test_a_run_that_was_replayed_on_its_test_bars_says_so(runs, tmp_path):
+    copy = tmp_path / "seen"
+    shutil.copytree(runs[0], copy)
+    (copy / "result.json").write_text(json.dumps({"replayed": {"split": "test"}}))
+    found = evaluate([copy], draws=5)
+    assert any("has been replayed on its test bars" in text for text in found.verdict.reasons)
+    assert (copy / "evaluation" / "evaluation.json").is_file()
+    assert (tmp_path / "openings.jsonl").is_file()
+
+
+WORDS = [
+    "model=mlp", "model.d_model=8", "model.ff_dim=8", "env.paths=2", "env.accounts=2",
+    "env.workers=0", "env.window=8", "env.episode_bars=24", "train.steps=8", "train.minibatch=16",
+    "total_frames=64", "checkpoint.val_episodes=2",
+]  # fmt: skip
+
+
+def test_an_interrupted_walk_forward_goes_on_without_training_again(tmp_path, monkeypatch):
+    bars = write_bars(tmp_path / "bars.parquet", bars=1_500)
+    told = EvaluateConfig(
+        folds=2, seeds=[3], train=WORDS, out=str(tmp_path / "wf"), draws=5, device="cpu",
+    )  # fmt: skip
+    told.data.path = str(bars)
+    trained, train = [], fold_training.train_run
+
+    def train_one(cfg):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(cfg.run.dir)
+        return train(cfg)
+
+    monkeypatch.setattr(fold_training, "train_run", train_one)
+    with pytest.raises(KeyboardInterrupt):
+        main(told)
+    assert not (tmp_path / "openings.jsonl").exists()
+    monkeypatch.setattr(fold_training, "train_run", lambda cfg: trained.append(cfg) or train(cfg))
+    found = main(told)
+    assert len(trained) == 2
+    assert trained[1].run.dir.endswith("seed3_fold2")
+    assert found.looks.earlier == 0
+    assert [fold["fold"] for fold in found.folds] == [1, 2]
+    alone = [1.0 + fold["returns"]["seed 3"] for fold in found.folds]
+    total = found.seeds[0].performance.equity.total_return_fraction
+    assert np.prod(alone) == pytest.approx(1.0 + total, rel=1e-12)
+    # The tail of 750 bars, every one of them once.
+    assert found.bars.bars == 750
+    assert found.folds[0]["test"][0] == found.bars.first_bar
+    rows = [read_trace(tmp_path / "wf" / trace) for trace in found.seeds[0].traces]
+    assert rows[0]["timestamp"].max() < rows[1]["timestamp"].min()
+    cuts = [json.loads((tmp_path / "wf" / "runs" / run / "bars" / "table.json").read_text())
+            for run in found.seeds[0].runs]  # fmt: skip
+    assert cuts[0]["splits"]["test"][0] - cuts[0]["splits"]["val"][1] == 32
+    told.train = [*WORDS, "train.lr=0.1"]
+    with pytest.raises(SystemExit):
+        main(told)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed=3", "the walk-forward itself sets seed"),
+        ("run.dir=x", "the walk-forward itself sets run.dir"),
+        ("data.test_start=2024-01-01", "itself sets data.test_start"),
+        ("train.frames=3", "unknown key train.frames"),
+    ],
+)
+def test_words_that_a_training_may_not_be_told_are_refused(word, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(EvaluateConfig(folds=2, train=[word], out=str(tmp_path / "wf")))
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "run, runs, folds='nothing' is not allowed"),
+        (["run=a", "folds=2"], "run, runs, folds='run, folds'"),
+        (["run=a", "train=[seed=1]"], r"train=\['seed=1'\] is not allowed: empty without folds"),
+        (["folds=2", "mode=nested"], "mode='nested' is not allowed: one of anchored, rolling"),
+        (["folds=2", "seeds=[1,1]"], r"seeds=\[1, 1\] is not allowed: each of them once"),
+        (["run=a", "draws=0"], "draws=0 is not allowed"),
+    ],
+)
+def test_a_command_line_that_means_nothing_is_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        compose_config("evaluate", words)
+
+
+def test_a_run_that_is_not_there_is_refused_and_leaves_nothing(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(EvaluateConfig(run=str(tmp_path / "typo")))
+    assert ended.value.code == 2
+    assert "typo" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_may_hold_lists():
+    cfg = compose_config("evaluate", ["folds=2", "train=[env.risk_multiples=[1,2],model=mlp]"])
+    assert cfg.train == ["env.risk_multiples=[1,2]", "model=mlp"]
