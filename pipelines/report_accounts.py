@@ -136,8 +136,10 @@ def trades_table(trades: pd.DataFrame, interval_s: float) -> str:
     """The trades that earned most and least, each with a link to its candles."""
     order = np.argsort(-trades["profit"].to_numpy(), kind="stable")
     ends = order if len(order) <= 2 * LISTED else [*order[:LISTED], *order[-LISTED:]]
-    rows = "".join(_trade(trades.iloc[i], interval_s) for i in ends)
-    header = ("entry, UTC", "side", "held for", "exit by", "return", "profit")
+    several = trades["seed"].nunique() > 1
+    rows = "".join(_trade(trades.iloc[i], interval_s, several) for i in ends)
+    seed = ("seed",) if several else ()
+    header = ("entry, UTC", *seed, "side", "exit by", "held for", "return", "profit")
     head = "".join(f'<th scope="col">{text}</th>' for text in header)
     return (
         '<div class="scroll" role="region" tabindex="0" aria-label="best and worst trades">'
@@ -145,15 +147,16 @@ def trades_table(trades: pd.DataFrame, interval_s: float) -> str:
     )
 
 
-def _trade(trade: pd.Series, interval_s: float) -> str:
+def _trade(trade: pd.Series, interval_s: float, several: bool) -> str:
     times = pd.Series([trade["entry_time"], trade["exit_time"]])
     first, last = (int(ms) for ms in to_ms(times))
     room = _AROUND * round(1000 * interval_s) + (last - first)
     held = float(trade["bars_held"]) * interval_s
     cells = (
+        *((str(trade["seed"]),) if several else ()),
         "long" if trade["units"] > 0 else "short",
-        duration(held),
         str(trade["exit_reason"]).replace("_", "-"),
+        duration(held),
         signed_percent(float(trade["return_fraction"])),
         f"{trade['profit']:+,.0f}",
     )

@@ -1,6 +1,6 @@
 // Candles with entries, exits and brackets: whatever stretch of time is looked at is drawn anew from
 // all bars and trades, in as few points as the eye can tell apart.
-const MAX_CANDLES = 700, MAX_TRADES_SHOWN = 300, MAX_BRACKETS = 60, ROOM = 0.06;
+const MAX_CANDLES = 700, MAX_TRADES = 300, MAX_BRACKETS = 60, ROOM = 0.06;
 const MINUTE = 60e3, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
 const STEPS = [1, 2, 3, 5, 10, 15, 20, 30].map(n => n * MINUTE)
   .concat([1, 2, 3, 4, 6, 8, 12].map(n => n * HOUR), [1, 2, 3, 7, 14, 28, 56, 112, 364].map(n => n * DAY));
@@ -89,14 +89,14 @@ function mergeBars(bars, position, first, last, step) {
 }
 
 // Numbers of the trades that touch the bars from `first` to before `last`: all, and those to show.
-function tradesIn(trades, first, last) {
+function tradesIn(trades, first, last, most) {
   const inside = [];
   for (let i = 0; i < trades.length; i++)
     if (trades.entry[i] < last && trades.exit[i] >= first) inside.push(i);
-  if (inside.length <= MAX_TRADES_SHOWN) return {inside, shown: inside};
+  if (inside.length <= most) return {inside, shown: inside};
   const sizes = Float64Array.from(inside, i => Math.abs(trades.profit[i])).sort();
-  const least = sizes[sizes.length - MAX_TRADES_SHOWN];
-  const shown = inside.filter(i => Math.abs(trades.profit[i]) >= least).slice(0, MAX_TRADES_SHOWN);
+  const least = sizes[sizes.length - most];
+  const shown = inside.filter(i => Math.abs(trades.profit[i]) >= least).slice(0, most);
   return {inside, shown};
 }
 
@@ -184,14 +184,16 @@ function clamp(from, to) {
   return [from, from + width];
 }
 
-function makeTraces(first, to) {
+function makeTraces() {
   const bars = bars0, trades = seeds0[view.seed], width = view.to - view.from;
-  const room = Math.max(200, Math.min(MAX_CANDLES, byId("candles").clientWidth / 2));
+  const pixels = byId("candles").clientWidth;
+  const room = Math.max(150, Math.min(MAX_CANDLES, pixels / 2));
+  const most = Math.max(80, Math.min(MAX_TRADES, Math.floor(pixels / 4)));
   const step = STEPS.find(s => s >= bars.interval && s >= width / room) || bars.interval;
   const begin = lowerBound(bars.time, Math.floor(view.from / step) * step);
   const end = lowerBound(bars.time, view.to);
   const merged = mergeBars(bars, trades.position, begin, end, Math.max(step, bars.interval));
-  const {inside, shown} = tradesIn(trades, begin, end);
+  const {inside, shown} = tradesIn(trades, begin, end, most);
   const size = shown.length <= 60 ? 9 : shown.length <= 150 ? 7 : 5;
   const brackets = shown.length <= MAX_BRACKETS ? shown : [];
   const candles = {type: "candlestick", name: "bars", ...merged,
@@ -240,7 +242,7 @@ function candleLayout(merged) {
     xaxis: {...style, type: "date", range: [view.from, view.to], rangeslider: {visible: false},
             nticks: phone ? 4 : 8, anchor: "y2", tickangle: 0, hoverformat: "%Y-%m-%d %H:%M"},
     yaxis: {...style, domain: [0.24, 1], range: [low - room, high + room], nticks: 8,
-            separatethousands: true, hoverformat: `,.${bars0.decimals}f`},
+            tickformat: ",", hoverformat: `,.${bars0.decimals}f`},
     yaxis2: {...style, domain: [0, 0.15], nticks: 3, zeroline: true, separatethousands: true}}));
 }
 
@@ -250,7 +252,7 @@ function drawCandles() {
   const traces = made.traces.map(trace => ({...dressed(trace), visible: !hidden.has(trace.name)}));
   drawing = true;
   Plotly.react("candles", traces, candleLayout(made.merged), {...CONFIG,
-    modeBarButtons: [["zoom2d", "pan2d", "toImage"]], displayModeBar: touch ? false : "hover"})
+    modeBarButtons: [["zoom2d", "pan2d", "toImage"]], displayModeBar: touch || innerWidth < 640 ? false : "hover"})
     .then(() => { drawing = false; });
   say(made);
   markButtons(made.traces);

@@ -18,6 +18,7 @@ from pipelines.report_figure import (
     layout,
 )
 from pipelines.report_inputs import ReportInputs
+from pipelines.report_numbers import duration
 
 DRAWS = 1_000
 QUANTILES = (0.05, 0.95)
@@ -73,20 +74,22 @@ def draw_equity(inputs: ReportInputs) -> tuple[Figure, list[str]]:
     period_s = 3600.0 * float(inputs.values["verdict"]["findings"]["period_hours"])
     band = redrawn_band(inputs.returns["policy"], period_s)
     traces = [*_band(band), *_seeds(inputs, period_s), *_accounts(inputs.equity)]
-    lowest = min((float(np.min(t["y"])) for t in traces if t.get("visible") is not False), default=1)
     drawdown = _drawdown(inputs.equity)
+    worst = max(0.01, -1.05 * min(drawdown["y"]))
+    drawn = [min(trace["y"]) for trace in traces if trace.get("visible", True)]
+    scale = "log" if min(drawn) > 0.0 else "linear"
     figure = {
         "data": [*traces, drawdown],
         "layout": layout(
             _HEIGHT,
             hovermode="x unified",
             annotations=[
-                heading("Growth, multiple of what it began with (logarithmic)", _EQUITY[1]),
+                heading(f"Growth, x the beginning, {scale} scale", _EQUITY[1]),
                 heading("Drawdown of the policy", _DRAWDOWN[1]),
             ],
             xaxis=axis(anchor="y2", type="date", nticks=8, hoverformat="%Y-%m-%d %H:%M"),
-            yaxis=axis(domain=_EQUITY, type="log" if lowest > 0 else "linear", tickformat=",.4~g"),
-            yaxis2=axis(domain=_DRAWDOWN, tickformat=",.3~%", nticks=4, rangemode="tozero"),
+            yaxis=axis(domain=_EQUITY, type=scale, tickformat=",.4~g"),
+            yaxis2=axis(domain=_DRAWDOWN, tickformat=",.3~%", nticks=4, range=[-worst, 0.0]),
         ),
     }
     return figure, _words(inputs, band, period_s)
@@ -94,12 +97,11 @@ def draw_equity(inputs: ReportInputs) -> tuple[Figure, list[str]]:
 
 def _words(inputs: ReportInputs, band: Band, period_s: float) -> list[str]:
     bars, points = inputs.values["bars"]["bars"], len(inputs.equity)
-    hours = period_s / 3600.0
     words = [
-        f"The band holds 90 % of {DRAWS:,} accounts that earn the policy's own returns, of {hours:g} h "
-        f"each, in another order: 5 % and 95 % of a stationary bootstrap with blocks of "
-        f"{band.block:.3g} periods in the mean. It shows how far luck alone carries an account like "
-        "this one, not where this one may go.",
+        f"The band, 5 % to 95 %, holds 90 % of {DRAWS:,} accounts that earn the policy's own "
+        f"returns, of {duration(period_s)} each, drawn again by a stationary bootstrap in blocks "
+        f"of {band.block:.3g} in the mean. It shows how far luck alone carries an account like "
+        "this one, not where this one will go.",
     ]
     if points < bars:
         words.append(
@@ -155,7 +157,12 @@ def _line(times: list[str], growth: pd.Series, name: str) -> dict[str, Any]:
         "y": growth.tolist(),
         "name": account_title(name),
         "mode": "lines",
-        "line": {"color": color, "dash": dash, "width": 2.2 if name == "policy" else 1.4},
+        "line": {
+            "color": color,
+            "dash": dash,
+            "width": 2.2 if name == "policy" else 1.4,
+            "shape": "hv",  # over a gap nothing moves
+        },
         "visible": name in SHOWN,
         "hovertemplate": "%{y:,.4~g}",
     }
@@ -170,7 +177,7 @@ def _drawdown(equity: pd.DataFrame) -> Figure:
         "name": "drawdown",
         "mode": "lines",
         "yaxis": "y2",
-        "line": {"color": "--loss", "width": 1},
+        "line": {"color": "--loss", "width": 1, "shape": "hv"},
         "fill": "tozeroy",
         "fillcolor": "--loss-fill",
         "hovertemplate": "%{y:.2%}",

@@ -1,6 +1,7 @@
 """The smaller figures of a report: trades, hours, choices, costs, seeds."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipelines.report_trades import HEADS, SeedTrades, by_group, holding_steps, 
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _SIDES = {-1: "short", 0: "flat", 1: "long"}
-_MIX_TITLES = ("Direction", "Size, x risk", "Stop, bps", "Target, x stop")
+_MIX_TITLES = ("direction", "size, x risk", "stop, bps", "target, x stop")
 _COUNT = "%{y:,} trades"
 
 
@@ -20,7 +21,7 @@ def draw_returns(trades: pd.DataFrame) -> Figure:
     """Histogram of the returns of trades; gains and losses in colours of their own."""
     edges, counts = return_steps(trades["return_fraction"].to_numpy())
     middle = (edges[1:] + edges[:-1]) / 2.0
-    words = [f"{100 * a:,.3g} to {100 * b:,.3g} %" for a, b in zip(edges, edges[1:], strict=False)]
+    words = [f"{100 * a:,.3g} to {100 * b:,.3g} %" for a, b in pairwise(edges)]
     return {
         "data": [
             {
@@ -50,7 +51,7 @@ def draw_holding(trades: pd.DataFrame, interval_s: float) -> Figure:
         "data": [_bars(names, counts.tolist(), "--policy", f"%{{x}}<br>{_COUNT}<extra></extra>")],
         "layout": layout(
             280,
-            xaxis=axis("held for", type="category", automargin=True),
+            xaxis=axis("held for", type="category", tickangle="auto"),
             yaxis=axis("trades", tickformat=",d", nticks=6),
         ),
     }
@@ -92,29 +93,27 @@ def _means(groups: pd.DataFrame, names: list[str], title: str) -> Figure:
         "layout": layout(
             260,
             xaxis=axis(title, type="category", categoryorder="array", categoryarray=names),
-            yaxis=axis("mean return", tickformat=",.3~%", nticks=6, zeroline=True),
+            yaxis=axis("mean return", tickformat=",.3~%", nticks=6, rangemode="tozero"),
         ),
     }
 
 
-def draw_mix(seeds: Sequence[SeedTrades]) -> Figure:
-    """How often each value of each head was chosen, all seeds together."""
-    data, domains, notes = [], np.linspace(0.0, 1.0, len(HEADS) + 1), []
-    figure = layout(250, hovermode="closest")
-    for panel, (head, title) in enumerate(zip(HEADS, _MIX_TITLES, strict=True)):
+def draw_mix(seeds: Sequence[SeedTrades]) -> dict[str, Figure]:
+    """How often each value of each head was chosen, all seeds together: a figure a head."""
+    figures = {}
+    for head, title in zip(HEADS, _MIX_TITLES, strict=True):
         counts = pd.concat([seed.choices[head] for seed in seeds]).groupby(level=0).sum()
         share = counts / max(int(counts.sum()), 1)
         names = [_SIDES[int(v)] if head == HEADS[0] else _value(head, v) for v in counts.index]
-        last = "" if panel == 0 else str(panel + 1)
-        bars = _bars(names, share.tolist(), "--policy", "%{x}: %{y:.1%}<extra></extra>")
-        data.append(bars | {"xaxis": f"x{last}", "yaxis": f"y{last}"})
-        left, right = domains[panel], domains[panel + 1] - 0.05 * (panel < len(HEADS) - 1)
-        figure[f"xaxis{last}"] = axis(type="category", domain=[left, right], anchor=f"y{last}")
-        figure[f"yaxis{last}"] = axis(
-            anchor=f"x{last}", domain=[0.0, 0.9], tickformat=",.0%", nticks=4, rangemode="tozero"
-        )
-        notes.append(heading(title, 0.93, float(left)))
-    return {"data": data, "layout": figure | {"annotations": notes}}
+        figures[f"mix_{head}"] = {
+            "data": [_bars(names, share.tolist(), "--policy", "%{x}: %{y:.1%}<extra></extra>")],
+            "layout": layout(
+                220,
+                xaxis=axis(title, type="category"),
+                yaxis=axis(tickformat=",.0%", nticks=4, rangemode="tozero"),
+            ),
+        }
+    return figures
 
 
 def _value(head: str, value: float) -> str:
@@ -128,7 +127,7 @@ def draw_costs(costs: Mapping[str, Any]) -> Figure:
     bps = [multiple * float(costs["order_cost_bps"]) for multiple in multiples]
     found = costs["break_even"]
     shapes, notes = [], []
-    if 0.0 < found["multiple"] and not found["earns_beyond"]:
+    if found["multiple"] > 0.0 and not found["earns_beyond"]:
         line = {"color": "--quiet", "dash": "dot", "width": 1.5}
         at = {"type": "line", "x0": found["multiple"], "x1": found["multiple"], "yref": "paper"}
         shapes.append(at | {"y0": 0, "y1": 1, "line": line})
@@ -152,8 +151,11 @@ def draw_costs(costs: Mapping[str, Any]) -> Figure:
             280,
             shapes=shapes,
             annotations=notes,
-            xaxis=axis("fees and slippage, multiple of what was charged", tickvals=multiples)
-            | {"tickprefix": "x"},
+            xaxis=axis(
+                "multiple of the costs that were charged",
+                tickvals=multiples,
+                ticktext=[f"x{multiple:g}" for multiple in multiples],
+            ),
             yaxis=axis("total return", tickformat=",.3~%", zeroline=True, zerolinewidth=1.5),
         ),
     }

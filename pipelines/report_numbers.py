@@ -5,7 +5,7 @@ from typing import Any
 
 # A growth that only a short time, taken for a year, can have.
 _UNREAL = 1_000.0
-NONE = "–"
+NONE = "\u2013"  # a dash
 
 Format = Callable[[Any], str]
 
@@ -31,7 +31,13 @@ def ratio(value: float | None) -> str:
     """A ratio with two digits, or three significant ones."""
     if value is None:
         return NONE
-    return f"{value:,.2f}" if abs(value) < 1_000 else f"over {1_000:,}" if value > 0 else "under -1,000"
+    return (
+        f"{value:,.2f}"
+        if abs(value) < 1_000
+        else f"over {1_000:,}"
+        if value > 0
+        else "under -1,000"
+    )
 
 
 def number(value: float | None) -> str:
@@ -55,11 +61,16 @@ def hours(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in the largest unit of which it is at least one: ``90 min`` is ``1.5 h``."""
+    """A time in the largest unit of which it is at least two, or one whole: ``90 min``, ``1 h``."""
     for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
-        if seconds >= size:
+        if seconds >= 2.0 * size or seconds == size:
             return f"{float(f'{seconds / size:.3g}'):,g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def probability(value: float) -> str:
+    """A p-value; none is 0."""
+    return "p < 0.001" if value < 0.001 else f"p {value:.3f}"
 
 
 def minute(time: str) -> str:

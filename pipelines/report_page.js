@@ -51,7 +51,7 @@ function drawFigure(name) {
   const figure = figures[name], layout = fitted(dressed(figure.layout));
   if (!bars.has(name)) layout.dragmode = false;
   Plotly.react(name, dressed(figure.data), layout, {...CONFIG, displayModeBar: bars.has(name) &&
-    !touch ? "hover" : false});
+    !touch && innerWidth >= 640 ? "hover" : false});
 }
 
 // A button for each line of the equity, pressed where it is drawn.

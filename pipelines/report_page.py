@@ -31,7 +31,7 @@ from pipelines.report_inputs import ReportInputs
 from pipelines.report_numbers import percent, signed_percent
 from pipelines.report_series import MAX_TRADES, REASONS, Bars, pack_trades
 from pipelines.report_table import paragraphs, terms
-from pipelines.report_trades import SeedTrades, pooled, top_share
+from pipelines.report_trades import HEADS, SeedTrades, pooled, top_share
 from pipelines.report_verdict import about_line, verdict_block
 from pipelines.result import counted
 
@@ -61,7 +61,7 @@ def make_page(inputs: ReportInputs) -> str:
     bars = Bars.of(frames, interval_s)
     trades = pooled(seeds)
     equity, equity_words = draw_equity(inputs)
-    figures = {"equity": equity, "costs": draw_costs(values["costs"]), "mix": draw_mix(seeds)}
+    figures = {"equity": equity, "costs": draw_costs(values["costs"]), **draw_mix(seeds)}
     if len(trades):
         figures |= {
             "returns": draw_returns(trades),
@@ -139,8 +139,9 @@ def _trades(trades: pd.DataFrame, seeds: Sequence[SeedTrades], interval_s: float
     )
     returns = trades["return_fraction"]
     words = [
-        f"{counted(len(trades), 'trade')}{together}; median {signed_percent(returns.median())}, mean "
-        f"{signed_percent(returns.mean())} of the position's size, after fees and slippage. {best}",
+        f"{counted(len(trades), 'trade')}{together}; median {signed_percent(returns.median())}, "
+        f"mean {signed_percent(returns.mean())} of the position's size, after fees and slippage. "
+        f"{best}",
     ]
     hours = (
         "Mean return of the trades by the time of their entry, with its 95 % interval (1.96 "
@@ -163,7 +164,7 @@ def _trades(trades: pd.DataFrame, seeds: Sequence[SeedTrades], interval_s: float
 def _mix(seeds: Sequence[SeedTrades]) -> str:
     short, flat, long = (sum(seed.sides[i] for seed in seeds) for i in range(3))
     total = max(short + flat + long, 1)
-    return paragraphs(
+    words = paragraphs(
         [
             f"At the close of a bar the account was long in {percent(long / total)}, short in "
             f"{percent(short / total)} and flat in {percent(flat / total)} of the bars.",
@@ -171,6 +172,12 @@ def _mix(seeds: Sequence[SeedTrades]) -> str:
             "those that opened a position.",
         ]
     )
+    charts = (
+        f'<div class="chart" id="mix_{head}" role="img" aria-label="how often each value of '
+        f'{head} was chosen"></div>'
+        for head in HEADS
+    )
+    return f'{words}<div class="quad">{"".join(charts)}</div>'
 
 
 def _costs(values: dict[str, Any]) -> str:

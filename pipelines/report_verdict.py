@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from pipelines.report_numbers import number, signed_percent
+from pipelines.report_numbers import number, probability, signed_percent
 from pipelines.report_table import table
 from pipelines.result import counted
 from pipelines.verdict import BETTER, EDGE, LUCK, NO_EDGE, NOT_ENOUGH
@@ -64,16 +64,16 @@ def _conditions(conditions: list[dict[str, Any]]) -> str:
         name = str(condition["name"])
         value, asked = float(condition["value"]), float(condition["threshold"])
         if name == "grew":
-            cells = signed_percent(value), "above 0 %"
+            cells = signed_percent(value), "> 0 %"
         elif name.startswith(BETTER):
-            cells = f"p {value:.3f}", f"at most {asked:g}"
+            cells = probability(value), f"≤ {asked:g}"
         elif name == _AT_LEAST:
-            cells = f"{value:.3f}", f"at least {asked:g}"
+            cells = f"{value:.3f}", f"≥ {asked:g}"
         else:
-            cells = f"{value:,.2f}", f"above {asked:g}"
+            cells = f"{value:,.2f}", f"> {asked:g}"
         title = _TITLES.get(name, name.capitalize())
-        rows.append((title, *cells, "✓ holds" if condition["holds"] else "✕ does not"))
-    header = ("For an edge all must hold", "value", "asked for", "")
+        rows.append((title, *cells, "✓ yes" if condition["holds"] else "✕ no"))
+    header = ("For an edge all must hold", "value", "asked for", "holds")
     return table(header, rows, caption="conditions of an edge", kind="conditions")
 
 
