@@ -105,7 +105,7 @@ def _write_page(path: Path, suite: str, result: dict[str, Any]) -> None:
 
 def _machine() -> dict[str, Any]:
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
@@ -113,6 +113,14 @@ def _machine() -> dict[str, Any]:
         "torchrl": torchrl.__version__,
         "commit": git_revision(),
     }
+
+
+def _processor() -> str:
+    """The name that the processor gives itself, where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text("utf-8").splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

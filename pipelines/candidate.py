@@ -16,7 +16,7 @@ from envs.config import EnvConfig
 from envs.table import BarTable
 from pipelines.config import RunConfig
 from pipelines.registry import Opening
-from pipelines.replay import Inputs, load_inputs
+from pipelines.replay_inputs import Inputs, load_inputs
 from pipelines.resume import differences
 
 SPLIT = "test"

@@ -14,7 +14,9 @@ _FRAMES = 60 * 256
 _EARLY_SHARE, _IN_SAVE_SHARE = 0.1, 0.5
 
 
-def kill_at_random(folder: Path, kills: int, *, workers: int, seed: int = 0) -> dict[str, Any]:
+def kill_at_random(
+    folder: Path, kills: int, *, workers: int, seed: int = 0, frames: int = _FRAMES
+) -> dict[str, Any]:
     """Kill trainings until `kills` are dead, resuming each to its end, and compare with one unhurt.
 
     Args:
@@ -22,9 +24,10 @@ def kill_at_random(folder: Path, kills: int, *, workers: int, seed: int = 0) -> 
         kills: how many.
         workers: processes of the environment.
         seed: of the times.
+        frames: of a training.
     """
     rng = random.Random(seed)  # noqa: S311
-    words = (f"total_frames={_FRAMES}", f"env.workers={workers}")
+    words = (f"total_frames={frames}", f"env.workers={workers}")
     Victim(folder / "unhurt", *words).finish()
     expected = fingerprint(folder / "unhurt")
     done = held = in_save = chain = 0

@@ -22,6 +22,8 @@ SMALL = (
     *("checkpoint.every_s=0", "checkpoint.val_episodes=1", "resume=auto"),
 )
 PATIENCE_S = 300.0
+# Metrics that no two runs share.
+_OF_THE_CLOCK = ("time/", "perf/")
 
 
 class Victim:
@@ -90,7 +92,8 @@ def fingerprint(folder: Path) -> dict[str, str]:
         found[path.stem] = _sha256(path.read_bytes())
     lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
     timeless = [
-        {k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in lines
+        {k: v for k, v in json.loads(line).items() if not k.startswith(_OF_THE_CLOCK)}
+        for line in lines
     ]
     found["metrics"] = _sha256(json.dumps(timeless).encode())
     return found

@@ -4,8 +4,11 @@ Everything is drawn from the rows of a trace. Bars that do not follow each other
 by a line, and what is merged or left out to keep the page light is said in `Chart.notes`.
 """
 
+import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -26,6 +29,8 @@ BRACKET_ROOM = 0.2
 
 LONG, SHORT = "#0b62b0", "#b3520a"
 EQUITY, HOLD, QUIET = "#111827", "#8a6fb0", "#9ca3af"
+OTHERS = (HOLD, "#0b62b0", "#0f8a5f", "#b3520a", "#a21caf")
+NOBODY: Mapping[str, pd.DataFrame] = MappingProxyType({})
 STOP, TARGET = "#c81e3a", "#0f8a5f"
 EXITS = {
     "stop": STOP,
@@ -49,7 +54,12 @@ class Chart:
 
 
 def draw_chart(
-    rows: pd.DataFrame, hold: pd.DataFrame, cfg: EnvConfig, *, interval_s: float
+    rows: pd.DataFrame,
+    hold: pd.DataFrame,
+    cfg: EnvConfig,
+    *,
+    interval_s: float,
+    beside: Mapping[str, pd.DataFrame] = NOBODY,
 ) -> Chart:
     """The chart of one account.
 
@@ -58,6 +68,7 @@ def draw_chart(
         hold: rows of buy-and-hold, likewise.
         cfg: the simulator's parameters.
         interval_s: length of a bar in seconds.
+        beside: rows of other policies, whose equity is drawn too, by name.
     """
     rows = _with_curves(rows, cfg, interval_s)
     hold = _with_curves(hold.assign(open=np.nan, high=np.nan, low=np.nan), cfg, interval_s)
@@ -84,7 +95,10 @@ def draw_chart(
     size = next(size for most, size in MARKER_SIZES if len(shown) <= most)
     _add_entries(figure, shown, size)
     _add_exits(figure, shown, size)
-    _add_curves(figure, bars, merge_bars(hold, every), cfg)
+    others = {"buy-and-hold": hold}
+    others |= {name: _with_curves(each, cfg, interval_s) for name, each in beside.items()}
+    merged = {name: merge_bars(each, every) for name, each in others.items()}
+    _add_curves(figure, bars, merged, cfg)
     cuts = long_gaps(rows, interval_s)
     if cuts:
         notes.append(f"Cut out of the time axis: {counted(len(cuts), 'long gap')} between bars.")
@@ -187,8 +201,10 @@ def _add_brackets(figure: go.Figure, rows: pd.DataFrame, trades: pd.DataFrame) -
             figure.add_trace(line, row=1, col=1)
 
 
-def _add_curves(figure: go.Figure, bars: pd.DataFrame, hold: pd.DataFrame, cfg: EnvConfig) -> None:
-    """Chained equity against buy-and-hold, position, and drawdown."""
+def _add_curves(
+    figure: go.Figure, bars: pd.DataFrame, others: Mapping[str, pd.DataFrame], cfg: EnvConfig
+) -> None:
+    """Chained equity against buy-and-hold and other policies, position, and drawdown."""
 
     def line(panel: int, source: pd.DataFrame, column: str, name: str, **look: object) -> None:
         times, values = broken_line(source, column)
@@ -197,7 +213,8 @@ def _add_curves(figure: go.Figure, bars: pd.DataFrame, hold: pd.DataFrame, cfg: 
         )
 
     money, percents = "%{y:,.0f}", "%{y:.2%}"
-    line(2, hold, "equity", "buy-and-hold", line={"color": HOLD, "width": 1.5}, hovertemplate=money)
+    for (name, other), color in zip(others.items(), itertools.cycle(OTHERS), strict=False):
+        line(2, other, "equity", name, line={"color": color, "width": 1.5}, hovertemplate=money)
     line(2, bars, "equity", "policy", line={"color": EQUITY, "width": 2}, hovertemplate=money)
     figure.add_hline(y=cfg.initial_cash, line={"color": QUIET, "width": 1, "dash": "dot"}, row=2)
     step = {"color": LONG, "width": 1, "shape": "hv"}

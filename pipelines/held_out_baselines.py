@@ -106,7 +106,7 @@ class MatchedRandom:
     def sentence(self) -> str:
         """What that means."""
         return (
-            "Its own trades at other times of the same tiles earned less in "
+            "Its own trades at times that it did not choose earned less in "
             f"{100 * self.better_than_fraction:.1f} % of {self.draws:,} draws "
             f"(p {self.p_value:.3f})."
         )

@@ -33,7 +33,7 @@ from pipelines.participation import participation
 from pipelines.period_returns import PeriodReturns, aggregate, growth_curve
 from pipelines.played_seed import PlayedSeed, curves_at_costs, play_seed
 from pipelines.registry import Looks, Opening, Receipt, Registry
-from pipelines.replay import Inputs
+from pipelines.replay_inputs import Inputs
 from pipelines.result import Replayed
 from pipelines.risk_matched import risk_matched
 from pipelines.source import git_revision

@@ -1,8 +1,10 @@
-"""Luck with the policy's own trades: each at another time of its tile, all else as it was.
+"""Luck with the policy's own trades: all that it did, at times that it did not choose.
 
 A uniformly random account trades far more than any policy and dies of its costs, so that to beat it
-says nothing. These accounts make the trades of the policy, side, size, bracket and length in bars,
-in another order at other times of the same tile; what they lack is the policy's timing alone.
+says nothing. These accounts make the trades of the policy, side, size, bracket and length in bars.
+What the policy did in one tile happens in another one, as long as it, in another order at other
+times. To shuffle it within its own tile would be no luck: who buys after a fall would have bought
+before that very fall.
 """
 
 from collections.abc import Iterator
@@ -134,7 +136,7 @@ def draw_accounts(
         seed: of the times; account ``k`` of a seed is the same however many are drawn with it.
         device: where the environment lives.
     """
-    busy = np.unique(trades.tile)
+    busy = _tiles_with_trades(trades, bounds)
     growth = torch.full((len(bounds), draws), cfg.initial_cash, dtype=torch.float64)
     opened, held = 0, 0
     for part in _chunks(busy, draws):
@@ -172,46 +174,100 @@ def place(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> PlacedTradesPolicy:
-    """Draw times for the trades of some tiles: every order, and every split of the bars between.
+    """Deal what was done in each tile to the tiles of its length, and draw the times there.
+
+    A tile that is alone of its length keeps its own trades.
 
     Args:
         trades: of all tiles.
         bounds: int64 [all tiles, 2].
-        tiles: numbers of the tiles to place.
+        tiles: numbers of the tiles to act in.
         accounts: which of the seed's accounts live there.
-        seed: of the times.
+        seed: of the dealing and of the times.
         device: where the policy will act.
     """
-    of_tile = [np.flatnonzero(trades.tile == tile) for tile in tiles]
-    width = max((len(own) for own in of_tile), default=0) + 1
-    start = np.full((len(tiles), len(accounts), width), _NEVER)
+    own = _Padded.of(trades, len(bounds))
+    length = (bounds[:, 1] - bounds[:, 0]).numpy()
+    dealt = _deal(length, tiles, accounts.stop, seed)
+    width = own.number.shape[1]
+    start = np.full((len(tiles), len(accounts), width + 1), _NEVER)
     number = np.zeros_like(start)
-    for i, (tile, own) in enumerate(zip(tiles, of_tile, strict=True)):
-        if not len(own):
-            continue
-        first, last = bounds[tile].tolist()
-        order = own[_ranks(accounts.stop, len(own), [seed, int(tile), 0])]
-        begins = first + _begins(trades.bars[order], last - first, [seed, int(tile), 1])
-        start[i, :, : len(own)] = begins[accounts.start :]
-        number[i, :, : len(own)] = order[accounts.start :]
+    for i, tile in enumerate(tiles):
+        # Of their own, so that how many accounts are drawn changes none of them.
+        of_order, of_times = (np.random.default_rng([seed, int(tile), k]) for k in (0, 1))
+        count = own.count[dealt[i]]
+        order = _keyed(of_order.random((len(count), width)), count, width)
+        chosen = np.take_along_axis(own.number[dealt[i]], order, axis=1)
+        bars = np.take_along_axis(own.bars[dealt[i]], order, axis=1)
+        begins = _begins(bars, count, int(length[tile]), of_times)
+        begins = np.where(begins < _NEVER, begins + int(bounds[tile, 0]), _NEVER)
+        start[i, :, :width] = begins[accounts.start :]
+        number[i, :, :width] = chosen[accounts.start :]
     return PlacedTradesPolicy(torch.from_numpy(start), torch.from_numpy(number), trades, device)
 
 
-def _ranks(draws: int, count: int, seed: list[int]) -> np.ndarray:
-    """A random order in each row: int64 [draws, count]."""
-    return np.random.default_rng(seed).random((draws, count)).argsort(axis=1)
+@dataclass(frozen=True)
+class _Padded:
+    """Trades of each tile in a row: int64 [tiles, most of a tile], zeros after `count` [tiles]."""
+
+    number: np.ndarray
+    bars: np.ndarray
+    count: np.ndarray
+
+    @classmethod
+    def of(cls, trades: Trades, tiles: int) -> "_Padded":
+        count = np.bincount(trades.tile, minlength=tiles)
+        place = np.arange(len(trades)) - np.repeat(np.cumsum(count) - count, count)
+        number = np.zeros((tiles, int(count.max(initial=0))), dtype=np.int64)
+        bars = np.zeros_like(number)
+        number[trades.tile, place] = np.arange(len(trades))
+        bars[trades.tile, place] = trades.bars
+        return cls(number, bars, count)
 
 
-def _begins(bars: np.ndarray, length: int, seed: list[int]) -> np.ndarray:
-    """Steps at which trades of these lengths [draws, n] begin within `length` steps.
+def _tiles_with_trades(trades: Trades, bounds: Tensor) -> np.ndarray:
+    """Tiles that trades may be dealt to."""
+    length = (bounds[:, 1] - bounds[:, 0]).numpy()
+    return np.flatnonzero(np.isin(length, length[trades.tile]))
+
+
+def _deal(length: np.ndarray, tiles: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Whose trades each of `tiles` gets: int64 [tiles, draws], numbers of tiles of its length."""
+    dealt = np.empty((len(length), draws), dtype=np.int64)
+    for bars in np.unique(length[tiles]):
+        alike = np.flatnonzero(length == bars)
+        rng = np.random.default_rng([seed, len(length), int(bars)])
+        dealt[alike] = alike[rng.random((draws, len(alike))).argsort(axis=1)].T
+    return dealt[tiles]
+
+
+def _keyed(keys: np.ndarray, count: np.ndarray, first: int) -> np.ndarray:
+    """Columns of the `first` smallest keys in each row, of which only `count` [rows] may count."""
+    keys = np.where(np.arange(keys.shape[1]) < count[:, None], keys, np.inf)
+    return keys.argsort(axis=1, kind="stable")[:, :first]
+
+
+def _begins(
+    bars: np.ndarray, count: np.ndarray, length: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Steps at which trades begin within `length` steps: int64 [draws, n], `_NEVER` after `count`.
 
     Of the idle bars and the trades, in one row, the places of the trades are drawn: every way to
-    spread the idle bars over the n + 1 places between and beside the trades is equally likely.
+    spread the idle bars over the places between and beside the trades is equally likely.
+
+    Args:
+        bars: int64 [draws, n], of each trade in its order, 0 after `count` [draws].
+        count: trades of each draw.
+        length: steps of the tile.
+        rng: of the places.
     """
-    draws, count = bars.shape
-    idle = length - int(bars[0].sum())
-    places = np.sort(_ranks(draws, idle + count, seed)[:, :count], axis=1)
-    return places - np.arange(count) + np.cumsum(bars, axis=1) - bars
+    draws, width = bars.shape
+    room = length - bars.sum(axis=1) + count
+    drawn = _keyed(rng.random((draws, length)), room, width)
+    real = np.arange(drawn.shape[1]) < count[:, None]
+    places = np.sort(np.where(real, drawn, length), axis=1)
+    begins = places - np.arange(width) + np.cumsum(bars, axis=1) - bars
+    return np.where(real, begins, _NEVER)
 
 
 def _chunks(tiles: np.ndarray, draws: int) -> Iterator[np.ndarray]:

@@ -1,6 +1,7 @@
 """The page of a replay: one HTML file that needs no network, to be read on a screen or a phone."""
 
 import json
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from string import Template
@@ -18,7 +19,11 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def write_page(
-    path: Path, result: Result, rows: pd.DataFrame, hold: pd.DataFrame, cfg: EnvConfig
+    path: Path,
+    result: Result,
+    rows: Mapping[str, pd.DataFrame],
+    hold: pd.DataFrame,
+    cfg: EnvConfig,
 ) -> None:
     """Write the page.
 
@@ -29,12 +34,13 @@ def write_page(
     Args:
         path: the HTML file, replaced if it exists.
         result: what was measured.
-        rows: the policy's trace, from `pipelines.metrics.in_order`.
+        rows: traces from `pipelines.metrics.in_order`, that of ``policy`` and of those beside it.
         hold: buy-and-hold's rows, likewise.
         cfg: the simulator's parameters.
     """
     replayed = result.replayed
-    chart = draw_chart(rows, hold, cfg, interval_s=replayed.interval_s)
+    beside = {name: each for name, each in rows.items() if name != POLICY}
+    chart = draw_chart(rows[POLICY], hold, cfg, interval_s=replayed.interval_s, beside=beside)
     heading = f"{replayed.asset}, {replayed.split} split: the policy and its baselines"
     fields = {
         "title": escape(f"{replayed.run}: {replayed.asset} {replayed.split}"),

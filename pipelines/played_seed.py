@@ -16,7 +16,7 @@ from pipelines.participation import UNITS
 from pipelines.performance import Performance, performance
 from pipelines.period_returns import growth_curve
 from pipelines.recorded import Recording
-from pipelines.replay import Inputs
+from pipelines.replay_inputs import Inputs
 from pipelines.rollout import evaluation_config, play_tiles
 
 

@@ -1,74 +1,69 @@
 """Replay a trained policy on held-out bars: ``python pipelines/replay.py run=runs/NAME``.
 
-``data.path=FILE`` replays other bars than the run's own; ``split=`` and ``episodes=`` choose which.
-Writes the trace of every action, the result beside its baselines, and a page to look at.
+``data.path=FILE`` replays other bars than the run's own; ``split=`` and ``episodes=`` choose which,
+``beside=[runs/OTHER]`` plays more policies over the same tiles. Writes the trace of every action,
+the result beside its baselines, and a page to look at. ``actions=FILE`` plays a trace again.
 """
 
-import dataclasses
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
-from torch import Tensor
 
-from envs.config import EnvConfig
-from envs.table import BarTable, build_table
 from envs.trace import TraceWriter, read_trace
 from pipelines.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
-from pipelines.checkpoint import Checkpoint
-from pipelines.checkpoint_store import load_best, load_newest
-from pipelines.config import ReplayConfig, RunConfig, load_config
-from pipelines.device import pick_device
+from pipelines.config import ReplayConfig, load_config
+from pipelines.exit_codes import ERROR
+from pipelines.live_policy import make_live_policy
 from pipelines.metrics import in_order, measure
-from pipelines.model import make_model
 from pipelines.page import write_page
 from pipelines.refusal import plain_refusals
+from pipelines.replay_actions import replay_actions
+from pipelines.replay_inputs import Inputs, load_beside, load_inputs, require_distinct
 from pipelines.result import POLICY, Replayed, Result, as_text
-from pipelines.rollout import Policy, evaluation_config, play_tiles, split_tiles
-from pipelines.rollout_policy import RolloutPolicy
+from pipelines.rollout import Policy, Rollout, evaluation_config, play_tiles
 from pipelines.run_folder import RunFolder
+from pipelines.sampled_policy import SampledPolicy
+from pipelines.ties import describe_partings, partings
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What is replayed where.
+class Manner:
+    """How a policy is played; see `pipelines.replay_config.ReplayConfig` for the fields."""
 
-    Attributes:
-        run: folder of the run.
-        policy: the deterministic policy, on `device`.
-        table: the bars.
-        cfg: the simulator's parameters that the policy was trained under.
-        split: the split of the table.
-        bounds: int64 [tiles, 2], first and last bar of every tile.
-        notes: sentences that the result must carry.
-        device: where everything is computed.
-        trained: configuration of the run.
-        checkpoint: folder of the checkpoint.
+    bulk: bool = True
+    live_like: bool = False
+    sampled: bool = False
+    seed: int = 0
+
+
+_AS_JUDGED = Manner()
+
+
+def main(cfg: ReplayConfig) -> Result | None:
+    """Load what the command line names, replay it, print the result.
+
+    Raises:
+        SystemExit: with 2 for input that cannot be replayed; with 1 if a policy that saw one bar at
+            a time decided otherwise, and not by a tie.
     """
-
-    run: RunFolder
-    policy: Policy
-    table: BarTable
-    cfg: EnvConfig
-    split: str
-    bounds: Tensor
-    notes: list[str]
-    device: torch.device
-    trained: RunConfig
-    checkpoint: Path
-
-
-def main(cfg: ReplayConfig) -> Result:
-    """Load what the command line names, replay it, print the result."""
+    if cfg.actions is not None:
+        replay_actions(cfg)
+        return None
     with plain_refusals():
         inputs = load_inputs(
             cfg.run, data_path=cfg.data.path, split=cfg.split, episodes=cfg.episodes,
             device=cfg.device, checkpoint=cfg.checkpoint,
         )  # fmt: skip
+        beside = [load_beside(path, inputs, cfg.checkpoint) for path in cfg.beside]
+        require_distinct([inputs, *beside])
         folder = Path(cfg.out) if cfg.out else inputs.run.path
         folder.mkdir(parents=True, exist_ok=True)
-    return play(inputs, folder, seed=cfg.seed, bulk=cfg.bulk)
+    manner = Manner(cfg.bulk, cfg.live_like, cfg.sampled, cfg.seed)
+    return play(inputs, folder, manner=manner, beside=beside)
 
 
 def replay(
@@ -101,115 +96,90 @@ def replay(
     return play(inputs, inputs.run.path)
 
 
-def load_inputs(
-    run_dir: str | Path,
+def play(
+    inputs: Inputs,
+    folder: Path,
     *,
-    data_path: str | None,
-    split: str,
-    episodes: int | None,
-    device: torch.device | str,
-    checkpoint: str = "last",
-) -> Inputs:
-    """Read policy and bars, and refuse them if they do not belong together; see `replay`."""
-    run = RunFolder(Path(run_dir))
-    loaded = {"last": load_newest, "best": load_best}[checkpoint](run.checkpoints)
-    cfg = loaded.config.env
-    if data_path is None:
-        table = BarTable.load(run.bars)
-    else:
-        data = dataclasses.replace(loaded.config.data, path=data_path)
-        table = build_table(data, window=cfg.window, episode_bars=cfg.episode_bars)
-    require_fit(loaded, table)
-    bounds = split_tiles(table, cfg, split, episodes)
-    device = pick_device(str(device))
-    return Inputs(
-        run=run,
-        policy=load_policy(loaded, table, device),
-        table=table,
-        cfg=cfg,
-        split=split,
-        bounds=bounds,
-        notes=in_sample_notes(run, table, bounds),
-        device=device,
-        trained=loaded.config,
-        checkpoint=loaded.folder,
-    )
+    manner: Manner = _AS_JUDGED,
+    beside: Sequence[Inputs] = (),
+) -> Result:
+    """Play policies and baselines over the tiles; write and print what came of it.
 
-
-def require_fit(checkpoint: Checkpoint, table: BarTable) -> None:
-    """Refuse bars whose features or length are not those that the policy was trained on.
-
-    Raises:
-        ValueError: naming what the policy knows and what the bars have.
-    """
-    checkpoint.require_features(table.meta.feature_names)
-    known = checkpoint.manifest["data"]["interval_s"]
-    if table.meta.interval_s != known:
-        raise ValueError(
-            f"{table.meta.source_name}: bars of {table.meta.interval_s:g} s; the policy was "
-            f"trained on bars of {known:g} s"
-        )
-
-
-def load_policy(checkpoint: Checkpoint, table: BarTable, device: torch.device) -> Policy:
-    """The checkpoint's policy, looking at `table` through the normaliser it was trained with."""
-    cfg = checkpoint.config
-    model = make_model(cfg.model, cfg.env, table)
-    checkpoint.load_model_state(model)  # replaces the table's normaliser by the checkpoint's
-    return RolloutPolicy(model.to(device).eval())
-
-
-def in_sample_notes(run: RunFolder, table: BarTable, bounds: Tensor) -> list[str]:
-    """Say so if replayed bars lie in the time that the policy was trained on, whatever the file."""
-    try:
-        trained = BarTable.load(run.bars)
-    except FileNotFoundError:
-        return ["Perhaps in-sample: the run's own bars are gone, so nobody can tell."]
-    first, end = trained.meta.splits["train"]
-    span = trained.timestamp[first], trained.timestamp[end - 1]
-    bars = torch.cat([torch.arange(a + 1, b + 1) for a, b in bounds.tolist()])
-    times = table.timestamp[bars]
-    inside = int(((times >= span[0]) & (times <= span[1])).sum())
-    if inside == 0:
-        return []
-    return [
-        f"In-sample: the policy was trained on the time of {inside:,} of these {len(bars):,} bars."
-    ]
-
-
-def play(inputs: Inputs, folder: Path, *, seed: int = 0, bulk: bool = True) -> Result:
-    """Play the policy and its baselines over the tiles; write and print what came of it.
-
-    Writes ``replay_actions.csv`` and ``.json``, ``result.json`` and ``replay.html``.
+    Writes ``replay_actions.csv`` and ``.json`` (for each other policy ``replay_<run>_actions``),
+    ``result.json`` and ``replay.html``.
 
     Args:
         inputs: what is replayed.
         folder: where the files go; it must exist.
-        seed: of the random baseline.
-        bulk: encode the windows of all steps before the first one.
+        manner: how.
+        beside: other policies.
+
+    Raises:
+        SystemExit: with 1 if a policy that saw one bar at a time decided otherwise.
     """
     table, cfg, bounds = inputs.table, inputs.cfg, inputs.bounds
-    rollout = play_tiles(table, cfg, bounds, inputs.policy, bulk=bulk, device=inputs.device)
-    trace = RunFolder(folder).trace("replay")
-    played = evaluation_config(cfg, len(bounds))
-    with TraceWriter(trace, table, played, run_id=inputs.run.name, split=inputs.split) as writer:
-        writer.write(rollout.batch, rollout.alive)
-    rows = in_order(read_trace(trace))
+    played = [_play(inputs, manner, RunFolder(folder).trace("replay"))]
+    for other in beside:
+        trace = RunFolder(folder).trace(f"replay_{other.run.name}")
+        played.append(_play(other, manner, trace, prefix=f"{other.run.name}: "))
+    rows = {name: p.rows for name, p in zip(_names(beside), played, strict=True)}
     hold = in_order(buy_and_hold(table, cfg, bounds))
-    baselines, interval = measure_baselines(table, cfg, bounds, device=inputs.device, seed=seed)
+    baselines, interval = measure_baselines(
+        table, cfg, bounds, device=inputs.device, seed=manner.seed
+    )
     result = Result(
         replayed=Replayed.describe(
             hold, table.meta, run=inputs.run.name, split=inputs.split, tiles=len(bounds)
         ),
-        metrics={POLICY: measure(rows, cfg), **baselines},
+        metrics={**{name: measure(each, cfg) for name, each in rows.items()}, **baselines},
         random_interval=interval,
         random_accounts=RANDOM_ACCOUNTS,
-        notes=inputs.notes,
+        notes=[note for p in played for note in p.notes],
+        beside=[other.run.name for other in beside],
     )
     result.save(folder / "result.json")
     write_page(folder / "replay.html", result, rows, hold, cfg)
     print(f"{as_text(result)}\n{folder / 'replay.html'}")
+    if not all(p.is_same_live for p in played):
+        raise SystemExit(ERROR)
     return result
+
+
+@dataclass(frozen=True)
+class _Played:
+    """One policy over the tiles: its trace, what is to be said, and whether live was the same."""
+
+    rows: pd.DataFrame
+    notes: list[str]
+    is_same_live: bool
+
+
+def _play(inputs: Inputs, manner: Manner, trace: Path, prefix: str = "") -> _Played:
+    """Play one policy and write its trace."""
+    table, cfg, bounds = inputs.table, inputs.cfg, inputs.bounds
+
+    def rollout_of(policy: Policy) -> Rollout:
+        return play_tiles(table, cfg, bounds, policy, bulk=manner.bulk, device=inputs.device)
+
+    policy = SampledPolicy(inputs.model, manner.seed) if manner.sampled else inputs.policy
+    rollout, notes, found = rollout_of(policy), list(inputs.notes), []
+    if manner.sampled:
+        notes.append(f"{prefix}Actions were drawn, seed {manner.seed}: another seed earns other.")
+    if manner.live_like:
+        live = rollout_of(make_live_policy(inputs.model))
+        found = partings(rollout, live)
+        notes.append(prefix + describe_partings(found, int(live.alive.sum())))
+        rollout = live
+    played = evaluation_config(cfg, len(bounds))
+    with TraceWriter(trace, table, played, run_id=inputs.run.name, split=inputs.split) as writer:
+        writer.write(rollout.batch, rollout.alive)
+    same = all(parting.is_tie for parting in found)
+    return _Played(in_order(read_trace(trace)), notes, same)
+
+
+def _names(beside: Sequence[Inputs]) -> list[str]:
+    """Of the policies in a result: the first is ``policy``."""
+    return [POLICY, *(other.run.name for other in beside)]
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ class ReplayConfig:
 
     # Folder of the run whose policy is replayed.
     run: str = ""
+    # Folders of more runs, whose policies are played over the same tiles beside it.
+    beside: list[str] = field(default_factory=list)
+    # A trace whose actions are played again instead of a policy: its accounts must come out, to the
+    # last bit. The bars are those of the run in its folder, or in `run`.
+    actions: str | None = None
     # last or best: the newest checkpoint, or the one that did best on the validation split.
     checkpoint: str = "last"
     data: ReplayDataConfig = field(default_factory=ReplayDataConfig)
@@ -39,13 +44,20 @@ class ReplayConfig:
     out: str | None = None
     # Encode the windows of all steps before the first one; false: step by step, for comparison.
     bulk: bool = True
-    # Of the random baseline.
+    # Show the policy one closed bar at a time, and compare what it does with the bulk replay.
+    live_like: bool = False
+    # Draw the actions, as in training; false: the most likely index of each head.
+    sampled: bool = False
+    # Of the random baseline, and of sampled actions.
     seed: int = 0
     # auto (CUDA if there is any), cpu, cuda or cuda:N.
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        require(bool(self.run), "run", self.run, "the folder of a run, run=PATH")
+        if self.actions is None:
+            require(bool(self.run), "run", self.run, "the folder of a run, run=PATH")
+        own = "one thing: the most likely actions can be compared, drawn ones differ by chance"
+        require(not (self.live_like and self.sampled), "sampled", "true with live_like", own)
         require_one_of("checkpoint", self.checkpoint, CHECKPOINTS)
         require_one_of("split", self.split, SPLITS)
         if self.episodes is not None:

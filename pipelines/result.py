@@ -67,7 +67,7 @@ class Result:
     """The policy's metrics beside the baselines', by name, in the order they are shown.
 
     `random` is the account of median return among `random_accounts`; `random_interval` holds the
-    5 % and the 95 % quantile of their chained returns.
+    5 % and the 95 % quantile of their chained returns. `beside` names the policies of other runs.
     """
 
     replayed: Replayed
@@ -75,6 +75,7 @@ class Result:
     random_interval: tuple[float, float]
     random_accounts: int
     notes: list[str]
+    beside: list[str] = dataclasses.field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""
@@ -90,7 +91,7 @@ class Result:
         for name, metrics in self.metrics.items():
             rows.append(
                 (
-                    name.replace("_", "-"),
+                    name if name in self.beside else name.replace("_", "-"),
                     signed_percent(metrics.total_return),
                     percent(metrics.max_drawdown),
                     f"{metrics.trades:,}",

@@ -29,6 +29,24 @@ class Parting(NamedTuple):
         return self.margin < TIE
 
 
+def describe_partings(found: list[Parting], decisions: int) -> str:
+    """What a comparison of a bulk replay with one bar at a time has shown, in a sentence."""
+    told = f"Shown one bar at a time, {decisions:,} decisions"
+    if not found:
+        return f"{told} are those of the bulk replay."
+    tiles = len({(parting.tile, parting.account) for parting in found})
+    worst = max(parting.margin for parting in found)
+    if worst < TIE:
+        return (
+            f"{told} are those of the bulk replay but for ties: in {tiles:,} tiles two actions "
+            f"were as likely as each other to {worst:.1g}."
+        )
+    return (
+        f"NOT the same one bar at a time: in {tiles:,} tiles another action was chosen, by as "
+        f"much as {worst:.2g} in log-probability. The bulk replay knows what it must not."
+    )
+
+
 def partings(one: Rollout, other: Rollout) -> list[Parting]:
     """Every head that differs at the first differing step of each account of each tile.
 

@@ -105,7 +105,7 @@ def build(frame, folder):
 
 def make_policy(table):
     """A small policy whose decisions depend on what it sees: the heads start enlarged."""
-    torch.manual_seed(4)
+    torch.manual_seed(3)
     model = make_actor_value(
         TINY,
         features=table.features,

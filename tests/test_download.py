@@ -465,6 +465,8 @@ def end_in_fork(run, words, before):
     """Let a process of its own do `before` with its number, then the download: its exit code."""
 
     def child():
+        # A job that a shell has put into the background is born deaf to it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         before(os.getpid())
         raise SystemExit(run(*words)[0])
 

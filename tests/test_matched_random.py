@@ -13,7 +13,9 @@ from envs.table import BarTable
 from pipelines import matched_random
 from pipelines.baselines import RandomPolicy
 from pipelines.matched_random import Trades, draw_accounts, place, play_account
+from pipelines.mean_reversion import MeanReversionPolicy
 from pipelines.metrics import completed_trades, in_order, measure
+from pipelines.momentum import MomentumPolicy
 from pipelines.rollout import play_tiles, split_tiles
 
 CFG = EnvConfig(window=4, episode_bars=40, workers=0, stop_step_bps=100.0)
@@ -58,29 +60,63 @@ def some_trades(draw):
 
 @given(trades=some_trades(), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_a_random_account_makes_each_trade_once_in_its_own_tile_as_long_as_it_was(trades, seed):
+def test_a_random_account_does_in_each_tile_what_the_policy_did_in_one_as_long(trades, seed):
     """On bars that touch no bracket. Two of a side that follow each other give up a bar, or one."""
     if not len(trades):
         return
     rollout = play_account(TABLE, CFG, BOUNDS, trades, account=3, seed=seed)
     found = Trades.of(in_order(rollout.rows(TABLE, CFG)), CFG)
-    policy = place(trades, BOUNDS, np.arange(4), accounts=range(3, 4), seed=seed)
-    for tile in range(3):
-        own, other = trades.tile == tile, found.tile == tile
+    tiles = np.arange(len(BOUNDS))
+    policy = place(trades, BOUNDS, tiles, accounts=range(3, 4), seed=seed)
+    length = (BOUNDS[:, 1] - BOUNDS[:, 0]).numpy()
+    made = []
+    for tile in tiles:
+        other = found.tile == tile
         starts, number = policy.start[tile, 0], policy.number[tile, 0]
-        order = number[: own.sum()].numpy()
-        assert sorted(order) == list(np.flatnonzero(own))
+        order = number[starts < 2**62].numpy()
+        made += order.tolist()
+        if not len(order):
+            assert not other.any()
+            continue
+        source = set(trades.tile[order])
+        assert len(source) == 1
+        assert sorted(order) == list(np.flatnonzero(trades.tile == source.copy().pop()))
+        assert length[source.pop()] == length[tile]
         ends = starts[: len(order)].numpy() + trades.bars[order]
         meets = ends[:-1] == starts[1 : len(order)].numpy()
         meets &= trades.action[order[:-1], 0] == trades.action[order[1:], 0]
         merged = int((meets & (trades.bars[order[:-1]] == 1)).sum())
-        assert other.sum() == own.sum() - merged
-        assert found.bars[other].sum() == trades.bars[own].sum() - meets.sum() + merged
+        assert other.sum() == len(order) - merged
+        assert found.bars[other].sum() == trades.bars[order].sum() - meets.sum() + merged
         if not meets.any():
             assert found.bars[other].tolist() == trades.bars[order].tolist()
             assert found.action[other].tolist() == trades.action[order].tolist()
         assert (starts[: len(order)] >= BOUNDS[tile, 0]).all()
         assert (ends <= int(BOUNDS[tile, 1])).all()
+    assert sorted(made) == list(range(len(trades)))
+
+
+@pytest.mark.parametrize("rule", [MeanReversionPolicy, MomentumPolicy])
+def test_on_a_fair_market_luck_costs_what_the_orders_cost_whatever_the_policy_looks_at(rule):
+    """Who buys after falls, or after rises, has no shadows that buy before them."""
+    cfg = EnvConfig(
+        window=8, episode_bars=60, workers=0, risk_pct=25.0, risk_multiples=[1.0],
+        stop_step_bps=2500.0, stop_steps=1, take_profit_r=[0.0], allow_zero_costs=True,
+        **dict.fromkeys(("taker_fee_bps", "maker_fee_bps"), 0.0),
+        **dict.fromkeys(("slippage_bps", "stop_slippage_bps"), 0.0),
+    )  # fmt: skip
+    table = walk(bars=60 * 150, seed=4, move=0.003)
+    bounds = split_tiles(table, cfg, "test")
+    rollout = play_tiles(table, cfg, bounds, rule(table, cfg))
+    trades = Trades.of(in_order(rollout.rows(table, cfg)), cfg)
+    drawn = np.log1p(draw_accounts(table, cfg, bounds, trades, draws=60).returns)
+    moves = table.ohlcv[:, 3].log().diff()
+    held = trades.bars.sum()
+    noise = float(moves.std()) * held**0.5
+    drift = float(moves.mean()) * (trades.bars * (trades.action[:, 0] - 1)).sum()
+    lost = held * float(moves.var()) / 2
+    assert drawn.mean() == pytest.approx(drift - lost, abs=0.5 * noise)
+    assert drawn.std() == pytest.approx(noise, rel=0.4)
 
 
 def test_turnover_and_holding_time_are_the_policy_s(trades):

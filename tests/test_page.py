@@ -88,7 +88,7 @@ def replayed():
 def page(replayed, tmp_path_factory):
     rows, hold, result = replayed
     path = tmp_path_factory.mktemp("page") / "replay.html"
-    write_page(path, result, rows, hold, CFG)
+    write_page(path, result, {"policy": rows}, hold, CFG)
     return path.read_text("utf-8")
 
 

@@ -24,8 +24,14 @@ from modules.config import ModelConfig
 from modules.policy import make_actor_value
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
 from pipelines.config import RunConfig, load_config
-from pipelines.replay import load_inputs, main, replay, require_fit
+from pipelines.live_policy import LiveEncoder, make_live_policy
+from pipelines.model import make_model
+from pipelines.replay import main, replay
+from pipelines.replay_inputs import load_inputs, require_fit
+from pipelines.rollout import play_tiles, split_tiles
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.run_folder import RunFolder
+from pipelines.ties import partings
 from pipelines.train_config import TrainConfig
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
@@ -212,3 +218,142 @@ def test_the_program_runs_as_its_documentation_says(run, tmp_path):
     rows = read_trace(tmp_path / "out" / "replay_actions.csv")
     assert set(rows["lane"]) == {0, 1}
     assert len(rows) == 48
+
+
+def another_run(run, root, name, *, seed=1, **env):
+    """A run on the same bars with other weights, and perhaps another simulator."""
+    loaded = load_checkpoint(run.checkpoints / "000000001")
+    cfg = dataclasses.replace(loaded.config, env=dataclasses.replace(ENV, **env))
+    table = BarTable.load(run.bars)
+    torch.manual_seed(seed)
+    folder = RunFolder.create(str(root), str(root / name), "")
+    table.save(folder.bars)
+    model = make_model(cfg.model, cfg.env, table)
+    with torch.no_grad():  # so that it prefers something, and trades
+        model.get_policy_head()[0].module.linear.weight.mul_(300.0)
+    save_checkpoint(
+        folder.checkpoints / "000000001",
+        about=describe(cfg, table),
+        tensors={"model": model.state_dict()},
+    )
+    return folder
+
+
+def test_policies_stand_side_by_side_on_the_same_tiles(run, result, tmp_path, capsys):
+    other = another_run(run, tmp_path, "my_other", window=6)
+    out = tmp_path / "out"
+    both = main(load_config("replay", [f"run={run.path}", f"beside=[{other.path}]", f"out={out}"]))
+    assert list(both.metrics) == [
+        "policy", "my_other", "flat", "buy_and_hold", "random", "always_short",
+    ]  # fmt: skip
+    assert both.metrics["policy"] == result.metrics["policy"]
+    assert "\nmy_other  " in capsys.readouterr().out
+    assert '"name":"my_other"' in (out / "replay.html").read_text().replace('"name": "', '"name":"')
+    mine, its = (read_trace(out / f"replay{name}_actions.csv") for name in ("", "_my_other"))
+    assert mine["timestamp"].tolist() == its["timestamp"].tolist()
+    assert set(its["run_id"]) == {"my_other"}
+    alone = replay(other.path)
+    tiled_alike = alone.replayed.first_bar == both.replayed.first_bar
+    assert tiled_alike == (ENV.window == 6)
+    assert both.metrics["my_other"].trades > 0
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"taker_fee_bps": 7.0}, "env.taker_fee_bps is 7.0 there and 5.0 in"),
+        ({"window": 12}, "env.window is 12 there and 8 in"),
+    ],
+)
+def test_policies_that_do_not_compare_are_refused(run, tmp_path, capsys, env, said):
+    other = another_run(run, tmp_path, "other", **env)
+    with pytest.raises(SystemExit, match="2"):
+        main(load_config("replay", [f"run={run.path}", f"beside=[{other.path}]"]))
+    assert said in capsys.readouterr().err
+
+
+def test_one_policy_has_one_name(run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(load_config("replay", [f"run={run.path}", f"beside=[{run.path}]"]))
+    assert "a name of its own" in capsys.readouterr().err
+
+
+def test_drawn_actions_are_those_of_their_seed_alone(run, tmp_path):
+    traces = []
+    for i, seed in enumerate((3, 3, 4)):
+        torch.manual_seed(i)
+        words = [f"run={run.path}", f"out={tmp_path / str(i)}", "sampled=true", f"seed={seed}"]
+        drawn = main(load_config("replay", words))
+        assert any("Actions were drawn" in note for note in drawn.notes)
+        traces.append(read_trace(tmp_path / str(i) / "replay_actions.csv"))
+    actions = [trace[["direction", "size", "stop_loss"]].to_numpy() for trace in traces]
+    assert (actions[0] == actions[1]).all()
+    assert (actions[0] != actions[2]).any()
+    assert len(np.unique(actions[0][:, 0])) == 3
+
+
+@pytest.mark.parametrize("encoder", ["transformer", "streaming"])
+def test_a_policy_shown_one_bar_at_a_time_does_the_same(run, tmp_path, encoder):
+    cfg = dataclasses.replace(MODEL, encoder=encoder)
+    table = BarTable.load(run.bars)
+    torch.manual_seed(2)
+    model = make_model(cfg, ENV, table).eval()
+    with torch.no_grad():
+        model.get_policy_head()[0].module.linear.weight.mul_(300.0)
+    bounds = split_tiles(table, ENV, "test")
+    bulk = play_tiles(table, ENV, bounds, RolloutPolicy(model))
+    live = play_tiles(table, ENV, bounds, make_live_policy(model))
+    assert all(parting.is_tie for parting in partings(bulk, live))
+    assert len(bulk.batch["action", "direction"].unique()) > 1
+    same = bulk.alive & live.alive
+    torch.testing.assert_close(
+        bulk.batch["state_value"][same], live.batch["state_value"][same], atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_policy_that_knows_the_next_bar_is_found_out_live(run, tmp_path, capsys, monkeypatch):
+    seen = LiveEncoder.forward
+
+    def a_bar_late(self, tensordict):
+        earlier = tensordict.clone().set("bar", tensordict["bar"] - 1)
+        return tensordict.set("market_state", seen(self, earlier)["market_state"])
+
+    other = another_run(run, tmp_path, "other")
+    words = [f"run={other.path}", "live_like=true"]
+    main(load_config("replay", words))
+    assert "Shown one bar at a time" in capsys.readouterr().out
+    monkeypatch.setattr(LiveEncoder, "forward", a_bar_late)
+    with pytest.raises(SystemExit, match="1"):
+        main(load_config("replay", words))
+    assert "NOT the same one bar at a time" in capsys.readouterr().out
+
+
+def test_the_actions_of_a_trace_give_its_accounts_again_or_the_first_row_that_differs(
+    run, tmp_path, capsys
+):
+    other = another_run(run, tmp_path, "other")
+    replay(other.path)
+    trace = other.path / "replay_actions.csv"
+    main(load_config("replay", [f"actions={trace}"]))
+    assert "every account to the last bit" in capsys.readouterr().out
+    rows = pd.read_csv(trace)
+    at = rows.index[rows["position"] != 0][0]
+    rows.loc[at, "equity"] += 1e-6
+    rows.to_csv(trace, index=False)
+    with pytest.raises(SystemExit, match="1"):
+        main(load_config("replay", [f"actions={trace}"]))
+    assert "the trace has equity = " in capsys.readouterr().err
+
+
+def test_a_trace_on_other_bars_is_refused(run, result, tmp_path, capsys):
+    bars = write_bars(tmp_path / "other.csv", seed=5)
+    words = [f"actions={run.path / 'replay_actions.csv'}", f"data.path={bars}"]
+    with pytest.raises(SystemExit, match="2"):
+        main(load_config("replay", words))
+    assert "played on own.csv" in capsys.readouterr().err
+
+
+def test_drawn_actions_are_not_compared_live(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        load_config("replay", ["run=somewhere", "sampled=true", "live_like=true"])
+    assert "sampled" in capsys.readouterr().err

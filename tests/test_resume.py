@@ -12,7 +12,7 @@ from pipelines.faults_run import Victim, fingerprint
 
 @pytest.mark.parametrize(("workers", "kills"), [(0, 3), (2, 1)])
 def test_killed_runs_come_to_the_end_of_the_unhurt_one(tmp_path, workers, kills):
-    found = kill_at_random(tmp_path, kills, workers=workers, seed=2)
+    found = kill_at_random(tmp_path, kills, workers=workers, seed=2, frames=24 * 256)
     assert (found["tried"], found["held"]) == (kills, kills)
 
 
