@@ -31,7 +31,8 @@ def pack(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         if str(values.dtype) not in TYPES or values.ndim != 1:
             raise ValueError(f"{name}: {values.dtype}{list(values.shape)} cannot be packed")
         little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-        planes.append(little.view(np.uint8).reshape(len(values), -1).T.tobytes())
+        size = (len(values), values.dtype.itemsize)
+        planes.append(little.view(np.uint8).reshape(size).T.tobytes())
     text = base64.b64encode(gzip.compress(b"".join(planes), 6, mtime=0)).decode("ascii")
     layout = [[name, str(values.dtype), len(values)] for name, values in arrays.items()]
     return {"arrays": layout, "data": text}

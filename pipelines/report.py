@@ -12,6 +12,7 @@ from pipelines.config import ReportConfig, load_config
 from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.report_inputs import ReportInputs
 from pipelines.report_page import make_page
+from pipelines.report_tear_sheet import write_tear_sheet
 
 REPORT = "report.html"
 
@@ -20,7 +21,9 @@ def main(cfg: ReportConfig) -> Path:
     """Write the page of the evaluation in a folder, and print where it is."""
     with plain_refusals():
         path = write_report(Path(cfg.folder))
-    print(path)
+        print(path)
+        if cfg.quantstats:
+            print(write_tear_sheet(ReportInputs.read(Path(cfg.folder))))
     return path
 
 

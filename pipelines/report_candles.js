@@ -184,15 +184,21 @@ function clamp(from, to) {
   return [from, from + width];
 }
 
+// The shortest time of whole bars, a round one, that is at least `least`.
+function chooseStep(interval, least) {
+  const steps = [interval, ...STEPS.filter(s => s > interval && s % interval === 0)];
+  return steps.find(s => s >= least) || steps[steps.length - 1];
+}
+
 function makeTraces() {
   const bars = bars0, trades = seeds0[view.seed], width = view.to - view.from;
   const pixels = byId("candles").clientWidth;
   const room = Math.max(150, Math.min(MAX_CANDLES, pixels / 2));
   const most = Math.max(80, Math.min(MAX_TRADES, Math.floor(pixels / 4)));
-  const step = STEPS.find(s => s >= bars.interval && s >= width / room) || bars.interval;
+  const step = chooseStep(bars.interval, width / room);
   const begin = lowerBound(bars.time, Math.floor(view.from / step) * step);
   const end = lowerBound(bars.time, view.to);
-  const merged = mergeBars(bars, trades.position, begin, end, Math.max(step, bars.interval));
+  const merged = mergeBars(bars, trades.position, begin, end, step);
   const {inside, shown} = tradesIn(trades, begin, end, most);
   const size = shown.length <= 60 ? 9 : shown.length <= 150 ? 7 : 5;
   const brackets = shown.length <= MAX_BRACKETS ? shown : [];
@@ -241,9 +247,9 @@ function candleLayout(merged) {
     margin: {l: 8, r: 8, t: 24, b: 8}, dragmode: layoutDrag,
     xaxis: {...style, type: "date", range: [view.from, view.to], rangeslider: {visible: false},
             nticks: phone ? 4 : 8, anchor: "y2", tickangle: 0, hoverformat: "%Y-%m-%d %H:%M"},
-    yaxis: {...style, domain: [0.24, 1], range: [low - room, high + room], nticks: 8,
+    yaxis: {...style, fixedrange: true, domain: [0.24, 1], range: [low - room, high + room], nticks: 8,
             tickformat: ",", hoverformat: `,.${bars0.decimals}f`},
-    yaxis2: {...style, domain: [0, 0.15], nticks: 3, zeroline: true, separatethousands: true}}));
+    yaxis2: {...style, fixedrange: true, domain: [0, 0.15], nticks: 3, zeroline: true, separatethousands: true}}));
 }
 
 let layoutDrag = "zoom", drawing = false;

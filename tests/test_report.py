@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -29,6 +30,7 @@ from pipelines.report_inputs import ReportInputs
 from pipelines.report_numbers import a_year, days, duration, ratio, signed_percent
 from pipelines.report_page import make_page
 from pipelines.report_series import Bars, price_decimals, unpack_bars
+from pipelines.report_tear_sheet import daily
 from pipelines.report_trades import by_group, holding_steps, return_steps, top_share
 from pipelines.rollout import evaluation_config, play_tiles, split_tiles
 from pipelines.train_config import TrainConfig
@@ -393,6 +395,20 @@ def test_groups_without_trades_have_no_mean_and_one_trade_no_interval():
 def test_the_share_of_the_best_trades_is_of_what_was_earned():
     assert top_share(pd.Series([5.0, 4, 3, 2, 1, 5, -100])) == pytest.approx(19 / 20)
     assert top_share(pd.Series([-1.0])) is None
+
+
+def test_a_tear_sheet_without_its_package_is_refused(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "quantstats", None)
+    with pytest.raises(SystemExit):
+        main(compose_config("report", [f"folder={folder}", "quantstats=true"]))
+    assert "quantstats=true needs pip install -e '.[report]'" in capsys.readouterr().err
+
+
+def test_returns_of_periods_are_compounded_to_days():
+    times = pd.date_range("2025-01-01", periods=4, freq="12h", tz="UTC")
+    found = daily(pd.DataFrame({"policy": [0.1, 0.1, -0.5, 1.0]}, times))
+    assert found["policy"].tolist() == pytest.approx([0.21, 0.0])
+    assert found.index.tolist() == [pd.Timestamp("2025-01-01"), pd.Timestamp("2025-01-02")]
 
 
 READY = "document.documentElement.dataset.ready"
