@@ -4,7 +4,7 @@ All functions are pure and elementwise over lanes, in float64.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,12 +22,13 @@ class Grid:
     """
 
     step: float
+    # Steps in one unit if that is a whole number, else None.
+    inverse: float | None = field(init=False)
 
-    @property
-    def inverse(self) -> float | None:
-        """Steps in one unit if that is a whole number, else None."""
+    def __post_init__(self) -> None:
         inverse = round(1.0 / self.step)
-        return inverse if inverse and math.isclose(inverse * self.step, 1.0, rel_tol=1e-9) else None
+        whole = inverse and math.isclose(inverse * self.step, 1.0, rel_tol=1e-9)
+        object.__setattr__(self, "inverse", inverse if whole else None)
 
     def toward(self, value: Tensor, direction: Tensor | float) -> Tensor:
         """Round `value` to the grid: up where `direction` is +1, down where it is -1."""

@@ -1,7 +1,8 @@
 """The market environment: a grid of accounts on paths of bars, as a batched TorchRL environment."""
 
 import dataclasses
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -11,16 +12,25 @@ from torchrl.envs import EnvBase
 
 from envs.action import ActionBuckets
 from envs.checks import require
+from envs.compiled import compile_bar, log
 from envs.config import EnvConfig
 from envs.episodes import FixedStarts, RandomStarts, check_shared_clock, tile
 from envs.ledger import FILLS, HEADS, LEDGER
-from envs.observation import NUM_ACCOUNT, account_observation
+from envs.observation import NUM_ACCOUNT, account_observation, relative_equity
 from envs.rules import Rules, check_tick
-from envs.simulator import Account, Bar, Outcome, advance
+from envs.simulator import Account, Bar, Order, Outcome, advance
 from envs.step_columns import fill_columns
 from envs.table import BarTable
 
 REWARD_EQUITY_FLOOR = 0.01
+
+
+class Terms(NamedTuple):
+    """What every step of an environment has in common."""
+
+    cfg: EnvConfig
+    rules: Rules
+    record_fills: bool
 
 
 class MarketEnv(EnvBase):
@@ -74,7 +84,8 @@ class MarketEnv(EnvBase):
         cfg: the parameters; `workers` is not read here.
         split: ``train``, ``val`` or ``test``: the bars that paths may visit.
         starts: int64 [paths, 2], first and last bar of each path's episodes, instead of random
-            ones within the split; the caller answers for windows and holes.
+            ones within the split; the caller answers for windows and holes. Such episodes are
+            played once, over before a compiler is: `compile` is not heeded.
         record_fills: whether steps carry ``fills``.
         device: where everything lives and is computed.
         seed: of the generator that draws the starts.
@@ -109,7 +120,6 @@ class MarketEnv(EnvBase):
         check_tick(table, cfg)
         self.cfg = cfg
         self.record_fills = record_fills
-        self.rules = Rules.of(cfg, table.meta.interval_s)
         runs = table.runs(split).to(device)
         self.starts = (
             RandomStarts(runs, cfg.window, cfg.episode_bars)
@@ -120,6 +130,9 @@ class MarketEnv(EnvBase):
         self.buckets = ActionBuckets(cfg, device)
         self.register_buffer("clock", torch.zeros(paths, dtype=torch.int64, device=device))
         self.register_buffer("last_bar", torch.zeros(paths, dtype=torch.int64, device=device))
+        terms = Terms(cfg, Rules.of(cfg, table.meta.interval_s), record_fills)
+        live = partial(live_one_bar, terms)
+        self._live = compile_bar(live, device) if cfg.compile and starts is None else live
         self._make_specs()
         self.set_seed(seed)
 
@@ -239,11 +252,12 @@ class MarketEnv(EnvBase):
         account = Account(*ledger.unbind(-1))
         close = self.ohlcv[bar[:, :1, 0], 3]
         equity = account.cash + account.position * close
+        log_equity = log(relative_equity(equity, self.cfg))
         shape = (*self.batch_size, len(HEADS))
         fields = {
             "bar": bar,
             "ledger": ledger,
-            "account": account_observation(account, close, equity, self.cfg),
+            "account": account_observation(account, close, equity, log_equity, self.cfg),
             "head_used": torch.zeros(shape, dtype=torch.bool, device=self.device),
         }
         if self.record_fills:
@@ -252,48 +266,83 @@ class MarketEnv(EnvBase):
         return TensorDict(fields, self.batch_size, device=self.device)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        bar = tensordict["bar"] + 1
-        ledger = tensordict["ledger"]
-        before = Account(*ledger.unbind(-1))
-        # Accounts on a path share its bar; past the end of the table the last bar stands still.
-        now = bar[:, :1, 0].clamp_max(len(self.ohlcv) - 1)
-        bar_t = self.ohlcv[now - 1]
-        bar_tp1 = Bar(*self.ohlcv[now].unbind(-1)[:4])
         order = self.buckets.read(tensordict["action"])
-        last = bar[..., 0] >= before.last_bar
-        outcome = advance(self.rules, before, order, bar_tp1, bar_t[..., 4], last)
-        reward = self._reward(before, outcome, bar_t[..., 3])
-        self.clock = bar[:, 0, 0].clone()
-        terminated = outcome.ruined[..., None]
-        truncated = last[..., None] & ~terminated
-        opened = outcome.entry.wanted
-        fields = {
-            "bar": bar,
-            "ledger": torch.stack(outcome.account, -1),
-            "account": account_observation(
-                outcome.account, bar_tp1.close, outcome.equity, self.cfg
-            ),
-            "head_used": torch.stack([outcome.direction_used, opened, opened, opened], -1),
-            "reward": reward[..., None].float(),
-            "done": terminated | truncated,
-            "terminated": terminated,
-            "truncated": truncated,
-        }
-        if self.record_fills:
-            fields["fills"] = fill_columns(outcome, reward)
+        columns = tensordict["ledger"].movedim(-1, 0).contiguous()
+        fields = self._live(self.ohlcv, tensordict["bar"], columns, *order)
+        self.clock = fields["bar"][:, 0, 0].clone()
         return TensorDict(fields, self.batch_size, device=self.device)
 
-    def _reward(self, before: Account, outcome: Outcome, close_t: Tensor) -> Tensor:
-        """Change of log equity and the weighted terms, float64 [paths, accounts]."""
-        cfg = self.cfg
+
+def live_one_bar(
+    terms: Terms, ohlcv: Tensor, bar: Tensor, ledger: Tensor, *order: Tensor
+) -> dict[str, Tensor]:
+    """What a step shows of every lane: a function of tensors alone, so that it can be compiled.
+
+    Packed tensors are made column by column, and columns come last only in what is seen of them.
+
+    Args:
+        terms: the configuration.
+        ohlcv: the table's bars, [N, 5].
+        bar: int64 [paths, accounts, 1], pointer to bar t.
+        ledger: the accounts at its close, [len(LEDGER), paths, accounts].
+        order: the fields of an `Order`.
+    """
+    bar = bar + 1
+    before = Account(*ledger.unbind())
+    bar_t, bar_tp1 = _bars(ohlcv, bar)
+    last = bar[..., 0] >= before.last_bar
+    outcome = advance(terms.rules, before, Order(*order), bar_tp1, bar_t[..., 4], last)
+    equity_t = before.cash + before.position * bar_t[..., 3]
+    growth, log_equity = _logarithms(terms.cfg, equity_t, outcome.equity)
+    reward = _reward(terms.cfg, before, outcome, equity_t, growth)
+    terminated = outcome.ruined[..., None]
+    truncated = last[..., None] & ~terminated
+    opened = outcome.entry.wanted
+    fields = {
+        "bar": bar,
+        "ledger": torch.stack(outcome.account).movedim(0, -1),
+        "account": account_observation(
+            outcome.account, bar_tp1.close, outcome.equity, log_equity, terms.cfg
+        ),
+        "head_used": torch.stack([outcome.direction_used, opened, opened, opened], -1),
+        "reward": reward[..., None].float(),
+        "done": terminated | truncated,
+        "terminated": terminated,
+        "truncated": truncated,
+    }
+    if terms.record_fills:
+        fields["fills"] = fill_columns(outcome, reward)
+    return fields
+
+
+def _bars(ohlcv: Tensor, bar: Tensor) -> tuple[Tensor, Bar]:
+    """Row of bar t, and bar t+1, to which `bar` points."""
+    # Accounts on a path share its bar; a compiled loop over lanes is faster with one for each.
+    path = bar[..., 0] if torch.compiler.is_compiling() else bar[:, :1, 0]
+    # Past the end of the table the last bar stands still.
+    now = path.clamp_max(len(ohlcv) - 1)
+    return ohlcv[now - 1], Bar(*ohlcv[now].unbind(-1)[:4])
+
+
+def _logarithms(cfg: EnvConfig, equity_t: Tensor, equity: Tensor) -> tuple[Tensor, Tensor]:
+    """Change of the log of the equity above its floor, and log of equity over initial cash."""
+    floor = REWARD_EQUITY_FLOOR * cfg.initial_cash
+    floored = [equity_t.clamp_min(floor), equity.clamp_min(floor)]
+    log_t, log_tp1, log_equity = log(torch.stack([*floored, relative_equity(equity, cfg)]))
+    return log_tp1 - log_t, log_equity
+
+
+def _reward(
+    cfg: EnvConfig, before: Account, outcome: Outcome, equity_t: Tensor, growth: Tensor
+) -> Tensor:
+    """Change of log equity and the weighted terms, float64 [paths, accounts]."""
+    reward = growth
+    if cfg.drawdown_penalty:
+        deeper = (outcome.drawdown - (1.0 - equity_t / before.peak)).clamp_min(0.0)
+        reward = reward - cfg.drawdown_penalty * deeper
+    if cfg.turnover_penalty:
         floor = REWARD_EQUITY_FLOOR * cfg.initial_cash
-        equity_t = before.cash + before.position * close_t
-        reward = outcome.equity.clamp_min(floor).log() - equity_t.clamp_min(floor).log()
-        if cfg.drawdown_penalty:
-            deeper = (outcome.drawdown - (1.0 - equity_t / before.peak)).clamp_min(0.0)
-            reward = reward - cfg.drawdown_penalty * deeper
-        if cfg.turnover_penalty:
-            legs = (outcome.open_exit, outcome.entry, outcome.exit)
-            traded = sum((leg.units * leg.price).abs() for leg in legs)
-            reward = reward - cfg.turnover_penalty * traded / equity_t.clamp_min(floor)
-        return cfg.reward_scale * reward
+        legs = (outcome.open_exit, outcome.entry, outcome.exit)
+        traded = sum((leg.units * leg.price).abs() for leg in legs)
+        reward = reward - cfg.turnover_penalty * traded / equity_t.clamp_min(floor)
+    return cfg.reward_scale * reward

@@ -20,7 +20,14 @@ NUM_ACCOUNT = len(ACCOUNT)
 LOG_EQUITY_LIMIT = 3.0
 
 
-def account_observation(account: Account, close: Tensor, equity: Tensor, cfg: EnvConfig) -> Tensor:
+def relative_equity(equity: Tensor, cfg: EnvConfig) -> Tensor:
+    """Equity over initial cash, above 0: it has a logarithm."""
+    return (equity / cfg.initial_cash).clamp_min(1e-300)
+
+
+def account_observation(
+    account: Account, close: Tensor, equity: Tensor, log_equity: Tensor, cfg: EnvConfig
+) -> Tensor:
     """Scale-free view of the accounts at a close.
 
     Nothing in it depends on the dollar size of an account or on how many bars are left. All but
@@ -41,6 +48,7 @@ def account_observation(account: Account, close: Tensor, equity: Tensor, cfg: En
         account: columns [paths, accounts], float64.
         close: [paths, 1].
         equity: [paths, accounts], at that close.
+        log_equity: logarithm of its `relative_equity`.
         cfg: the parameters.
 
     Returns:
@@ -50,10 +58,9 @@ def account_observation(account: Account, close: Tensor, equity: Tensor, cfg: En
     held = side != 0
     step = close * (cfg.stop_step_bps * BPS)
     has_target = account.take_profit_price > 0
-    relative = (equity / cfg.initial_cash).clamp_min(1e-300)
     columns = [
         side,
-        relative.log().clamp(-LOG_EQUITY_LIMIT, LOG_EQUITY_LIMIT),
+        log_equity.clamp(-LOG_EQUITY_LIMIT, LOG_EQUITY_LIMIT),
         1.0 - equity / account.peak,
         _where(held, account.position.abs() * close / (equity * cfg.max_leverage)),
         _where(held, side * (close - account.entry_price) / account.stop_distance),
@@ -61,7 +68,7 @@ def account_observation(account: Account, close: Tensor, equity: Tensor, cfg: En
         _where(has_target, side * (account.take_profit_price - close) / step),
         (account.bars_held / cfg.episode_bars).clamp_max(1.0),
     ]
-    return torch.stack(columns, -1).float()
+    return torch.stack(columns).movedim(0, -1).float().contiguous()
 
 
 def _where(condition: Tensor, value: Tensor) -> Tensor:

@@ -70,7 +70,10 @@ class Entry(NamedTuple):
 
 @dataclass
 class Holding:
-    """The bracket and age of every lane's position in the course of one bar."""
+    """The bracket and age of every lane's position in the course of one bar.
+
+    What a closed position leaves here is not read again, and is gone when the bar is over.
+    """
 
     entry_price: Tensor
     stop_price: Tensor
@@ -78,10 +81,10 @@ class Holding:
     stop_distance: Tensor
     bars_held: Tensor
 
-    def forget(self, closed: Tensor) -> None:
-        """Clear the lanes where the position was closed."""
+    def forget(self, flat: Tensor) -> None:
+        """Clear the lanes that hold nothing."""
         for name, value in vars(self).items():
-            setattr(self, name, value.masked_fill(closed, 0.0))
+            setattr(self, name, value.masked_fill(flat, 0.0))
 
 
 class Outcome(NamedTuple):
@@ -121,12 +124,13 @@ def advance(
     funding = book.position.abs() * bar.close * rules.funding
     book.cash = book.cash - funding
     ruined = book.cash + book.position * bar.close <= rules.ruin_equity
-    closed = _exits_at_close(rules, book, holding, bar, ruined, last)
+    closed = _exits_at_close(rules, book, bar, ruined, last)
     if rules.trailing:
         _trail(rules, book, holding, bar)
     equity = book.cash + book.position * bar.close
     peak = torch.maximum(account.peak, equity)
-    holding.bars_held = torch.where(book.position != 0, holding.bars_held + 1.0, 0.0)
+    holding.bars_held = holding.bars_held + 1.0
+    holding.forget(book.position == 0)
     return Outcome(
         account=Account(
             book.cash,
@@ -181,35 +185,38 @@ def _exits_at_open(
     price = torch.where(took, holding.take_profit_price, price)
     reference = torch.where(took, holding.take_profit_price, open_)
 
-    reason = torch.where(order.side == 0, _CODE["signal"], _CODE["flip"])
-    reason = torch.where(stopped, _CODE["stop"], reason)
-    reason = torch.where(took, _CODE["take_profit"], reason)
-    reason = torch.where(liquidated, _CODE["liquidation"], reason)
+    reason = _reasons(
+        side, "flip", signal=order.side == 0, stop=stopped, take_profit=took, liquidation=liquidated
+    )
     closing = carried_exit | ordered
-    exit_ = _close(rules, book, holding, closing, Exit(reason, price, price), reference, took)
-    return exit_, carried_exit
+    return _close(rules, book, closing, reason, price, reference, took), carried_exit
+
+
+def _reasons(like: Tensor, otherwise: str, **masks: Tensor) -> Tensor:
+    """Codes of reasons by lane: of the masks that hold, the last one's."""
+    code = torch.full_like(like, _CODE[otherwise])
+    for reason, mask in masks.items():
+        code = code.masked_fill(mask, _CODE[reason])
+    return code
 
 
 def _close(
     rules: Rules,
     book: Book,
-    holding: Holding,
     closing: Tensor,
-    at: Exit,
+    reason: Tensor,
+    price: Tensor,
     reference: Tensor,
     maker: Tensor | None = None,
 ) -> Exit:
-    """Close the positions of the lanes in `closing`, with `at`'s reasons and prices."""
+    """Close the positions of the lanes in `closing`; the prices of the others are finite too."""
     units = torch.where(closing, -book.position, 0.0)
-    price = torch.where(closing, at.price, 1.0)
-    reference = torch.where(closing, reference, 1.0)
     rate: Tensor | float = rules.taker
     if maker is not None:
         # Between two plain numbers torch.where would round to float32.
         rate = torch.full_like(units, rules.taker).masked_fill(maker, rules.maker)
     book.fill(units, price, reference, rate)
-    holding.forget(closing)
-    return Exit(torch.where(closing, at.reason, 0.0), units, price)
+    return Exit(torch.where(closing, reason, 0.0), units, price)
 
 
 def _enter(
@@ -239,6 +246,7 @@ def _enter(
     holding.stop_price = torch.where(opened, stop, holding.stop_price)
     holding.take_profit_price = torch.where(opened, target, holding.take_profit_price)
     holding.stop_distance = torch.where(opened, distance, holding.stop_distance)
+    holding.bars_held = holding.bars_held.masked_fill(opened, 0.0)
     return Entry(wanted, requested, units, price)
 
 
@@ -280,22 +288,19 @@ def _exits_within(rules: Rules, book: Book, holding: Holding, bar: Bar) -> Exit:
     price = torch.where(took, holding.take_profit_price, price)
     reference = torch.where(took, holding.take_profit_price, met)
 
-    reason = torch.where(took, _CODE["take_profit"], _CODE["stop"])
-    reason = torch.where(liquidated, _CODE["liquidation"], reason)
+    reason = _reasons(side, "stop", take_profit=took, liquidation=liquidated)
     closing = stopped | liquidated | took
-    return _close(rules, book, holding, closing, Exit(reason, price, price), reference, took)
+    return _close(rules, book, closing, reason, price, reference, took)
 
 
-def _exits_at_close(
-    rules: Rules, book: Book, holding: Holding, bar: Bar, ruined: Tensor, last: Tensor
-) -> Exit:
+def _exits_at_close(rules: Rules, book: Book, bar: Bar, ruined: Tensor, last: Tensor) -> Exit:
     """Close what a ruined account holds, or what is held when an evaluated episode ends."""
     side = book.position.sign()
     closing = (ruined | last) if rules.flatten_at_end else ruined
     close = bar.close.expand_as(side)
     price = fill_price(close, -side, rules.slippage, rules.ticks)
-    reason = torch.where(ruined, _CODE["ruin"], _CODE["end"])
-    return _close(rules, book, holding, closing & (side != 0), Exit(reason, price, price), close)
+    reason = _reasons(side, "end", ruin=ruined)
+    return _close(rules, book, closing & (side != 0), reason, price, close)
 
 
 def _trail(rules: Rules, book: Book, holding: Holding, bar: Bar) -> None:

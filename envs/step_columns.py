@@ -37,7 +37,7 @@ def fill_columns(outcome: Outcome, reward: Tensor) -> Tensor:
         outcome.drawdown,
         reward,
     ]
-    return torch.stack(columns, -1)
+    return torch.stack(columns).movedim(0, -1)
 
 
 def _where(happened: Tensor, *values: Tensor) -> list[Tensor]:

@@ -1,64 +1,107 @@
-"""``suite=env``: what the environment does in a second, in this process and in workers."""
+"""``suite=env``: what the environment does in a second, in this process and in workers.
+
+Beside every market in this process stands the floor: an environment that computes nothing, with
+the same specs under the same transforms. What it takes is torchrl's own.
+"""
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torchrl.envs import TransformedEnv
+from tensordict import TensorDict, TensorDictBase
+from torchrl.envs import EnvBase, TransformedEnv
 
 from envs.config import EnvConfig
-from envs.factory import make_env
+from envs.factory import make_env, training_transforms
 
 EPISODE_BARS = 96
 GRIDS = ((4, 4), (16, 16), (64, 64))
-WORKERS = (0, 1, 2)
+# Workers, and whether the market is compiled.
+KINDS = ((0, False), (0, True), (1, False), (2, False))
+_SPECS = ("state_spec", "observation_spec", "full_action_spec", "full_reward_spec")
+
+
+class EmptyEnv(EnvBase):
+    """An environment with the specs of another one, in which nothing ever happens."""
+
+    def __init__(self, like: EnvBase) -> None:
+        super().__init__(device=like.device, batch_size=like.batch_size)
+        for name in (*_SPECS, "full_done_spec"):
+            setattr(self, name, getattr(like, name).clone())
+        self._seen = dict(self.observation_spec.zero().items())
+        self._ends = dict(self.full_reward_spec.zero().items())
+        self._ends |= dict(self.full_done_spec.zero().items())
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDictBase:
+        return TensorDict(dict(self._seen), self.batch_size, device=self.device)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        return TensorDict(self._seen | self._ends, self.batch_size, device=self.device)
+
+    def _set_seed(self, seed: int | None) -> None:
+        """Nothing is drawn."""
 
 
 def time_environments(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """Steps a second of random actions through every transform, for lanes and workers."""
-    rows = []
-    for paths, accounts in GRIDS:
-        for workers in WORKERS:
-            cfg = EnvConfig(
-                paths=paths, accounts=accounts, workers=workers, episode_bars=EPISODE_BARS
-            )
-            with _closing(make_env(folder, cfg)) as env:
-                seconds = _seconds_a_step(env, repeats)
-            rows.append(
-                {
-                    "lanes": cfg.lanes,
-                    "paths x accounts": f"{paths} x {accounts}",
-                    "workers": workers,
-                    "ms a step": 1e3 * seconds,
-                    "steps/s": cfg.lanes / seconds,
-                }
-            )
-    return rows
+    """Steps a second of random actions through every transform, for lanes and workers.
+
+    The actions are drawn beforehand: their drawing is not counted.
+    """
+    return [
+        _time_market(folder, paths, accounts, kind, repeats)
+        for paths, accounts in GRIDS
+        for kind in KINDS
+    ]
 
 
-def _seconds_a_step(env: TransformedEnv, repeats: int, steps: int = 50) -> float:
-    """Median over `repeats` of the time of a step with automatic resets."""
-    state = env.reset()
+def _time_market(
+    folder: Path, paths: int, accounts: int, kind: tuple[int, bool], repeats: int
+) -> dict[str, Any]:
+    """One row: the market, and in turn with it the floor if both are in this process."""
+    workers, compiled = kind
+    cfg = EnvConfig(
+        paths=paths,
+        accounts=accounts,
+        workers=workers,
+        episode_bars=EPISODE_BARS,
+        compile=compiled,
+    )
+    with _closing(make_env(folder, cfg)) as env:
+        timed = [env]
+        if not workers:
+            timed.append(TransformedEnv(EmptyEnv(env.base_env), training_transforms(cfg)))
+        seconds, *floor = _seconds_a_step(timed, repeats)
+    return {
+        "lanes": cfg.lanes,
+        "paths x accounts": f"{paths} x {accounts}",
+        "workers": workers,
+        "compiled": compiled,
+        "ms a step": 1e3 * seconds,
+        "steps/s": cfg.lanes / seconds,
+        "times the floor": seconds / floor[0] if floor else "",
+    }
 
-    def play() -> None:
-        nonlocal state
-        for _ in range(steps):
-            _, state = env.step_and_maybe_reset(env.rand_action(state))
 
-    return _median_seconds(play, repeats) / steps
+def _seconds_a_step(envs: list[TransformedEnv], repeats: int, steps: int = 50) -> list[float]:
+    """Median over `repeats`, by environment, of the time of a step with automatic resets.
 
-
-def _median_seconds(work: Callable[[], None], repeats: int) -> float:
-    work()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    The environments take turns, so that whatever else the machine does slows all of them.
+    """
+    actions = [envs[0].rand_action()["action"] for _ in range(steps)]
+    states = [env.reset() for env in envs]
+    times: list[list[float]] = [[] for _ in envs]
+    for _ in range(repeats + 2):  # the first two warm up, past an end of all episodes
+        for number, env in enumerate(envs):
+            state = states[number]
+            begin = time.perf_counter()
+            for action in actions:
+                _, state = env.step_and_maybe_reset(state.set("action", action))
+            times[number].append((time.perf_counter() - begin) / steps)
+            states[number] = state
+    return [statistics.median(measured[2:]) for measured in times]
 
 
 @contextmanager

@@ -24,7 +24,7 @@ SPLIT = "test"
 # of bars counts by its hash.
 SEED_KEYS = (
     *("seed", "tag", "device", "resume", "run.", "wandb.", "replay.", "recorder."),
-    *("checkpoint.every_s", "data.path"),
+    *("checkpoint.every_s", "data.path", "env.compile"),
 )
 
 

@@ -38,10 +38,10 @@ def main(cfg: EvaluateConfig) -> Evaluation:
     with plain_refusals():
         folder = choose_folder(cfg)
         plan = None if cfg.folds is None else _plan(cfg, folder)
-        folder.mkdir(parents=True, exist_ok=True)
     candidate = _load_runs(cfg, folder) if plan is None else _train_folds(cfg, plan, folder)
     registry = Path(cfg.registry) if cfg.registry else default_registry(cfg, folder)
     with plain_refusals():
+        folder.mkdir(parents=True, exist_ok=True)
         opened = open_bars(candidate, registry, folder, settings)
     evaluation = judge_candidate(candidate, opened, folder, settings)
     evaluation.save(folder)
@@ -63,7 +63,7 @@ def evaluate(
         runs: their folders.
         out: folder for the results; None: as in the program.
         registry: file in which looks are counted; None: as in the program.
-        draws: random accounts that make the policy's trades at other times.
+        draws: random accounts with the policy's own trades.
         device: where to compute.
 
     Raises:

@@ -44,7 +44,7 @@ class EvaluateConfig:
     registry: str | None = None
     # Folders of evaluations of other candidates on the same bars, which the choice was among.
     rivals: list[str] = field(default_factory=list)
-    # Random accounts that make the policy's own trades at other times.
+    # Random accounts with the policy's own trades, at times that it did not choose.
     draws: int = DRAWS
     # Of these accounts, and of the bootstrap.
     seed: int = 0

@@ -73,7 +73,7 @@ class Evaluation:
             buy-and-hold on the test part.
         costs: under multiples of the costs, and break-even.
         participation: in the volume of the bars, all seeds together.
-        random: the policy among accounts that make its trades at other times.
+        random: the policy among accounts with its own trades at other times.
         risk_share: of buy-and-hold that is as volatile as the policy.
         foresight: more than anybody can win.
         looks: at these bars, as the registry knew them when this one was written down.

@@ -47,7 +47,7 @@ class Settings:
     """How to judge.
 
     Attributes:
-        draws: random accounts that make the policy's trades at other times.
+        draws: random accounts with the policy's own trades.
         seed: of these, and of the bootstrap.
         rivals: folders of evaluations of other candidates on the same bars.
     """

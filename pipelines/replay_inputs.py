@@ -23,7 +23,7 @@ from pipelines.run_folder import RunFolder
 
 _LOADERS = {"last": load_newest, "best": load_best}
 # What two policies that are played side by side may have been trained with.
-_MAY_DIFFER = ("paths", "accounts", "workers", "window")
+_MAY_DIFFER = ("paths", "accounts", "workers", "compile", "window")
 # Names that a result has for other accounts.
 _TAKEN = (POLICY, "flat", "buy_and_hold", "random", "always_short")
 

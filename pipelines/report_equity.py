@@ -66,7 +66,8 @@ def redrawn_band(returns: pd.Series, period_s: float, *, draws: int = DRAWS, see
 
 def period_ends(begins: pd.DatetimeIndex, period_s: float) -> pd.DatetimeIndex:
     """The beginning of the first period, and the end of every one."""
-    return begins[:1].append(begins + pd.Timedelta(seconds=period_s))
+    ends = begins + pd.Timedelta(seconds=period_s)
+    return pd.DatetimeIndex([begins[0], *ends])
 
 
 def draw_equity(inputs: ReportInputs) -> tuple[Figure, list[str]]:

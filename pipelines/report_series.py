@@ -60,7 +60,7 @@ class Bars:
         ticks = np.rint(self.prices * 10.0**decimals).astype(np.int64)
         opens, highs, lows, closes = ticks.T
         begins = np.flatnonzero(np.diff(self.time_ms, prepend=-1) != self.interval_ms)
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "begin_ms": self.time_ms[begins].astype(np.float64),
             "count": np.diff(np.append(begins, len(ticks))).astype(np.int32),
             "open": zigzag(opens - np.concatenate([[0], closes[:-1]])),

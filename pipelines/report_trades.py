@@ -46,8 +46,8 @@ class SeedTrades:
         choices = {HEADS[0]: _counts(rows[HEADS[0]])}
         choices |= {head: _counts(opened[head]) for head in _CONDITIONAL}
         side = np.sign(rows["position"].to_numpy())
-        sides = tuple(int((side == which).sum()) for which in (-1, 0, 1))
-        return cls(seed.name, trades, _levels(rows, trades), choices, sides)
+        short, flat, long = (int((side == which).sum()) for which in (-1, 0, 1))
+        return cls(seed.name, trades, _levels(rows, trades), choices, (short, flat, long))
 
 
 def _counts(values: pd.Series) -> pd.Series:

@@ -11,10 +11,11 @@ from pipelines.checkpoint_store import list_checkpoints, load_newest
 from pipelines.config import RunConfig
 from pipelines.run_folder import RunFolder
 
-# Keys that change where a run writes and what it does when it ends, and none of its numbers; what
-# a file of bars holds counts by its hash, not by its name.
+# Keys that change where a run writes, what it does when it ends and how it computes, and none of
+# its numbers; what a file of bars holds counts by its hash, not by its name.
 FREE = (
     *("resume", "run.", "wandb.", "replay.", "checkpoint.", "recorder.format"),
+    "env.compile",
     *("data.path", "data file: file"),
 )
 

@@ -314,6 +314,14 @@ def test_a_command_line_that_means_nothing_is_refused(words, message):
         compose_config("evaluate", words)
 
 
+def test_a_run_that_is_not_there_is_refused_and_leaves_nothing(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(EvaluateConfig(run=str(tmp_path / "typo")))
+    assert ended.value.code == 2
+    assert "typo" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_lists_may_hold_lists():
     cfg = compose_config("evaluate", ["folds=2", "train=[env.risk_multiples=[1,2],model=mlp]"])
     assert cfg.train == ["env.risk_multiples=[1,2]", "model=mlp"]
