@@ -263,7 +263,8 @@ def _begins(
     """
     draws, width = bars.shape
     room = length - bars.sum(axis=1) + count
-    drawn = _keyed(rng.random((draws, length)), room, width)
+    # A tile may be shorter than another has trades.
+    drawn = _keyed(rng.random((draws, max(length, width))), room, width)
     real = np.arange(drawn.shape[1]) < count[:, None]
     places = np.sort(np.where(real, drawn, length), axis=1)
     begins = places - np.arange(width) + np.cumsum(bars, axis=1) - bars

@@ -70,7 +70,7 @@ def draw_hours(trades: pd.DataFrame) -> Figure:
 
 def draw_weekdays(trades: pd.DataFrame) -> Figure:
     """Mean return by the weekday of the entry, UTC, with its 95 % interval."""
-    days = trades["entry_time"].dt.dayofweek.to_numpy()
+    days = trades["entry_time"].dt.day_of_week.to_numpy()
     return _means(by_group(trades, days, 7), list(DAYS), "weekday of the entry, UTC")
 
 

@@ -190,3 +190,14 @@ def test_without_trades_nobody_does_anything():
     drawn = draw_accounts(TABLE, CFG, BOUNDS, none, draws=4)
     assert drawn.returns.tolist() == [0.0] * 4
     assert (drawn.trades, drawn.exposure_fraction) == (0.0, 0.0)
+
+
+def test_a_tile_may_be_shorter_than_another_has_trades():
+    """Of a row of six, two are its own: they lie within its five bars."""
+    bars, count = np.array([[2, 1, 0, 0, 0, 0]] * 50), np.full(50, 2)
+    begins = matched_random._begins(bars, count, 5, np.random.default_rng(0))
+    assert begins.shape == bars.shape
+    assert (begins[:, 0] >= 0).all()
+    assert (begins[:, 1] >= begins[:, 0] + 2).all()
+    assert (begins[:, 1] <= 4).all()
+    assert (begins[:, 2:] == matched_random._NEVER).all()
