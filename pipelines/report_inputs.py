@@ -16,6 +16,8 @@ from pipelines.metrics import in_order
 
 # Without these there is nothing to report.
 _PARTS = ("verdict", "bars", "accounts", "seeds", "folds", "costs", "looks", "receipt", "files")
+# Of the simulator's parameters, those that the trades are made out with.
+_NEEDED = ("initial_cash", "taker_fee_bps", "maker_fee_bps")
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,9 @@ def _simulator(trace: Path) -> EnvConfig:
     path = trace.with_suffix(".json")
     try:
         known = json.loads(path.read_text(encoding="utf-8"))["simulator"]
-        return EnvConfig(**{field.name: known[field.name] for field in fields(EnvConfig)})
+        needed = {name: known[name] for name in _NEEDED}
+        # A key that is newer than the trace changes nothing that is read here.
+        names = {field.name for field in fields(EnvConfig)} & set(known)
+        return EnvConfig(**{name: known[name] for name in names} | needed)
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: no parameters of a simulator: {error!r}") from error

@@ -435,7 +435,7 @@ def test_the_page_draws_every_zoom_in_few_points(opened, folder, values):
         seen.append(last["points"][0])
     assert seen[0] < rows
     assert seen == sorted(seen, reverse=True)
-    assert opened.run("return last.step") == 60_000
+    assert opened.run("return last.step") == 15 * 60_000
     # As a mouse would: Plotly tells of the new range, and the page draws anew.
     opened.run("Plotly.relayout('candles', {'xaxis.range': "
                "[new Date(view.from + 9 * DAY), new Date(view.from + 11 * DAY)]})")  # fmt: skip
