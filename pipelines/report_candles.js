@@ -1,6 +1,6 @@
 // Candles with entries, exits and brackets: whatever stretch of time is looked at is drawn anew from
 // all bars and trades, in as few points as the eye can tell apart.
-const MAX_CANDLES = 700, MAX_TRADES = 300, MAX_BRACKETS = 60, ROOM = 0.06;
+const MAX_CANDLES = 700, MAX_TRADES = 300, MAX_BRACKETS = 60, ROOM = 0.06, NEAR = 0.35;
 const MINUTE = 60e3, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
 const STEPS = [1, 2, 3, 5, 10, 15, 20, 30].map(n => n * MINUTE)
   .concat([1, 2, 3, 4, 6, 8, 12].map(n => n * HOUR), [1, 2, 3, 7, 14, 28, 56, 112, 364].map(n => n * DAY));
@@ -67,14 +67,15 @@ function lowerBound(array, value) {
   return low;
 }
 
-// Bars from index `first` to before `last`, merged so that each begins at a whole multiple of `step`.
+// Bars from index `first` to before `last`, merged so that each begins at a whole multiple of `step`;
+// of the position at their closes the mean.
 function mergeBars(bars, position, first, last, step) {
   const made = {x: [], open: [], high: [], low: [], close: [], position: []};
-  let key = NaN, n = -1;
+  let key = NaN, n = -1, count = 0;
   for (let i = first; i < last; i++) {
     const own = Math.floor(bars.time[i] / step);
     if (own !== key) {
-      key = own; n++;
+      key = own; n++; count = 1;
       made.x.push(step > bars.interval ? own * step : bars.time[i]);
       made.open.push(bars.open[i]); made.high.push(bars.high[i]); made.low.push(bars.low[i]);
       made.close.push(bars.close[i]); made.position.push(position[i]);
@@ -82,7 +83,7 @@ function mergeBars(bars, position, first, last, step) {
       made.high[n] = Math.max(made.high[n], bars.high[i]);
       made.low[n] = Math.min(made.low[n], bars.low[i]);
       made.close[n] = bars.close[i];
-      made.position[n] = position[i];
+      made.position[n] += (position[i] - made.position[n]) / ++count;
     }
   }
   return made;
@@ -213,7 +214,8 @@ function makeTraces() {
     bracketLines(bars, trades, brackets, "stop", "stop", "--stop"),
     bracketLines(bars, trades, brackets, "target", "target", "--target"),
     ...entryMarks(bars, trades, shown, size), ...exitMarks(bars, trades, shown, size), position];
-  return {traces, merged, step, inside, shown, brackets};
+  const levels = traces[2].y.concat(traces[3].y).filter(level => level !== null);
+  return {traces, merged, step, inside, shown, brackets, levels};
 }
 
 function say({step, inside, shown, brackets}) {
@@ -231,19 +233,27 @@ function say({step, inside, shown, brackets}) {
   byId("said").textContent = words.join(" ");
 }
 
-function candleLayout(merged) {
+const panelTitle = (text, y) => ({text, x: 0, y, xref: "paper", yref: "paper", showarrow: false,
+  xanchor: "left", yanchor: "bottom", font: {size: 12, color: "--quiet"}});
+
+function candleLayout(merged, levels, step) {
   const style = {gridcolor: "--line", zerolinecolor: "--axis", linecolor: "--axis", automargin: true};
   let low = Infinity, high = -Infinity;
   for (const value of merged.low) if (value < low) low = value;
   for (const value of merged.high) if (value > high) high = value;
+  // Brackets that are near are shown; one far away must not flatten the bars.
+  const near = NEAR * (high - low), floor = low - near, ceiling = high + near;
+  for (const level of levels) {
+    if (level >= floor && level < low) low = level;
+    if (level <= ceiling && level > high) high = level;
+  }
   const room = ROOM * (high - low) || 0.001 * Math.abs(high) || 1;
   const phone = innerWidth < 640;
   return fitted(dressed({
     ...figures.costs.layout, height: byId("candles").clientHeight, shapes: [], hovermode: "closest",
-    annotations: [{text: "Position, units", x: 0, y: 0.16, xref: "paper", yref: "paper",
-      showarrow: false, xanchor: "left", yanchor: "bottom", font: {size: 12, color: "--quiet"}},
-      {text: "Price", x: 0, y: 1, xref: "paper", yref: "paper", showarrow: false, xanchor: "left",
-       yanchor: "bottom", font: {size: 12, color: "--quiet"}}],
+    annotations: [
+      panelTitle("Price", 1),
+      panelTitle(step > bars0.interval ? "Position, units, mean of a candle" : "Position, units", 0.16)],
     margin: {l: 8, r: 8, t: 24, b: 8}, dragmode: layoutDrag,
     xaxis: {...style, type: "date", range: [view.from, view.to], rangeslider: {visible: false},
             nticks: phone ? 4 : 8, anchor: "y2", tickangle: 0, hoverformat: "%Y-%m-%d %H:%M"},
@@ -257,7 +267,7 @@ function drawCandles() {
   const started = performance.now(), made = makeTraces();
   const traces = made.traces.map(trace => ({...dressed(trace), visible: !hidden.has(trace.name)}));
   drawing = true;
-  Plotly.react("candles", traces, candleLayout(made.merged), {...CONFIG,
+  Plotly.react("candles", traces, candleLayout(made.merged, made.levels, made.step), {...CONFIG,
     modeBarButtons: [["zoom2d", "pan2d", "toImage"]], displayModeBar: touch || innerWidth < 640 ? false : "hover"})
     .then(() => { drawing = false; });
   say(made);

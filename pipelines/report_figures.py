@@ -46,7 +46,7 @@ def draw_returns(trades: pd.DataFrame) -> Figure:
 def draw_holding(trades: pd.DataFrame, interval_s: float) -> Figure:
     """How long positions were held, in steps that double."""
     longest, counts = holding_steps(trades["bars_held"].to_numpy())
-    names = [f"≤ {duration(interval_s * bars)}" for bars in longest.tolist()]
+    names = [f"≤ {duration(interval_s * bars, 2)}" for bars in longest.tolist()]
     return {
         "data": [_bars(names, counts.tolist(), "--policy", f"%{{x}}<br>{_COUNT}<extra></extra>")],
         "layout": layout(

@@ -60,11 +60,11 @@ def hours(value: float | None) -> str:
     return NONE if value is None else duration(3_600.0 * value)
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float, digits: int = 3) -> str:
     """A time in the largest unit of which it is at least two, or one whole: ``90 min``, ``1 h``."""
     for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
         if seconds >= 2.0 * size or seconds == size:
-            return f"{float(f'{seconds / size:.3g}'):,g} {unit}"
+            return f"{float(f'{seconds / size:.{digits}g}'):,g} {unit}"
     return f"{seconds:.3g} s"
 
 

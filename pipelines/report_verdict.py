@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from pipelines.report_numbers import number, probability, signed_percent
+from pipelines.report_numbers import number, percent, probability, signed_percent
 from pipelines.report_table import table
 from pipelines.result import counted
 from pipelines.verdict import BETTER, EDGE, LUCK, NO_EDGE, NOT_ENOUGH
@@ -49,8 +49,13 @@ def _flags(values: Mapping[str, Any]) -> str:
                 "at them so far, and the verdict allows for as many tries.",
             )
         )
-    if values["participation"]["flagged"]:
-        found.append(("Larger than the market.", values["participation"]["sentence"]))
+    fills = values["participation"]
+    if fills["flagged"]:
+        text = (
+            f"{fills['large']:,} of {counted(fills['bars'], 'bar')} with a fill: more than a tenth "
+            f"of the bar's volume, {percent(fills['largest_fraction'])} at the most."
+        )
+        found.append(("Larger than the market.", text))
     boxes = (
         f'<div class="flag" role="note"><p><b>{escape(title)}</b> {escape(text)}</p></div>'
         for title, text in found
