@@ -262,14 +262,12 @@ function candleLayout(merged, levels, step) {
     yaxis2: {...style, fixedrange: true, domain: [0, 0.15], nticks: 3, zeroline: true, separatethousands: true}}));
 }
 
-let layoutDrag = "zoom", drawing = false;
+let layoutDrag = "zoom";
 function drawCandles() {
   const started = performance.now(), made = makeTraces();
   const traces = made.traces.map(trace => ({...dressed(trace), visible: !hidden.has(trace.name)}));
-  drawing = true;
   Plotly.react("candles", traces, candleLayout(made.merged, made.levels, made.step), {...CONFIG,
-    modeBarButtons: [["zoom2d", "pan2d", "toImage"]], displayModeBar: touch || innerWidth < 640 ? false : "hover"})
-    .then(() => { drawing = false; });
+    modeBarButtons: [["zoom2d", "pan2d", "toImage"]], displayModeBar: touch || innerWidth < 640 ? false : "hover"});
   say(made);
   markButtons(made.traces);
   // For tests: how long it took, and how much was drawn.
@@ -380,7 +378,6 @@ function listen() {
     };
   byId("controls").hidden = false;
   byId("candles").on("plotly_relayout", changed => {
-    if (drawing) return;
     if (changed.dragmode) layoutDrag = changed.dragmode;
     if (changed["xaxis.autorange"]) return show(...ends());
     const range = changed["xaxis.range"] || [changed["xaxis.range[0]"], changed["xaxis.range[1]"]];

@@ -59,6 +59,12 @@ class Browser:
         likes = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.tell("Emulation.setEmulatedMedia", features=likes)
 
+    def drag(self, from_x: float, to_x: float, y: float) -> None:
+        """Press the mouse at a place of the window, draw it sideways, and let it go."""
+        for kind, x in (("mousePressed", from_x), ("mouseMoved", (from_x + to_x) / 2),
+                        ("mouseMoved", to_x), ("mouseReleased", to_x)):  # fmt: skip
+            self.tell("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """What is seen, or all of the page, as PNG."""
         shot = self.tell("Page.captureScreenshot", captureBeyondViewport=whole)
