@@ -15,6 +15,11 @@ def percent(fraction: float | None) -> str:
     return NONE if fraction is None else f"{100.0 * fraction:,.2f} %"
 
 
+def share(fraction: float) -> str:
+    """A share in per cent, two digits after the point; only nothing is 0 %."""
+    return "under 0.01 %" if 0.0 < fraction < 0.0001 else percent(fraction)
+
+
 def signed_percent(fraction: float | None) -> str:
     """20.09 as ``+2,009.00 %``."""
     return NONE if fraction is None else f"{100.0 * fraction:+,.2f} %"

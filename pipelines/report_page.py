@@ -32,7 +32,7 @@ from pipelines.report_numbers import percent, signed_percent
 from pipelines.report_series import MAX_TRADES, REASONS, Bars, pack_trades
 from pipelines.report_table import paragraphs, terms
 from pipelines.report_trades import HEADS, SeedTrades, pooled, top_share
-from pipelines.report_verdict import about_line, verdict_block
+from pipelines.report_verdict import about_line, participation_words, verdict_block
 from pipelines.result import counted
 
 _HERE = Path(__file__).parent
@@ -214,13 +214,7 @@ def _chance(values: dict[str, Any]) -> list[str]:
             f"had from these bars by anybody who knows them all; the policy's is "
             f"{bound['policy_log_growth']:,.4g}, {100 * bound['share_fraction']:,.3g} % of that."
         )
-    fills = values["participation"]
-    if fills["largest_fraction"] is not None:
-        words.append(
-            f"Participation: of its bar's volume a fill was {percent(fills['median_fraction'])} in "
-            f"the median, {percent(fills['largest_fraction'])} at the most; "
-            f"{fills['large']:,} of {fills['bars']:,} bars with a fill lie above a tenth."
-        )
+    words.append(f"Participation: {participation_words(values['participation'])}")
     return words
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from pipelines.report_numbers import number, percent, probability, signed_percent
+from pipelines.report_numbers import number, probability, share, signed_percent
 from pipelines.report_table import table
 from pipelines.result import counted
 from pipelines.verdict import BETTER, EDGE, LUCK, NO_EDGE, NOT_ENOUGH
@@ -51,16 +51,25 @@ def _flags(values: Mapping[str, Any]) -> str:
         )
     fills = values["participation"]
     if fills["flagged"]:
-        text = (
-            f"{fills['large']:,} of {counted(fills['bars'], 'bar')} with a fill: more than a tenth "
-            f"of the bar's volume, {percent(fills['largest_fraction'])} at the most."
-        )
-        found.append(("Larger than the market.", text))
+        found.append(("Orders too large for their bars.", participation_words(fills)))
     boxes = (
         f'<div class="flag" role="note"><p><b>{escape(title)}</b> {escape(text)}</p></div>'
         for title, text in found
     )
     return "".join(boxes)
+
+
+def participation_words(fills: Mapping[str, Any]) -> str:
+    """Fills against the volume of their bars, as counted by `pipelines.participation`."""
+    idle = fills["without_volume"]
+    words = (
+        f"Of {counted(fills['bars'], 'bar')} with a fill {idle:,} had no volume, and in "
+        f"{fills['large'] - idle:,} the fill was more than a tenth of it."
+    )
+    if fills["largest_fraction"] is None:
+        return words
+    median, largest = (share(fills[f"{which}_fraction"]) for which in ("median", "largest"))
+    return f"{words} It was {median} in the median, {largest} at the most."
 
 
 def _conditions(conditions: list[dict[str, Any]]) -> str:

@@ -302,12 +302,14 @@ def test_no_figure_has_more_than_five_thousand_points(page):
 def test_a_second_look_and_large_orders_are_flagged(altered, page):
     def change(values):
         values["looks"].update(earlier=2, trials=3)
-        values["participation"].update(flagged=True, large=7, bars=9, largest_fraction=1.5)
+        values["participation"].update(flagged=True, large=7, bars=9, without_volume=2)
+        values["participation"].update(median_fraction=0.2, largest_fraction=1.5)
 
     text = Elements(make_page(ReportInputs.read(altered(change)))).text
     assert "Look number 3 at these bars." in text
     assert "3 candidates looked at them so far" in text
-    assert "7 of 9 bars with a fill: more than a tenth of the bar's volume, 150.00 %" in text
+    fills = "Of 9 bars with a fill 2 had no volume, and in 5 the fill was more than a tenth of it."
+    assert f"{fills} It was 20.00 % in the median, 150.00 % at the most." in text
     assert "Look number" not in Elements(page).text
 
 
