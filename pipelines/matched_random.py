@@ -263,9 +263,9 @@ def _begins(
     """
     draws, width = bars.shape
     room = length - bars.sum(axis=1) + count
-    # A tile may be shorter than another has trades.
-    drawn = _keyed(rng.random((draws, max(length, width))), room, width)
-    real = np.arange(drawn.shape[1]) < count[:, None]
+    drawn = np.zeros((draws, width), dtype=np.int64)  # a short tile may have fewer steps than that
+    drawn[:, :length] = _keyed(rng.random((draws, length)), room, width)
+    real = np.arange(width) < count[:, None]
     places = np.sort(np.where(real, drawn, length), axis=1)
     begins = places - np.arange(width) + np.cumsum(bars, axis=1) - bars
     return np.where(real, begins, _NEVER)

@@ -158,6 +158,16 @@ def test_a_bracket_that_is_hit_is_not_opened_again():
     assert completed_trades(found, cfg)["exit_reason"].tolist() == ["stop"]
 
 
+def test_a_tile_of_fewer_bars_than_another_has_trades_keeps_its_own():
+    bounds = torch.tensor([[10, 30], [40, 43], [50, 70]])
+    trades = Trades(np.array([0] * 6 + [1]), np.ones(7, int), np.tile([2, 0, 0, 0], (7, 1)))
+    policy = place(trades, bounds, np.arange(3), accounts=range(5), seed=0)
+    made = policy.start < 2**62
+    assert made[1].sum(-1).tolist() == [1] * 5
+    assert (policy.number[1][made[1]] == 6).all()
+    assert (made[0].sum(-1) + made[2].sum(-1)).tolist() == [6] * 5
+
+
 def test_every_place_is_equally_likely():
     bounds = torch.tensor([[10, 16]])
     two = Trades(np.array([0, 0]), np.array([1, 3]), np.array([[2, 0, 0, 0], [0, 0, 0, 0]]))
@@ -190,14 +200,3 @@ def test_without_trades_nobody_does_anything():
     drawn = draw_accounts(TABLE, CFG, BOUNDS, none, draws=4)
     assert drawn.returns.tolist() == [0.0] * 4
     assert (drawn.trades, drawn.exposure_fraction) == (0.0, 0.0)
-
-
-def test_a_tile_may_be_shorter_than_another_has_trades():
-    """Of a row of six, two are its own: they lie within its five bars."""
-    bars, count = np.array([[2, 1, 0, 0, 0, 0]] * 50), np.full(50, 2)
-    begins = matched_random._begins(bars, count, 5, np.random.default_rng(0))
-    assert begins.shape == bars.shape
-    assert (begins[:, 0] >= 0).all()
-    assert (begins[:, 1] >= begins[:, 0] + 2).all()
-    assert (begins[:, 1] <= 4).all()
-    assert (begins[:, 2:] == matched_random._NEVER).all()
