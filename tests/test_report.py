@@ -1,7 +1,6 @@
 """The report of an evaluation: it says what was found, whatever the names are, at every zoom."""
 
 import json
-import math
 import re
 import shutil
 import sys
@@ -23,15 +22,13 @@ from pipelines.config import RunConfig, compose_config
 from pipelines.evaluate import evaluate
 from pipelines.metrics import completed_trades, in_order
 from pipelines.model import make_model
-from pipelines.packed_arrays import pack, unpack, unzigzag, zigzag
+from pipelines.packed_arrays import unpack
 from pipelines.report import main, write_report
-from pipelines.report_equity import redrawn_band
 from pipelines.report_inputs import ReportInputs
 from pipelines.report_numbers import a_year, days, duration, ratio, signed_percent
 from pipelines.report_page import make_page
 from pipelines.report_series import Bars, price_decimals, unpack_bars
 from pipelines.report_tear_sheet import daily
-from pipelines.report_trades import by_group, holding_steps, return_steps, top_share
 from pipelines.rollout import evaluation_config, play_tiles, split_tiles
 from pipelines.train_config import TrainConfig
 
@@ -257,27 +254,6 @@ def test_the_trades_of_the_page_are_those_of_the_traces(page, folder, values):
         assert len(arrays["level"]) == len(trades)
 
 
-@pytest.mark.parametrize("kind", ["uint8", "int32", "float32", "float64"])
-def test_packed_arrays_come_back(kind):
-    numbers = np.random.default_rng(0).integers(0, 200, 1_001).astype(kind)
-    found = unpack(pack({"a": numbers, "none": numbers[:0], "b": numbers[::2].copy()}))
-    assert list(found) == ["a", "none", "b"]
-    assert found["a"].dtype == kind
-    assert np.array_equal(found["a"], numbers)
-    assert np.array_equal(found["b"], numbers[::2])
-
-
-def test_what_cannot_be_packed_is_refused():
-    with pytest.raises(ValueError, match=r"x: int64\[3\] cannot be packed"):
-        pack({"x": np.arange(3)})
-
-
-def test_zigzag_makes_small_numbers_of_small_ones_and_is_undone():
-    numbers = np.array([0, -1, 1, -2, 2, 2**30, -(2**30), 2**31 - 1, -(2**31)])
-    assert zigzag(numbers)[:5].tolist() == [0, 1, 2, 3, 4]
-    assert np.array_equal(unzigzag(zigzag(numbers)), numbers)
-
-
 @pytest.mark.parametrize(("unit", "decimals"), [(1.0, 0), (0.5, 1), (0.01, 2), (1e-8, 8)], ids=str)
 def test_prices_on_a_grid_come_back_exactly(unit, decimals):
     ticks = np.random.default_rng(1).integers(1_000, 90_000, (400, 4))
@@ -346,55 +322,6 @@ def test_numbers_are_readable_and_percentages_right():
     ]  # fmt: skip
     assert days(None) == ratio(None)
     assert ratio(1e9) == "over 1,000"
-
-
-def test_the_band_of_returns_that_are_all_alike_is_a_line():
-    times = pd.date_range("2025-01-01", periods=20, freq="D", tz="UTC")
-    band = redrawn_band(pd.Series(0.01, times), 86_400.0, draws=50)
-    assert band.low == pytest.approx(1.01 ** np.arange(21))
-    assert band.high == pytest.approx(band.low)
-    assert band.times[0] == times[0]
-    assert band.times[-1] == times[-1] + pd.Timedelta("1D")
-
-
-def test_the_band_holds_what_it_says():
-    times = pd.date_range("2025-01-01", periods=100, freq="D", tz="UTC")
-    returns = pd.Series(np.random.default_rng(0).normal(0, 0.01, 100), times)
-    band = redrawn_band(returns, 86_400.0, draws=2_000)
-    # An account of independent returns: the log grows as a random walk of their spread.
-    width = np.log(band.high[-1] / band.low[-1]) / (2 * 1.645 * returns.std() * math.sqrt(100))
-    assert 0.8 < width < 1.3
-
-
-def test_steps_of_returns_hold_every_trade_and_no_gain_beside_a_loss():
-    returns = np.r_[np.random.default_rng(0).standard_t(2, 5_000) * 0.01, 4.0, -0.9]
-    edges, counts = return_steps(returns)
-    assert counts.sum() == len(returns)
-    assert len(counts) <= 63
-    assert np.isclose(edges, 0.0, atol=1e-12).any()
-    losses = counts[edges[1:] <= 1e-12].sum()
-    assert losses == (returns < 0).sum()
-    assert return_steps(np.zeros(3))[1].sum() == 3
-
-
-def test_holding_times_are_counted_in_steps_that_double():
-    longest, counts = holding_steps(np.array([1, 2, 3, 4, 5, 8, 9]))
-    assert longest.tolist() == [1, 2, 4, 8, 16]
-    assert counts.tolist() == [1, 1, 2, 2, 1]
-
-
-def test_groups_without_trades_have_no_mean_and_one_trade_no_interval():
-    trades = pd.DataFrame({"return_fraction": [0.1, 0.3, 0.5]})
-    found = by_group(trades, np.array([0, 0, 2]), 4)
-    assert found["trades"].tolist() == [2, 0, 1, 0]
-    assert found["mean"].tolist()[0] == pytest.approx(0.2)
-    assert found["half_width"][0] == pytest.approx(1.96 * 0.1)
-    assert found["half_width"].isna().tolist() == [False, True, True, True]
-
-
-def test_the_share_of_the_best_trades_is_of_what_was_earned():
-    assert top_share(pd.Series([5.0, 4, 3, 2, 1, 5, -100])) == pytest.approx(19 / 20)
-    assert top_share(pd.Series([-1.0])) is None
 
 
 def test_a_tear_sheet_without_its_package_is_refused(folder, monkeypatch, capsys):
