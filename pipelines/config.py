@@ -30,6 +30,7 @@ from pipelines.evaluate_config import EvaluateConfig
 from pipelines.loss import LossConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
 from pipelines.replay_config import ReplayConfig, require_seed_and_device
+from pipelines.report_config import ReportConfig
 from pipelines.train_config import TrainConfig, check_minibatch, sequence_length
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
@@ -205,6 +206,7 @@ _PROGRAMS = {
     ),
     "replay": _Program(ReplayConfig, "replay_schema", ()),
     "evaluate": _Program(EvaluateConfig, "evaluate_schema", ()),
+    "report": _Program(ReportConfig, "report_schema", ()),
     "benchmark": _Program(BenchmarkConfig, "benchmark_schema", ()),
     "audit": _Program(AuditConfig, "audit_schema", ("env",)),
     "download": _Program(DownloadConfig, "download_schema", ()),
@@ -218,6 +220,8 @@ def load_config(program: Literal["ppo_transformer"], argv: Sequence[str]) -> Run
 def load_config(program: Literal["replay"], argv: Sequence[str]) -> ReplayConfig: ...
 @overload
 def load_config(program: Literal["evaluate"], argv: Sequence[str]) -> EvaluateConfig: ...
+@overload
+def load_config(program: Literal["report"], argv: Sequence[str]) -> ReportConfig: ...
 @overload
 def load_config(program: Literal["benchmark"], argv: Sequence[str]) -> BenchmarkConfig: ...
 @overload

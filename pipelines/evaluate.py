@@ -26,6 +26,7 @@ from pipelines.evaluation_text import as_text
 from pipelines.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.judgement import Settings, judge_candidate, open_bars
 from pipelines.refusal import plain_failures, plain_refusals
+from pipelines.report import write_report
 
 REGISTRY = "openings.jsonl"
 
@@ -44,7 +45,7 @@ def main(cfg: EvaluateConfig) -> Evaluation:
         opened = open_bars(candidate, registry, folder, settings)
     evaluation = judge_candidate(candidate, opened, folder, settings)
     evaluation.save(folder)
-    print(as_text(evaluation), folder / EVALUATION, sep="\n")
+    print(as_text(evaluation), folder / EVALUATION, write_report(folder), sep="\n")
     return evaluation
 
 

@@ -273,3 +273,13 @@ def fetch(local_exchange, tmp_path, capsys):
         return code, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A headless browser, ``tests/browser.py``; where there is none the test is skipped."""
+    browser = load_helper("browser")
+    if not (browser.CHROMIUM and browser.DRIVER):
+        pytest.skip("no chromium and chromedriver here")
+    with browser.started(tmp_path_factory.mktemp("chromium")) as window:
+        yield window

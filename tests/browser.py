@@ -1,0 +1,126 @@
+"""A headless Chromium, told what to do by the WebDriver protocol of its own driver, over HTTP."""
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+DRIVER = shutil.which("chromedriver") or ""
+_NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Browser:
+    """One window.
+
+    Args:
+        address: of the driver's session.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def open(self, path: Path, fragment: str = "") -> None:
+        """Load a file, until it is drawn."""
+        _send(f"{self.address}/url", {"url": f"{path.resolve().as_uri()}{fragment}"})
+
+    def run(self, script: str) -> object:
+        """What the body of a JavaScript function returns."""
+        return _send(f"{self.address}/execute/sync", {"script": script, "args": []})
+
+    def wait(self, expression: str, seconds: float = 20.0) -> object:
+        """The value of an expression as soon as it is true."""
+        end = time.monotonic() + seconds
+        while not (value := self.run(f"return {expression}")):
+            assert time.monotonic() < end, f"still not true: {expression}"
+            time.sleep(0.02)
+        return value
+
+    def tell(self, command: str, **words: object) -> dict:
+        """A command of the browser's developer tools."""
+        told = {"cmd": command, "params": words}
+        return _send(f"{self.address}/goog/cdp/execute", told)
+
+    def resize(self, width: int, height: int, *, dark: bool = False, phone: bool = False) -> None:
+        """Width and height of the page in CSS pixels, and whether its reader likes it dark."""
+        self.tell(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=phone,
+        )  # fmt: skip
+        likes = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.tell("Emulation.setEmulatedMedia", features=likes)
+
+    def drag(self, from_x: float, to_x: float, y: float) -> None:
+        """Press the mouse at a place of the window, draw it sideways, and let it go."""
+        for kind, x in (("mousePressed", from_x), ("mouseMoved", (from_x + to_x) / 2),
+                        ("mouseMoved", to_x), ("mouseReleased", to_x)):  # fmt: skip
+            self.tell("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        """What is seen, or all of the page, as PNG."""
+        shot = self.tell("Page.captureScreenshot", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def errors(self) -> list[str]:
+        """What the console was told of errors and warnings since it was asked last."""
+        entries = _send(f"{self.address}/se/log", {"type": "browser"})
+        return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Browser]:
+    """A browser that keeps its files in `folder`; it is gone at the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = {**os.environ, "HOME": str(folder), "TMPDIR": str(folder)}
+    driver = subprocess.Popen(
+        [DRIVER, f"--port={port}", "--log-level=SEVERE"], env=home,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield Browser(_session(f"http://127.0.0.1:{port}"))
+    finally:
+        try:
+            _send(f"http://127.0.0.1:{port}/shutdown", None)
+        except OSError:
+            driver.kill()
+        driver.wait(10)
+
+
+def _session(address: str) -> str:
+    words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    asked = {
+        "browserName": "chrome",
+        "goog:chromeOptions": {"binary": CHROMIUM, "args": words},
+        "goog:loggingPrefs": {"browser": "ALL"},
+    }
+    end = time.monotonic() + 20
+    while True:
+        try:
+            return (
+                f"{address}/session/"
+                + _send(f"{address}/session", {"capabilities": {"alwaysMatch": asked}})["sessionId"]
+            )
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.05)
+
+
+def _send(address: str, body: dict | None) -> object:
+    data = None if body is None else json.dumps(body).encode()
+    kind = {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, data, kind)  # noqa: S310
+    with _NO_PROXY.open(request, timeout=60) as answer:
+        text = answer.read()
+    return json.loads(text)["value"] if data is not None else None

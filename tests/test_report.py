@@ -1,0 +1,427 @@
+"""The report of an evaluation: it says what was found, whatever the names are, at every zoom."""
+
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from envs.bars import DataConfig
+from envs.config import EnvConfig
+from envs.table import build_table
+from envs.trace import TraceWriter, read_trace
+from modules.config import ModelConfig
+from pipelines.baselines import flat_policy
+from pipelines.checkpoint import describe, save_checkpoint
+from pipelines.config import RunConfig, compose_config
+from pipelines.evaluate import evaluate
+from pipelines.metrics import completed_trades, in_order
+from pipelines.model import make_model
+from pipelines.packed_arrays import unpack
+from pipelines.report import main, write_report
+from pipelines.report_inputs import ReportInputs
+from pipelines.report_numbers import a_year, days, duration, ratio, signed_percent
+from pipelines.report_page import make_page
+from pipelines.report_series import Bars, price_decimals, unpack_bars
+from pipelines.report_tear_sheet import daily
+from pipelines.rollout import evaluation_config, play_tiles, split_tiles
+from pipelines.train_config import TrainConfig
+
+ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=96)
+MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
+                    features_dim=8)  # fmt: skip
+EVIL = "</script><img src=x onerror=\"document.title='owned'\">'&$x"
+
+
+def write_bars(path, bars=5_000):
+    """Bars of a random walk, 15 minutes long, with a hole among those that are tested."""
+    rng = np.random.default_rng(3)
+    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
+    opens = np.r_[20_000.0, close[:-1]]
+    times = pd.date_range("2025-01-01", periods=bars, freq="15min", tz="UTC").to_series()
+    times.iloc[4_000:] += pd.Timedelta("3h")
+    columns = {
+        "timestamp": times.to_numpy(), "open": opens, "high": np.maximum(opens, close) + 5.0,
+        "low": np.minimum(opens, close) - 5.0, "close": close,
+        "volume": rng.exponential(3.0, bars).round(3),
+    }  # fmt: skip
+    pd.DataFrame(columns).to_parquet(path)
+    return path
+
+
+def untrained(folder, bars, seed):
+    """A run that stopped before its first update."""
+    cfg = RunConfig(
+        seed=seed, data=DataConfig(path=str(bars), train_frac=0.4, val_frac=0.1), env=ENV,
+        model=MODEL, train=TrainConfig(steps=8, minibatch=8),
+    )  # fmt: skip
+    table = build_table(cfg.data, window=ENV.window, episode_bars=ENV.episode_bars)
+    torch.manual_seed(seed)
+    model = make_model(cfg.model, cfg.env, table)
+    table.save(folder / "bars")
+    save_checkpoint(
+        folder / "checkpoints" / "000000001", about=describe(cfg, table),
+        tensors={"model": model.state_dict()}, values={"score": 0.1},
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of an evaluation of two seeds."""
+    root = tmp_path_factory.mktemp("report")
+    bars = write_bars(root / "bars.parquet")
+    runs = [untrained(root / name, bars, seed) for seed, name in enumerate("ab")]
+    evaluate(runs, out=root / "both", registry=root / "openings.jsonl", draws=20, device="cpu")
+    return root / "both"
+
+
+@pytest.fixture(scope="module")
+def values(folder):
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return (folder / "report.html").read_text("utf-8")
+
+
+@pytest.fixture
+def altered(folder, tmp_path):
+    """A copy of the evaluation with other values: ``altered(change)`` returns its folder."""
+
+    def alter(change):
+        copy = tmp_path / "altered"
+        shutil.copytree(folder, copy)
+        values = json.loads((copy / "evaluation.json").read_text())
+        change(values)
+        (copy / "evaluation.json").write_text(json.dumps(values))
+        return copy
+
+    return alter
+
+
+class Elements(HTMLParser):
+    """Every element of a page, and the texts that are read."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.inside, self.scripts, self.text = [], None, {}, ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        """Note an element."""
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self.inside = dict(attrs).get("id", tag)
+
+    def handle_endtag(self, tag):
+        """Scripts and styles are not read."""
+        if tag in ("script", "style"):
+            self.inside = None
+
+    def handle_data(self, data):
+        """What is read, and what is in a script by its id."""
+        if self.inside is None:
+            self.text += data
+        else:
+            self.scripts[self.inside] = self.scripts.get(self.inside, "") + data
+
+
+def embedded(text, name):
+    return json.loads(Elements(text).scripts[name])
+
+
+def test_the_page_holds_the_evaluation_whole(page, values):
+    assert embedded(page, "evaluation") == values
+
+
+def test_the_verdict_comes_first_with_its_reasons_and_conditions(page, values):
+    text = Elements(page).text
+    verdict = values["verdict"]
+    assert text.index(verdict["word"]) < text.index(verdict["reasons"][0])
+    assert text.index(verdict["reasons"][-1]) < text.index("Equity and drawdown")
+    held = sum(condition["holds"] for condition in verdict["conditions"])
+    assert page.count("<td>✓ yes</td>") == held
+    assert page.count("<td>✕ no</td>") == len(verdict["conditions"]) - held
+
+
+def test_every_account_and_seed_has_its_figures(page, values):
+    text = Elements(page).text
+    for account in values["accounts"].values():
+        assert signed_percent(account["equity"]["total_return_fraction"]) in text
+    for seed in values["seeds"]:
+        assert f"{seed['performance']['trades']['trades']:,}" in text
+    receipt = values["receipt"]
+    assert receipt["sha256"] in text
+    assert receipt["registry"] in text
+    assert values["bars"]["source_sha256"] in text
+
+
+def test_the_page_fetches_nothing(page):
+    elements = Elements(page).elements
+    for tag, attrs in elements:
+        for key in ("src", "href", "data", "action"):
+            assert not attrs.get(key, "").startswith(("http", "//", "file:")), (tag, attrs)
+        assert tag not in ("iframe", "object", "embed", "form")
+    (policy,) = [a["content"] for _, a in elements if a.get("http-equiv")]
+    assert policy.startswith("default-src 'none';")
+    assert "http" not in policy
+
+
+def poison(value):
+    """Every text of an evaluation, but the names of its files, followed by something hostile."""
+    if isinstance(value, dict):
+        return {k: v if k in ("files", "traces", "test", "train", "val") else poison(v)
+                for k, v in value.items()}  # fmt: skip
+    if isinstance(value, list):
+        return [poison(item) for item in value]
+    return f"{value}{EVIL}" if isinstance(value, str) else value
+
+
+def test_no_name_can_close_an_element_or_become_one(altered, page):
+    def change(values):
+        values.update(poison(values))
+        values["accounts"] = {f"{k}{EVIL}": v for k, v in values["accounts"].items()}
+
+    hostile = altered(change)
+    text = make_page(ReportInputs.read(hostile))
+    assert "<img" not in text
+    assert [tag for tag, _ in Elements(text).elements].count("script") == 5
+    kinds = {tag for tag, _ in Elements(page).elements}
+    assert {tag for tag, _ in Elements(text).elements} <= kinds
+    assert embedded(text, "evaluation") == json.loads((hostile / "evaluation.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["../secret.csv", "/etc/passwd", "..", "", 3])
+def test_files_outside_the_folder_are_not_read(altered, name):
+    def change(values):
+        values["seeds"][0]["traces"] = [name]
+
+    with pytest.raises(ValueError, match="is no file of this folder"):
+        make_page(ReportInputs.read(altered(change)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values.update(format=2), "not an evaluation of format 1"),
+        (lambda values: values.pop("verdict"), "verdict is missing"),
+    ],
+)
+def test_what_is_no_evaluation_is_refused(altered, change, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(compose_config("report", [f"folder={altered(change)}"]))
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_command_line_without_a_folder_is_refused():
+    with pytest.raises(ValueError, match="folder='' is not allowed"):
+        compose_config("report", [])
+
+
+def test_the_bars_of_the_page_are_those_of_the_traces(page, folder, values):
+    packed = embedded(page, "series")["bars"]
+    bars = unpack_bars(packed)
+    rows = pd.concat(read_trace(folder / t) for t in values["files"]["traces"])
+    rows = rows.drop_duplicates("timestamp").sort_values("timestamp")
+    assert len(rows) == values["bars"]["bars"]
+    times = pd.to_datetime(bars.time_ms, unit="ms", utc=True)
+    assert (times == pd.DatetimeIndex(rows["timestamp"])).all()
+    assert np.array_equal(bars.prices, rows[["open", "high", "low", "close"]].to_numpy())
+    assert packed["decimals"] == 1
+
+
+def test_the_trades_of_the_page_are_those_of_the_traces(page, folder, values):
+    series = embedded(page, "series")
+    time_ms = unpack_bars(series["bars"]).time_ms
+    for seed, packed in zip(values["seeds"], series["seeds"], strict=True):
+        arrays = unpack(packed)
+        trades = completed_trades(in_order(read_trace(folder / seed["traces"][0])), ENV)
+        assert packed["total"] == len(trades) == seed["performance"]["trades"]["trades"]
+        entry = np.cumsum(arrays["entry"])
+        for bar, column in ((entry, "entry_time"), (entry + arrays["held"], "exit_time")):
+            assert (pd.to_datetime(time_ms[bar], unit="ms", utc=True) == trades[column]).all()
+        assert arrays["profit"] == pytest.approx(trades["profit"].to_numpy(), rel=1e-6, abs=1e-6)
+        reasons = [series["reasons"][i] for i in arrays["reason"]]
+        assert reasons == trades["exit_reason"].str.replace("_", "-").tolist()
+        assert len(arrays["level"]) == len(trades)
+
+
+@pytest.mark.parametrize(("unit", "decimals"), [(1.0, 0), (0.5, 1), (0.01, 2), (1e-8, 8)], ids=str)
+def test_prices_on_a_grid_come_back_exactly(unit, decimals):
+    ticks = np.random.default_rng(1).integers(1_000, 90_000, (400, 4))
+    prices = np.round(ticks * unit, decimals)
+    prices = np.sort(prices)[:, [1, 3, 0, 2]]  # open and close between low and high
+    assert price_decimals(prices) == decimals
+    bars = Bars(np.arange(400) * 60_000, prices, 60_000)
+    assert np.array_equal(unpack_bars(bars.pack()).prices, prices)
+
+
+def test_prices_without_a_grid_come_back_to_eight_digits():
+    prices = np.sort(np.random.default_rng(1).lognormal(3, 1, (400, 4)))[:, [1, 3, 0, 2]]
+    found = unpack_bars(Bars(np.arange(400) * 60_000, prices, 60_000).pack()).prices
+    assert np.abs(found - prices).max() < 1e-8 * 10 * prices.max()
+
+
+def test_no_figure_has_more_than_five_thousand_points(page):
+    for figure in embedded(page, "figures").values():
+        assert max(len(trace["x"]) for trace in figure["data"]) <= 5_000
+
+
+def test_a_second_look_and_large_orders_are_flagged(altered, page):
+    def change(values):
+        values["looks"].update(earlier=2, trials=3)
+        values["participation"].update(flagged=True, large=7, bars=9, without_volume=2)
+        values["participation"].update(median_fraction=0.2, largest_fraction=1.5)
+
+    text = Elements(make_page(ReportInputs.read(altered(change)))).text
+    assert "Look number 3 at these bars." in text
+    assert "3 candidates looked at them so far" in text
+    fills = "Of 9 bars with a fill 2 had no volume, and in 5 the fill was more than a tenth of it."
+    assert f"{fills} It was 20.00 % in the median, 150.00 % at the most." in text
+    assert "Look number" not in Elements(page).text
+
+
+def test_a_policy_that_never_traded_has_a_page(folder, values, tmp_path):
+    copy = tmp_path / "flat"
+    shutil.copytree(folder, copy)
+    data = DataConfig(path=str(folder.parent / "bars.parquet"), train_frac=0.4, val_frac=0.1)
+    table = build_table(data, window=ENV.window, episode_bars=ENV.episode_bars)
+    bounds = split_tiles(table, ENV, "test")
+    rollout = play_tiles(table, ENV, bounds, flat_policy(ENV))
+    played = evaluation_config(ENV, len(bounds))
+    for name in values["files"]["traces"]:
+        with TraceWriter(copy / name, table, played, run_id="flat", split="test") as writer:
+            writer.write(rollout.batch, rollout.alive)
+    for name in ("equity", "returns"):
+        frame = pd.read_parquet(copy / f"{name}.parquet")
+        same = {"policy": frame["flat"], "seed 0": frame["flat"], "seed 1": frame["flat"]}
+        frame.assign(**same).to_parquet(copy / f"{name}.parquet")
+    changed = json.loads(json.dumps(values))
+    changed["verdict"]["findings"]["moved"] = False
+    (copy / "evaluation.json").write_text(json.dumps(changed))
+    text = write_report(copy).read_text("utf-8")
+    assert "The policy never traded" in Elements(text).text
+    assert "returns" not in embedded(text, "figures")
+    assert [seed["total"] for seed in embedded(text, "series")["seeds"]] == [0, 0]
+
+
+def test_numbers_are_readable_and_percentages_right():
+    assert signed_percent(20.09) == "+2,009.00 %"
+    assert a_year(1e60) == "over 100,000 %"
+    assert a_year(-0.5) == "-50.00 %"
+    assert [duration(s) for s in (60, 90, 180, 3_600, 5_400, 86_400, 200_000)] == [
+        "1 min", "90 s", "3 min", "1 h", "90 min", "1 d", "2.31 d",
+    ]  # fmt: skip
+    assert days(None) == ratio(None)
+    assert ratio(1e9) == "over 1,000"
+
+
+def test_a_tear_sheet_without_its_package_is_refused(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "quantstats", None)
+    with pytest.raises(SystemExit):
+        main(compose_config("report", [f"folder={folder}", "quantstats=true"]))
+    assert "quantstats=true needs pip install -e '.[report]'" in capsys.readouterr().err
+
+
+def test_returns_of_periods_are_compounded_to_days():
+    times = pd.date_range("2025-01-01", periods=4, freq="12h", tz="UTC")
+    found = daily(pd.DataFrame({"policy": [0.1, 0.1, -0.5, 1.0]}, times))
+    assert found["policy"].tolist() == pytest.approx([0.21, 0.0])
+    assert found.index.tolist() == [pd.Timestamp("2025-01-01"), pd.Timestamp("2025-01-02")]
+
+
+READY = "document.documentElement.dataset.ready"
+
+
+@pytest.fixture
+def opened(chromium, folder):
+    """The page in a browser, 1,280 pixels wide."""
+    chromium.resize(1280, 900)
+    chromium.open(folder / "report.html")
+    chromium.wait(READY)
+    chromium.errors()
+    return chromium
+
+
+def test_the_page_draws_every_zoom_in_few_points(opened, folder, values):
+    rows = values["bars"]["bars"]
+    seen = []
+    for days_shown in (60, 7, 1, 0.1):
+        opened.run(f"show(view.from, view.from + {days_shown} * DAY)")
+        last = opened.run("return last")
+        assert max(last["points"]) <= 5_000
+        assert last["trades"] <= last["inside"]
+        seen.append(last["points"][0])
+    assert seen[0] < rows
+    assert seen == sorted(seen, reverse=True)
+    assert opened.run("return last.step") == 15 * 60_000
+    opened.run("show(view.from + 5 * DAY, view.from + 15 * DAY)")
+    opened.run("byId('candles').scrollIntoView()")
+    plot = opened.run("return document.querySelector('#candles .nsewdrag').getBoundingClientRect()")
+    width = opened.run("return view.to - view.from")
+    opened.drag(plot["left"] + 100, plot["left"] + 200, plot["top"] + 50)
+    wanted = 100 / plot["width"] * width
+    opened.wait(f"Math.abs(view.to - view.from - {wanted}) < {0.05 * wanted}")
+    shown = opened.run("return byId('candles').data[0].x.length")
+    assert abs(shown - wanted / 900_000) <= 2
+    assert opened.errors() == []
+
+
+def test_the_browser_reads_the_very_bars_and_merges_them_right(opened, folder, values):
+    rows = read_trace(folder / values["files"]["traces"][0]).sort_values("timestamp")
+    closes = opened.run("return Array.from(bars0.close)")
+    assert closes == rows["close"].tolist()
+    merged = opened.run("return mergeBars(bars0, seeds0[0].position, 0, bars0.length, 4 * HOUR)")
+    own = rows.groupby(rows["timestamp"].dt.floor("4h")).agg(
+        {"open": "first", "high": "max", "low": "min", "close": "last", "position": "mean"}
+    )
+    assert pd.to_datetime(merged["x"], unit="ms", utc=True).tolist() == own.index.tolist()
+    for name in ("open", "high", "low", "close"):
+        assert merged[name] == own[name].tolist()
+    assert merged["position"] == pytest.approx(own["position"].to_numpy(), rel=1e-5, abs=1e-6)
+
+
+def test_a_link_leads_back_to_the_view(opened, folder):
+    opened.run("byId('seed').value = '1'; byId('seed').onchange()")
+    opened.run("show(view.from + 3 * DAY, view.from + 4 * DAY)")
+    seen = opened.run("return [view.seed, view.from, view.to]")
+    fragment = opened.run("return location.hash")
+    assert re.fullmatch(r"#seed=seed\+1&from=2025-\S+&to=2025-\S+", fragment)
+    opened.open(folder / "report.html", "#")
+    opened.open(folder / "report.html", fragment)
+    opened.wait(f"{READY} && view.seed === 1 && Math.abs(view.from - {seen[1]}) < 1000")
+    assert opened.errors() == []
+
+
+def test_the_page_fits_a_phone_and_the_dark(opened, folder):
+    opened.resize(390, 844, dark=True, phone=True)
+    opened.open(folder / "report.html")
+    opened.wait(READY)
+    opened.run("dispatchEvent(new Event('beforeprint'))")
+    assert opened.run("return document.documentElement.scrollWidth") <= 390
+    background = opened.run("return getComputedStyle(document.body).backgroundColor")
+    assert background == "rgb(20, 23, 28)"
+    assert opened.errors() == []
+
+
+def test_a_hostile_page_executes_nothing_in_a_browser(chromium, altered):
+    def change(values):
+        values.update(poison(values))
+        for fold, seed in enumerate(values["seeds"]):
+            seed["name"] = f"{fold}{EVIL}"
+
+    folder = altered(change)
+    chromium.open(write_report(folder))
+    chromium.wait(READY)
+    chromium.run("dispatchEvent(new Event('beforeprint'))")
+    assert "owned" not in chromium.run("return document.title").replace(EVIL, "")
+    assert chromium.run("return document.querySelectorAll('img').length") == 0
+    assert chromium.errors() == []

@@ -1,0 +1,38 @@
+"""What is said of the trades of a report."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.report_trades import by_group, holding_steps, return_steps, top_share
+
+
+def test_steps_of_returns_hold_every_trade_and_no_gain_beside_a_loss():
+    returns = np.r_[np.random.default_rng(0).standard_t(2, 5_000) * 0.01, 4.0, -0.9]
+    edges, counts = return_steps(returns)
+    assert counts.sum() == len(returns)
+    assert len(counts) <= 63
+    assert np.isclose(edges, 0.0, atol=1e-12).any()
+    losses = counts[edges[1:] <= 1e-12].sum()
+    assert losses == (returns < 0).sum()
+    assert return_steps(np.zeros(3))[1].sum() == 3
+
+
+def test_holding_times_are_counted_in_steps_that_double():
+    longest, counts = holding_steps(np.array([1, 2, 3, 4, 5, 8, 9]))
+    assert longest.tolist() == [1, 2, 4, 8, 16]
+    assert counts.tolist() == [1, 1, 2, 2, 1]
+
+
+def test_groups_without_trades_have_no_mean_and_one_trade_no_interval():
+    trades = pd.DataFrame({"return_fraction": [0.1, 0.3, 0.5]})
+    found = by_group(trades, np.array([0, 0, 2]), 4)
+    assert found["trades"].tolist() == [2, 0, 1, 0]
+    assert found["mean"].tolist()[0] == pytest.approx(0.2)
+    assert found["half_width"][0] == pytest.approx(1.96 * 0.1)
+    assert found["half_width"].isna().tolist() == [False, True, True, True]
+
+
+def test_the_share_of_the_best_trades_is_of_what_was_earned():
+    assert top_share(pd.Series([5.0, 4, 3, 2, 1, 5, -100])) == pytest.approx(19 / 20)
+    assert top_share(pd.Series([-1.0])) is None
