@@ -26,6 +26,19 @@ def log(value: Tensor) -> Tensor:
     return torch.ops.pricetaker.log(value) if torch.compiler.is_compiling() else value.log()
 
 
+def require_compiler(key: str, device: torch.device) -> None:
+    """Refuse to compile for a CPU where torch would find no C++ compiler.
+
+    Raises:
+        ValueError: naming the key that asked for it.
+    """
+    if device.type == "cpu":
+        usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+        name = os.environ.get("CXX", usual)
+        allowed = f"false, or a C++ compiler: there is no {name!r} here (CXX names another)"
+        require(shutil.which(name) is not None, key, True, allowed)
+
+
 def compile_bar(live: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """Compile a function of tensors whose shapes never change, when it is first called.
 
@@ -36,11 +49,7 @@ def compile_bar(live: Callable[..., Any], device: torch.device) -> Callable[...,
     Raises:
         ValueError: if that is a CPU, and there is no C++ compiler.
     """
-    if device.type == "cpu":
-        usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-        name = os.environ.get("CXX", usual)
-        allowed = f"false, or a C++ compiler: there is no {name!r} here (CXX names another)"
-        require(shutil.which(name) is not None, "env.compile", True, allowed)
+    require_compiler("env.compile", device)
 
     def bar(*tensors: Tensor) -> Any:
         return live(*tensors)

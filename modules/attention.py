@@ -3,9 +3,12 @@
 Shapes: B batch, T tokens, D width, H heads.
 """
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class SelfAttention(nn.Module):
@@ -85,7 +88,9 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention of projected tokens, head by head; returns [B, Q, D].
 
-    A bias is added to the logits, -inf for what is not to be seen.
+    A bias is added to the logits, -inf for what is not to be seen. A CPU has a fused kernel for one
+    that needs no gradient, which rounds otherwise: in less than float32 the rollout and the update
+    would be two policies by it, so that neither gets it.
     """
 
     def split(x: Tensor) -> Tensor:  # a view: [B, T, D] as [B, H, T, D / H]
@@ -93,7 +98,9 @@ def attend(
 
     # With a batch dimension of its own, a bias that needs no gradient goes to the fused kernel.
     bias = None if bias_HQT is None else bias_HQT.to(q_BQD.dtype)[None]
-    mixed_BHQd = F.scaled_dot_product_attention(split(q_BQD), split(k_BTD), split(v_BTD), bias)
+    unfused = bias is not None and q_BQD.is_cpu and q_BQD.dtype != torch.float32
+    with sdpa_kernel(SDPBackend.MATH) if unfused else nullcontext():
+        mixed_BHQd = F.scaled_dot_product_attention(split(q_BQD), split(k_BTD), split(v_BTD), bias)
     return mixed_BHQd.transpose(-2, -3).flatten(-2)
 
 

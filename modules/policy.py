@@ -193,6 +193,11 @@ def _streaming_parts(
     cfg: ModelConfig, num_features: int, window: int
 ) -> tuple[StreamingEncoder, StreamingContext]:
     block, context = split_lookback(window, cfg.num_layers, cfg.num_context_blocks)
+    if context and not cfg.num_context_blocks:
+        raise ValueError(
+            f"model.num_layers={cfg.num_layers!r} is not allowed: without context blocks a divisor "
+            f"of {window - 1}, the bars of a window before its last; else not all of them are seen"
+        )
     return StreamingEncoder(
         num_features,
         d_model=cfg.d_model,

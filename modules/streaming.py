@@ -276,7 +276,7 @@ def split_lookback(window: int, num_layers: int, num_context_blocks: int) -> tup
     Returns:
         The lookback of a block and that of the context, together
         ``num_layers * block + context == window - 1``. Without context blocks the context's part,
-        less than `num_layers`, is not seen.
+        less than `num_layers`, would not be seen, unless it is 0.
     """
     ahead = window - 1
     block = ahead // num_layers

@@ -1,4 +1,4 @@
-"""``suite=growth``: what time and memory grow with: lanes, bars, window, accounts, frames."""
+"""``suite=speed``, second half: time and memory against lanes, bars, window, accounts, frames."""
 
 import functools
 import tempfile

@@ -138,6 +138,7 @@ class Learner:
         for head in self.value_heads:
             head.track(batch["value_target"])
             self.loss.value_scale.copy_(head.scale)
+        self.optimizer.found_inf.zero_()
         self.buffer.empty()
         self.buffer.extend(self.items(batch))
         stats: list[dict[str, Tensor]] = []

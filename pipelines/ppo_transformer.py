@@ -15,6 +15,7 @@ import sys
 from contextlib import ExitStack, closing
 from functools import partial
 
+from envs.compiled import require_compiler
 from envs.factory import make_env
 from envs.rules import check_tick
 from envs.table import BarTable, build_table
@@ -47,14 +48,17 @@ def main(cfg: RunConfig) -> RunFolder:
         device = pick_device(cfg.device)
         table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
         check_tick(table, cfg.env)
+        for key, wanted in (("env.compile", cfg.env.compile), ("train.compile", cfg.train.compile)):
+            if wanted:
+                require_compiler(key, device)
         initial = find_initial_weights(cfg.init_from, table) if cfg.init_from else None
+        model = make_model(cfg.model, cfg.env, table).to(device)
         run, checkpoint = open_run(cfg, table)
     print(f"code: {ROOT}, commit {git_revision()}", f"run folder: {run.path}", sep="\n")
     print(*table.summary_lines(), sep="\n")
     run.replace_bars(table)
     keep_compiled(run.path.parent)
 
-    model = make_model(cfg.model, cfg.env, table).to(device)
     with ExitStack() as stack:
         env = make_env(
             run.bars,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from tensordict import TensorDict, TensorDictBase
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from tensordict import TensorDict, TensorDictBase, pad
 from torch import Tensor
 from torchrl.envs import TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -23,8 +24,10 @@ from pipelines.rollout_policy import RolloutPolicy
 
 Policy = Callable[[TensorDictBase], TensorDictBase]
 
-# What the trace is written from; the rest of a step is dropped at once.
+# What the trace is written from, and what two rollouts are compared by; the rest of a step is
+# dropped at once.
 _KEPT = (
+    *(("params", head, "logits") for head in HEADS),
     *(("action", head) for head in HEADS),
     *(("action", f"{head}_log_prob") for head in HEADS),
     "state_value",
@@ -144,17 +147,28 @@ def play_parts(
 ) -> Iterator[Rollout]:
     """The same, some tiles at a time: who needs little of each part need not hold them all.
 
-    Every part has as many steps as the longest of all tiles.
+    Tiles of a part are of one length, so that none begins anew while others go on, which would cost
+    all of them their windows once more. Every part is filled up to the steps of the longest tile.
     """
     share = max(1, max_lanes // accounts)
-    length = int((bounds[:, 1] - bounds[:, 0]).max())
-    for part in bounds.split(share):
+    longest = int((bounds[:, 1] - bounds[:, 0]).max())
+    for part in _of_one_length(bounds, share):
+        length = int(part[0, 1] - part[0, 0])
         env = _evaluation_env(table, cfg, part, accounts, device)
         with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
             batch = _play(env, policy, length, bulk)
         done = (batch["next", "terminated"] | batch["next", "truncated"]).squeeze(-1)
         ended_before = done.cumsum(-1) - done.long() > 0
-        yield Rollout(batch, ~ended_before)
+        missing = longest - length
+        batch = pad(batch, [0, 0, 0, 0, 0, missing]) if missing else batch
+        yield Rollout(batch, F.pad(~ended_before, (0, missing)))
+
+
+def _of_one_length(bounds: Tensor, most: int) -> Iterator[Tensor]:
+    """Neighbouring tiles of the same length, at most so many together."""
+    changes = (bounds[:, 1] - bounds[:, 0]).diff().nonzero().flatten() + 1
+    for run in bounds.tensor_split(changes):
+        yield from run.split(most)
 
 
 def log_growth(rollout: Rollout, initial_cash: float) -> Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from envs.ledger import HEADS
 from pipelines.rollout import Rollout
 
-TIE = 1e-4  # of log-probabilities, hence of logits
+TIE = 1e-4  # of logits
 
 
 class Parting(NamedTuple):
@@ -21,7 +21,7 @@ class Parting(NamedTuple):
     account: int
     step: int
     head: str
-    margin: float  # by how much the log-probabilities of the two choices differ
+    margin: float  # by how much the logits of the two choices differ, in either rollout at most
 
     @property
     def is_tie(self) -> bool:
@@ -43,7 +43,7 @@ def describe_partings(found: list[Parting], decisions: int) -> str:
         )
     return (
         f"NOT the same one bar at a time: in {tiles:,} tiles another action was chosen, by as "
-        f"much as {worst:.2g} in log-probability. The bulk replay knows what it must not."
+        f"much as {worst:.2g} in logits. The bulk replay knows what it must not."
     )
 
 
@@ -66,8 +66,14 @@ def partings(one: Rollout, other: Rollout) -> list[Parting]:
         step = int(anywhere[tile, account].long().argmax())
         for head, part in differs.items():
             if part[tile, account, step]:
-                key = ("action", f"{head}_log_prob")
-                pair = [float(rollout.batch[key][tile, account, step]) for rollout in (one, other)]
-                margin = abs(pair[0] - pair[1])
-                found.append(Parting(tile, account, step, head, margin))
+                at = (tile, account, step)
+                chosen = [int(rollout.batch["action", head][at]) for rollout in (one, other)]
+                margin = max(_margin(rollout, head, at, chosen) for rollout in (one, other))
+                found.append(Parting(*at, head, margin))
     return found
+
+
+def _margin(rollout: Rollout, head: str, at: tuple[int, int, int], chosen: list[int]) -> float:
+    """How far apart two choices are in the logits of one rollout: both may be sure of their own."""
+    logits = rollout.batch["params", head, "logits"][at][chosen]
+    return float((logits[0] - logits[1]).abs())

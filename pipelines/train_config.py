@@ -61,9 +61,12 @@ def sequence_length(cfg: TrainConfig, encoder: str, episode_bars: int) -> int:
 
     Raises:
         ValueError: for a `sequence` that is no divisor of `steps` and of the episode: paths begin
-            their episodes together, so that a divisor of both never spans two of them.
+            their episodes together, so that a divisor of both never spans two of them; or for one
+            above 1 with an encoder that does not stream.
     """
     if encoder != "streaming":
+        allowed = "null or 1: only model=streaming reads consecutive bars at once"
+        require(cfg.sequence in (None, 1), "train.sequence", cfg.sequence, allowed)
         return 1
     longest = math.gcd(cfg.steps, episode_bars)
     length = longest if cfg.sequence is None else cfg.sequence

@@ -13,7 +13,7 @@ from envs.config import EnvConfig
 from envs.factory import make_env
 from envs.market import MarketEnv
 from envs.table import BarTable
-from pipelines.resume import _differences
+from pipelines.resume import differences
 
 GRID = {"paths": 3, "accounts": 5, "workers": 0, "window": 8, "episode_bars": 15}
 BOLD = {"risk_pct": 100.0, "max_leverage": 30.0, "maintenance_margin_rate": 0.02}
@@ -153,8 +153,8 @@ def test_episodes_that_are_played_once_are_not_compiled(monkeypatch):
 
 
 def test_a_run_goes_on_compiled_or_not():
-    assert _differences({"env": {"compile": False}}, {"env": {"compile": True}}) == []
-    assert _differences({"env": {"paths": 1}}, {"env": {"paths": 2}})
+    assert differences({"env": {"compile": False}}, {"env": {"compile": True}}) == []
+    assert differences({"env": {"paths": 1}}, {"env": {"paths": 2}})
 
 
 @pytest.mark.long

@@ -125,6 +125,12 @@ def test_replay_repeats_itself_and_takes_another_file(trained, tmp_path):
         ("ppo_transformer", ["env.taker_fee_bps=0.02"], "0.1 to 100 basis points"),
         ("ppo_transformer", ["env=btcusd_1m_risk_based"], "data.interval"),
         ("ppo_transformer", ["env.tick_size=50"], "env.tick_size"),
+        (
+            "ppo_transformer",
+            ["model=streaming", "model.num_context_blocks=0", "train.minibatch=2048"],
+            "model.num_layers",
+        ),
+        ("ppo_transformer", ["train.sequence=4"], "only model=streaming"),
         ("replay", ["run=nowhere"], "nowhere"),
         ("replay", [], "run="),
     ],

@@ -131,14 +131,21 @@ def test_a_path_that_is_not_where_it_had_to_be_is_noticed():
 
 
 def test_weights_that_changed_are_used_after_the_next_announcement():
+    """Though bars that were promised before were not come to: they are the same that now come."""
     table = make_table()
-    policy, _ = make_policy(table)
-    env = make_env(table, ENV, seed=3)
-    before = roll(env, policy, 3, 3)["state_value"]
-    for parameter in policy.policy[0].parameters():
-        nn.init.normal_(parameter)
-    env.set_seed(3)
-    assert not torch.equal(roll(env, policy, 3, 3)["state_value"], before)
+    values = []
+    for change in (False, True):
+        policy, counter = make_policy(table)
+        state = make_env(table, ENV, seed=3).reset()
+        policy.announce(8)
+        policy(state.clone())
+        if change:
+            for parameter in policy.policy[0].parameters():
+                nn.init.normal_(parameter, std=0.3)
+        policy.announce(8)
+        values.append(policy(state.clone())["state_value"])
+        assert len(counter.shapes) == 2
+    assert not torch.equal(*values)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -152,6 +159,8 @@ def test_a_bulk_replay_parts_from_the_steps_in_ties_only(encoder):
         play_tiles(table, ENV, bounds, policy, max_lanes=7, bulk=bulk) for bulk in (True, False)
     ]
     bulk, each = rollouts
+    windows = sum(n * c for n, c in counter.shapes)
+    assert windows == 2 * int((bounds[:, 1] - bounds[:, 0]).sum())  # each once, in either
     assert torch.equal(bulk.alive, each.alive)
     assert (bulk.batch["action", "direction"] != 1).any()
     found = partings(bulk, each)
