@@ -110,6 +110,8 @@ def make_collection_policy(
     model: ActorValueOperator,
     hindsight: TensorDictModuleBase | None = None,
     market: TensorDictModuleBase | None = None,
+    *,
+    with_logits: bool = False,
 ) -> TensorDictModuleBase:
     """What a rollout runs: actions, their log-probabilities and the value from one trunk forward.
 
@@ -120,12 +122,14 @@ def make_collection_policy(
         hindsight: a critic to run beside them, see :mod:`modules.hindsight`.
         market: writes ``market_state`` instead of the model's own encoder, if the model is one of
             `make_actor_value`.
+        with_logits: write ``("params", head, "logits")`` too.
     """
     trunk, actor, value_head = model.module
     states = [trunk] if market is None else [market, *_after_market(trunk)]
     critics = [value_head] if hindsight is None else [value_head, hindsight]
     policy = SafeProbabilisticTensorDictSequential(*states, *critics, *actor.module)
     values = [key for critic in critics for key in critic.out_keys if str(key).endswith("_value")]
+    values += ["params"] if with_logits else []
     return policy.select_out_keys(*policy.dist_sample_keys, *policy.log_prob_keys, *values)
 
 

@@ -56,7 +56,7 @@ def _time_replay(cfg: RunConfig, bars: int, compared: int, folder: Path) -> dict
     table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
     device = pick_device("auto")
     model = _opinionated(make_model(cfg.model, cfg.env, table)).to(device)
-    policy = RolloutPolicy(model)
+    policy, logits = RolloutPolicy(model), RolloutPolicy(model, with_logits=True)
     bounds = split_tiles(table, cfg.env, "test", bars // cfg.env.episode_bars)
     begin = time.perf_counter()
     rollout = play_tiles(table, cfg.env, bounds, policy, device=device)
@@ -74,7 +74,7 @@ def _time_replay(cfg: RunConfig, bars: int, compared: int, folder: Path) -> dict
     peak = peak_flops(device, "float32", 5)
     part = bounds[: max(1, compared // cfg.env.episode_bars)]
     bulk, steps = (
-        play_tiles(table, cfg.env, part, policy, device=device, bulk=bulk) for bulk in (True, False)
+        play_tiles(table, cfg.env, part, logits, device=device, bulk=bulk) for bulk in (True, False)
     )
     found = partings(bulk, steps)
     return {

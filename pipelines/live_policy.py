@@ -49,4 +49,4 @@ class LiveEncoder(TensorDictModuleBase):
 
 def make_live_policy(model: ActorValueOperator) -> TensorDictModuleBase:
     """The policy of `model`, for `pipelines.rollout.play_tiles`."""
-    return make_collection_policy(model, None, LiveEncoder(model))
+    return make_collection_policy(model, None, LiveEncoder(model), with_logits=True)

@@ -25,6 +25,7 @@ from pipelines.replay_actions import replay_actions
 from pipelines.replay_inputs import Inputs, load_beside, load_inputs, require_distinct
 from pipelines.result import POLICY, Replayed, Result, as_text
 from pipelines.rollout import Policy, Rollout, evaluation_config, play_tiles
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.run_folder import RunFolder
 from pipelines.sampled_policy import SampledPolicy
 from pipelines.ties import describe_partings, partings
@@ -161,15 +162,18 @@ def _play(inputs: Inputs, manner: Manner, trace: Path, prefix: str = "") -> _Pla
     def rollout_of(policy: Policy) -> Rollout:
         return play_tiles(table, cfg, bounds, policy, bulk=manner.bulk, device=inputs.device)
 
-    policy = SampledPolicy(inputs.model, manner.seed) if manner.sampled else inputs.policy
-    rollout, notes, found = rollout_of(policy), list(inputs.notes), []
+    notes, found = list(inputs.notes), []
     if manner.sampled:
+        rollout = rollout_of(SampledPolicy(inputs.model, manner.seed))
         notes.append(f"{prefix}Actions were drawn, seed {manner.seed}: another seed earns other.")
-    if manner.live_like:
+    elif manner.live_like:
+        bulk = rollout_of(RolloutPolicy(inputs.model, with_logits=True))
         live = rollout_of(make_live_policy(inputs.model))
-        found = partings(rollout, live)
+        found = partings(bulk, live)
         notes.append(prefix + describe_partings(found, int(live.alive.sum())))
         rollout = live
+    else:
+        rollout = rollout_of(inputs.policy)
     played = evaluation_config(cfg, len(bounds))
     with TraceWriter(trace, table, played, run_id=inputs.run.name, split=inputs.split) as writer:
         writer.write(rollout.batch, rollout.alive)

@@ -147,13 +147,15 @@ def play_parts(
 ) -> Iterator[Rollout]:
     """The same, some tiles at a time: who needs little of each part need not hold them all.
 
-    Tiles of a part are of one length, so that none begins anew while others go on, which would cost
-    all of them their windows once more. Every part is filled up to the steps of the longest tile.
+    What is encoded ahead is played in parts of one length, so that no tile begins anew while others
+    go on, which would cost all of them their windows once more. Every part is filled up to the
+    steps of the longest tile.
     """
     share = max(1, max_lanes // accounts)
     longest = int((bounds[:, 1] - bounds[:, 0]).max())
-    for part in _of_one_length(bounds, share):
-        length = int(part[0, 1] - part[0, 0])
+    ahead = bulk and isinstance(policy, RolloutPolicy)
+    for part in _of_one_length(bounds, share) if ahead else bounds.split(share):
+        length = int((part[:, 1] - part[:, 0]).max())
         env = _evaluation_env(table, cfg, part, accounts, device)
         with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
             batch = _play(env, policy, length, bulk)

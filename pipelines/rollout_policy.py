@@ -84,6 +84,7 @@ class RolloutPolicy(TensorDictModuleBase):
         precision: of the matrix products, see `pipelines.precision`.
         hindsight: a critic to run beside the model's own.
         encode: the model's `PathEncoder`, perhaps compiled; None: a new one.
+        with_logits: write the logits of every head too, which `pipelines.ties` compares.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class RolloutPolicy(TensorDictModuleBase):
         precision: str = "float32",
         hindsight: TensorDictModuleBase | None = None,
         encode: PathEncoder | None = None,
+        *,
+        with_logits: bool = False,
     ) -> None:
         super().__init__()
         ahead = EncodeAhead(PathEncoder(model) if encode is None else encode)
-        self.policy = make_collection_policy(model, hindsight, ahead)
+        self.policy = make_collection_policy(model, hindsight, ahead, with_logits=with_logits)
         self.precision = precision
         self.in_keys, self.out_keys = self.policy.in_keys, self.policy.out_keys
 

@@ -53,8 +53,8 @@ def partings(one: Rollout, other: Rollout) -> list[Parting]:
     Up to that step both accounts were the same, and so were their logits up to rounding.
 
     Args:
-        one: a rollout.
-        other: of the same tiles and accounts.
+        one: a rollout of a policy that wrote its logits.
+        other: of the same tiles and accounts, likewise.
     """
     differs = {
         head: (one.batch["action", head] != other.batch["action", head]) & one.alive

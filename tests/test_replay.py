@@ -301,7 +301,7 @@ def test_a_policy_shown_one_bar_at_a_time_does_the_same(run, tmp_path, encoder):
     with torch.no_grad():
         model.get_policy_head()[0].module.linear.weight.mul_(300.0)
     bounds = split_tiles(table, ENV, "test")
-    bulk = play_tiles(table, ENV, bounds, RolloutPolicy(model))
+    bulk = play_tiles(table, ENV, bounds, RolloutPolicy(model, with_logits=True))
     live = play_tiles(table, ENV, bounds, make_live_policy(model))
     assert all(parting.is_tie for parting in partings(bulk, live))
     assert len(bulk.batch["action", "direction"].unique()) > 1
