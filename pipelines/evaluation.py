@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipelines.bootstrap import Interval
 from pipelines.break_even import BreakEven
 from pipelines.held_out_baselines import Account, Foresight, MatchedRandom
 from pipelines.participation import Participation
@@ -82,6 +83,7 @@ class Evaluation:
         about: configuration, hashes, versions.
         returns: of all accounts, over the periods that were tested.
         sharpes: of all accounts, of these returns, for a year.
+        intervals: 95 % intervals of the judged account's figures, of these returns.
     """
 
     verdict: Verdict
@@ -100,6 +102,7 @@ class Evaluation:
     about: dict[str, Any]
     returns: PeriodReturns
     sharpes: dict[str, float]
+    intervals: dict[str, Interval]
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the series, as plain values, the verdict first.
@@ -119,6 +122,7 @@ class Evaluation:
                 }
                 for name, account in self.accounts.items()
             },
+            "intervals": {name: plain(found) for name, found in self.intervals.items()},
             "seeds": [plain(seed) for seed in self.seeds],
             "folds": self.folds,
             "costs": {

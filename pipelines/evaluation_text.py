@@ -71,10 +71,17 @@ def _a_year(fraction: float | None) -> str:
 
 def _costs(evaluation: Evaluation) -> list[str]:
     costs, bound = evaluation.costs, evaluation.foresight
+    found = evaluation.intervals
     curve = ", ".join(f"x{m:g} {signed_percent(total)}" for m, total in costs.returns.items())
     lines = [f"costs ({costs.order_cost_bps:g} bps an order): {curve}"]
     if not evaluation.verdict.findings.moved:
         return lines
+    if found:
+        sharpe, fall = found["sharpe"], found["max_drawdown_fraction"]
+        lines.append(
+            f"95 % intervals, stationary bootstrap: Sharpe {sharpe.low:.2f} to {sharpe.high:.2f}, "
+            f"max drawdown {100 * fall.low:.2f} % to {100 * fall.high:.2f} %"
+        )
     lines.append(evaluation.random.sentence)
     if bound.share_fraction is not None:
         lines.append(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from envs.checks import require
 from pipelines.baselines import buy_and_hold
+from pipelines.bootstrap import Interval
 from pipelines.break_even import COST_MULTIPLES, break_even
 from pipelines.candidate import SPLIT, Candidate, checkpoint_hash
 from pipelines.cost_curve import order_cost_bps
@@ -27,6 +28,7 @@ from pipelines.held_out_baselines import (
     play_matched_random,
     share_account,
 )
+from pipelines.intervals import intervals
 from pipelines.joined_account import join
 from pipelines.metrics import in_order
 from pipelines.participation import participation
@@ -173,6 +175,7 @@ def judge_candidate(
         about=_about(candidate, settings),
         returns=returns,
         sharpes=_sharpes(returns, list(played), list(everyone)),
+        intervals=_intervals(returns, list(played), settings.seed),
     )
 
 
@@ -184,6 +187,12 @@ def _sharpes(returns: PeriodReturns, seeds: list[str], names: list[str]) -> dict
     return {
         name: annual_sharpe(column.to_numpy(), returns.per_year) for name, column in columns.items()
     }
+
+
+def _intervals(returns: PeriodReturns, seeds: list[str], seed: int) -> dict[str, Interval]:
+    """Of the account that holds an equal share of each seed."""
+    judged = returns.values[seeds].mean(axis=1).to_frame(POLICY)
+    return intervals(dataclasses.replace(returns, values=judged), POLICY, seed=seed)
 
 
 def _matched_random(

@@ -39,7 +39,7 @@ class LiveEncoder(TensorDictModuleBase):
         if self.at is None or not torch.equal(bar, self.at + 1):
             self.market.reset()
             for ago in range(self.before, 0, -1):
-                self.market.push(self.features[bar - ago])
+                self.market.push(self.features[(bar - ago).clamp_min(0)])
         state = self.market.push(self.features[bar])
         self.at = bar.clone()
         if state is None:

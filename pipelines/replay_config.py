@@ -56,6 +56,10 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         if self.actions is None:
             require(bool(self.run), "run", self.run, "the folder of a run, run=PATH")
+        else:
+            allowed = "null with beside, live_like or sampled: a trace has its actions"
+            alone = not (self.beside or self.live_like or self.sampled)
+            require(alone, "actions", self.actions, allowed)
         own = "one thing: the most likely actions can be compared, drawn ones differ by chance"
         require(not (self.live_like and self.sampled), "sampled", "true with live_like", own)
         require_one_of("checkpoint", self.checkpoint, CHECKPOINTS)

@@ -161,6 +161,9 @@ def test_the_json_holds_everything_the_verdict_first(evaluated):
     assert judged == ["flat", "buy_and_hold", "random", "always_short"]
     assert list(values["costs"]["returns"]) == ["0", "0.5", "1", "2", "4"]
     assert values["bars"]["bars"] == 2960
+    between = values["intervals"]["sharpe"]
+    assert between["low"] < values["accounts"]["policy"]["period_sharpe"] < between["high"]
+    assert between["estimate"] == pytest.approx(values["accounts"]["policy"]["period_sharpe"])
     assert len(values["bars"]["source_sha256"]) == 64
     assert sum(path.stat().st_size for path in folder.glob("e*.*")) < 5_000_000
 
