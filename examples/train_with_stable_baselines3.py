@@ -6,8 +6,8 @@ pip install stable-baselines3, then: python examples/train_with_stable_baselines
 from stable_baselines3 import PPO
 
 from envs.gym_market import MarketVectorEnv
-from pipelines.gym_ids import known_market
-from pipelines.sb3_env import MarketVecEnv
+from pipelines.benchmarks.gym_ids import known_market
+from pipelines.benchmarks.sb3_env import MarketVecEnv
 
 STEPS, LANES = 32, 16
 

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 from envs.bar_files import default_bars_path
-from pipelines.audit_report import explain, summary
-from pipelines.audit_rows import DoesNotAddUp
+from pipelines.auditing.audit_report import explain, summary
+from pipelines.auditing.audit_rows import DoesNotAddUp
+from pipelines.auditing.free_lunch import MAX_Z, as_table, play_lattice
+from pipelines.auditing.trace_audit import audit_trace
 from pipelines.config import AuditConfig, load_config
-from pipelines.free_lunch import MAX_Z, as_table, play_lattice
 from pipelines.refusal import plain_refusals
-from pipelines.trace_audit import audit_trace
 
 
 def main(cfg: AuditConfig) -> int:

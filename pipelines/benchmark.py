@@ -19,21 +19,21 @@ import torchrl
 
 from envs.bars import DataConfig
 from envs.table import build_table
-from pipelines import calibration
-from pipelines.benchmark_config import BenchmarkConfig
-from pipelines.benchmark_env import EPISODE_BARS, time_environments
-from pipelines.benchmark_faults import try_faults
-from pipelines.benchmark_growth import time_growth
-from pipelines.benchmark_learning import as_values, plan, run_jobs, summarise
-from pipelines.benchmark_page import cell_text, write_page
-from pipelines.benchmark_recorder import time_recorder
-from pipelines.benchmark_replay import time_replays
-from pipelines.benchmark_speed import plan_cells, time_speed
-from pipelines.benchmark_verdict import try_verdicts
+from pipelines.benchmarks import calibration
+from pipelines.benchmarks.benchmark_config import BenchmarkConfig
+from pipelines.benchmarks.benchmark_env import EPISODE_BARS, time_environments
+from pipelines.benchmarks.benchmark_faults import try_faults
+from pipelines.benchmarks.benchmark_growth import time_growth
+from pipelines.benchmarks.benchmark_learning import as_values, plan, run_jobs, summarise
+from pipelines.benchmarks.benchmark_page import cell_text, write_page
+from pipelines.benchmarks.benchmark_recorder import time_recorder
+from pipelines.benchmarks.benchmark_replay import time_replays
+from pipelines.benchmarks.benchmark_speed import plan_cells, time_speed
+from pipelines.benchmarks.benchmark_verdict import try_verdicts
+from pipelines.benchmarks.learning_figure import draw_curves
+from pipelines.benchmarks.speed_figure import draw_speed
 from pipelines.config import load_config
-from pipelines.learning_figure import draw_curves
 from pipelines.source import git_revision
-from pipelines.speed_figure import draw_speed
 
 Rows = list[dict[str, Any]]
 

@@ -16,8 +16,8 @@ from envs.durable import write_file
 from envs.features import FEATURE_NAMES, market_features
 from envs.table import BarTable, cut_table
 from pipelines.config import CheckConfig, load_config
-from pipelines.data_page import headline, write_data_page
-from pipelines.data_quality import DataQuality, measure_quality
+from pipelines.market_data.data_page import headline, write_data_page
+from pipelines.market_data.data_quality import DataQuality, measure_quality
 from pipelines.refusal import plain_refusals
 
 

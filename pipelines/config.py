@@ -21,16 +21,16 @@ from envs.checks import require, require_at_least, require_between, require_one_
 from envs.config import EnvConfig
 from envs.splits import SPLITS
 from modules.config import ModelConfig
-from pipelines.audit_config import AuditConfig
-from pipelines.benchmark_config import BenchmarkConfig
-from pipelines.check_config import CheckConfig
+from pipelines.auditing.audit_config import AuditConfig
+from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.config_help import help_text
-from pipelines.download_config import DownloadConfig
-from pipelines.evaluate_config import EvaluateConfig
+from pipelines.held_out.evaluate_config import EvaluateConfig
+from pipelines.held_out.replay_config import ReplayConfig, require_seed_and_device
 from pipelines.loss import LossConfig
+from pipelines.market_data.check_config import CheckConfig
+from pipelines.market_data.download_config import DownloadConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
-from pipelines.replay_config import ReplayConfig, require_seed_and_device
-from pipelines.report_config import ReportConfig
+from pipelines.reporting.report_config import ReportConfig
 from pipelines.train_config import TrainConfig, check_minibatch, sequence_length
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.candidate import Candidate, load_candidate
 from pipelines.config import EvaluateConfig, load_config
-from pipelines.evaluate_config import DRAWS
-from pipelines.evaluation import EVALUATION, Evaluation
-from pipelines.evaluation_text import as_text
-from pipelines.fold_training import WalkForward, plan_runs, train_all, untrained
-from pipelines.judgement import Settings, judge_candidate, open_bars
+from pipelines.held_out.candidate import Candidate, load_candidate
+from pipelines.held_out.evaluate_config import DRAWS
+from pipelines.held_out.evaluation import EVALUATION, Evaluation
+from pipelines.held_out.evaluation_text import as_text
+from pipelines.held_out.fold_training import WalkForward, plan_runs, train_all, untrained
+from pipelines.held_out.judgement import Settings, judge_candidate, open_bars
 from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.report import write_report
 

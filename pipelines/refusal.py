@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from envs.workers import WorkerLostError
 from pipelines.exit_codes import DISK, NETWORK, NON_FINITE, REFUSED, WORKER_LOST
+from pipelines.market_data.patience import SourceError
 from pipelines.non_finite import NonFiniteError
-from pipelines.patience import SourceError
 
 
 @contextmanager

@@ -14,26 +14,26 @@ import pandas as pd
 import torch
 
 from envs.trace import TraceWriter, read_trace
-from pipelines.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
 from pipelines.config import ReplayConfig, load_config
 from pipelines.exit_codes import ERROR
-from pipelines.live_policy import make_live_policy
-from pipelines.metrics import in_order, measure
-from pipelines.page import write_page
+from pipelines.held_out.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
+from pipelines.held_out.live_policy import make_live_policy
+from pipelines.held_out.metrics import in_order, measure
+from pipelines.held_out.page import write_page
+from pipelines.held_out.replay_actions import replay_actions
+from pipelines.held_out.replay_inputs import Inputs, load_beside, load_inputs, require_distinct
+from pipelines.held_out.result import POLICY, Replayed, Result, as_text
+from pipelines.held_out.rollout import Policy, Rollout, evaluation_config, play_tiles
+from pipelines.held_out.rollout_policy import RolloutPolicy
+from pipelines.held_out.sampled_policy import SampledPolicy
+from pipelines.held_out.ties import describe_partings, partings
 from pipelines.refusal import plain_refusals
-from pipelines.replay_actions import replay_actions
-from pipelines.replay_inputs import Inputs, load_beside, load_inputs, require_distinct
-from pipelines.result import POLICY, Replayed, Result, as_text
-from pipelines.rollout import Policy, Rollout, evaluation_config, play_tiles
-from pipelines.rollout_policy import RolloutPolicy
 from pipelines.run_folder import RunFolder
-from pipelines.sampled_policy import SampledPolicy
-from pipelines.ties import describe_partings, partings
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How a policy is played; see `pipelines.replay_config.ReplayConfig` for the fields."""
+    """How a policy is played; the fields are those of `ReplayConfig`."""
 
     bulk: bool = True
     live_like: bool = False

@@ -10,9 +10,9 @@ from pathlib import Path
 from envs.durable import write_file
 from pipelines.config import ReportConfig, load_config
 from pipelines.refusal import plain_failures, plain_refusals
-from pipelines.report_inputs import ReportInputs
-from pipelines.report_page import make_page
-from pipelines.report_tear_sheet import write_tear_sheet
+from pipelines.reporting.report_inputs import ReportInputs
+from pipelines.reporting.report_page import make_page
+from pipelines.reporting.report_tear_sheet import write_tear_sheet
 
 REPORT = "report.html"
 
@@ -31,7 +31,7 @@ def write_report(folder: Path) -> Path:
     """Write ``report.html`` beside the files of an evaluation.
 
     Args:
-        folder: with what `pipelines.evaluation.Evaluation.save` and the traces left there.
+        folder: with what `pipelines.held_out.evaluation.Evaluation.save` and the traces left there.
 
     Raises:
         FileNotFoundError: if a file of the evaluation is missing.

@@ -5,8 +5,8 @@ from torchrl.modules import ActorValueOperator
 
 from envs.table import BarTable
 from pipelines.config import RunConfig
-from pipelines.rollout import log_growth, play_tiles, split_tiles
-from pipelines.rollout_policy import RolloutPolicy
+from pipelines.held_out.rollout import log_growth, play_tiles, split_tiles
+from pipelines.held_out.rollout_policy import RolloutPolicy
 
 
 class Validation:

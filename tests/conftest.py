@@ -264,7 +264,9 @@ def fetch(local_exchange, tmp_path, capsys):
         told = [*usual, f"url={local_exchange.url}", *words]
         values = overrides.parse_overrides(told, keys, {}).values
         of_http = {key[5:]: values.pop(key) for key in list(values) if key.startswith("http.")}
-        http = importlib.import_module("pipelines.download_config").HttpConfig(**of_http)
+        http = importlib.import_module("pipelines.market_data.download_config").HttpConfig(
+            **of_http
+        )
         try:
             code = download.main(config.DownloadConfig(**values, http=http))
         except SystemExit as ended:

@@ -23,11 +23,11 @@ from envs.market import MarketEnv
 from envs.table import BarTable, build_table
 from envs.trace import COLUMNS, TraceWriter, pack_trace
 from pipelines.audit import main
-from pipelines.audit_report import explain
-from pipelines.audit_rows import DoesNotAddUp, Finding, Row
+from pipelines.auditing.audit_report import explain
+from pipelines.auditing.audit_rows import DoesNotAddUp, Finding, Row
+from pipelines.auditing.trace_audit import audit_trace
 from pipelines.config import compose_config
-from pipelines.rollout import play_tiles, split_tiles
-from pipelines.trace_audit import audit_trace
+from pipelines.held_out.rollout import play_tiles, split_tiles
 
 STEPS = 100
 UNKNOWN = ("log_prob", "state_value")  # only the policy knows

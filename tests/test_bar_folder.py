@@ -9,7 +9,7 @@ import pytest
 
 from envs.bar_folder import FolderManifest, read_folder
 from envs.bars import DataConfig, load_bars
-from pipelines.price_file import prices_sha256, read_prices
+from pipelines.auditing.price_file import prices_sha256, read_prices
 
 MINUTE_NS = 60 * 10**9
 

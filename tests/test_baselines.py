@@ -8,7 +8,7 @@ import torch
 
 from envs.config import EnvConfig
 from envs.table import BarTable
-from pipelines.baselines import (
+from pipelines.held_out.baselines import (
     RANDOM_ACCOUNTS,
     RandomPolicy,
     always_short_policy,
@@ -17,8 +17,8 @@ from pipelines.baselines import (
     measure_baselines,
     middle_account,
 )
-from pipelines.metrics import in_order, measure
-from pipelines.rollout import chain, final_equity, play_tiles, split_tiles
+from pipelines.held_out.metrics import in_order, measure
+from pipelines.held_out.rollout import chain, final_equity, play_tiles, split_tiles
 
 CFG = EnvConfig(window=4, episode_bars=20, workers=0)
 

@@ -11,11 +11,11 @@ from tensordict import TensorDict
 
 from envs.ledger import HEADS
 from envs.observation import NUM_ACCOUNT
-from pipelines.benchmark_learning import Job, run_job
-from pipelines.benchmark_page import write_page
-from pipelines.gym_ids import known_market
-from pipelines.learning_figure import draw_curves
-from pipelines.learning_learners import LEARNERS, NETWORK
+from pipelines.benchmarks.benchmark_learning import Job, run_job
+from pipelines.benchmarks.benchmark_page import write_page
+from pipelines.benchmarks.gym_ids import known_market
+from pipelines.benchmarks.learning_figure import draw_curves
+from pipelines.benchmarks.learning_learners import LEARNERS, NETWORK
 from pipelines.model import make_model
 
 sb3 = pytest.mark.oracle
@@ -31,7 +31,7 @@ def market():
 def test_stable_baselines_has_the_same_network(market):
     """With equal weights: equal log-probabilities, entropies and values."""
     pytest.importorskip("stable_baselines3")
-    from pipelines.learning_sb3 import Sb3Policy, make_sb3, normalised_windows
+    from pipelines.benchmarks.learning_sb3 import Sb3Policy, make_sb3, normalised_windows
 
     table, cfg = market
     learner = make_sb3(LEARNERS["sb3"], table, cfg, seed=0)

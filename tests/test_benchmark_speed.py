@@ -9,13 +9,13 @@ import torch
 
 from envs.bars import DataConfig
 from envs.table import build_table
-from pipelines import benchmark_speed
-from pipelines.benchmark_config import BenchmarkConfig
-from pipelines.benchmark_page import write_page
-from pipelines.benchmark_replay import time_replays
-from pipelines.benchmark_speed import Cell, plan_cells, time_cell
+from pipelines.benchmarks import benchmark_speed
+from pipelines.benchmarks.benchmark_config import BenchmarkConfig
+from pipelines.benchmarks.benchmark_page import write_page
+from pipelines.benchmarks.benchmark_replay import time_replays
+from pipelines.benchmarks.benchmark_speed import Cell, plan_cells, time_cell
+from pipelines.benchmarks.speed_figure import draw_speed
 from pipelines.operations import peak_flops
-from pipelines.speed_figure import draw_speed
 
 COST = "update, MFLOP a frame and epoch"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from arch.bootstrap import StationaryBootstrap
 
-from pipelines.bootstrap import block_length, draw_periods, redrawn_sharpes, sharpe_interval
-from pipelines.sharpe import SharpeEstimate
+from pipelines.judging.bootstrap import block_length, draw_periods, redrawn_sharpes, sharpe_interval
+from pipelines.judging.sharpe import SharpeEstimate
 
 
 def autocorrelated(rng, periods, phi):

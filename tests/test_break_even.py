@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.break_even import COST_MULTIPLES, break_even
+from pipelines.judging.break_even import COST_MULTIPLES, break_even
 
 
 def curve(gross, cost):

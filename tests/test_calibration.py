@@ -1,8 +1,8 @@
 """The calibration with whole trainings, on a scale at which it says nothing but that it runs."""
 
-from pipelines import calibration
-from pipelines.calibration import CHEAP, Job, count_words, plan, train_and_judge
-from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH
+from pipelines.benchmarks import calibration
+from pipelines.benchmarks.calibration import CHEAP, Job, count_words, plan, train_and_judge
+from pipelines.judging.verdict import EDGE, NO_EDGE, NOT_ENOUGH
 
 
 def test_half_of_the_markets_without_an_edge_cost_next_to_nothing():

@@ -9,9 +9,9 @@ import pytest
 
 from envs.bar_folder import FolderManifest
 from envs.bars import DataConfig, load_bars
-from pipelines.ccxt_source import _moved
 from pipelines.exit_codes import NETWORK, REFUSED
-from pipelines.patience import Patience
+from pipelines.market_data.ccxt_source import _moved
+from pipelines.market_data.patience import Patience
 
 ccxt = pytest.importorskip("ccxt")
 

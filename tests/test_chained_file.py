@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import chained_file
-from pipelines.chained_file import BrokenChainError, ChainedFile
+from pipelines.judging import chained_file
+from pipelines.judging.chained_file import BrokenChainError, ChainedFile
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -182,7 +182,7 @@ def test_no_byte_can_be_changed_unnoticed(file, where, change):
 
 WRITER = """
 import sys
-from pipelines.chained_file import ChainedFile
+from pipelines.judging.chained_file import ChainedFile
 file = ChainedFile(sys.argv[1])
 for i in range(12):
     with file.growing() as lines:

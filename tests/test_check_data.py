@@ -13,7 +13,7 @@ from envs.splits import tradable_runs
 from envs.table import build_table
 from pipelines.check_data import main
 from pipelines.config import compose_config
-from pipelines.data_figure import MAX_POINTS, merge_points
+from pipelines.market_data.data_figure import MAX_POINTS, merge_points
 
 WORDS = ("env.episode_bars=30", "env.window=16")
 

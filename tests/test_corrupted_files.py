@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from envs.bars import DataConfig, load_bars
-from pipelines.data_outliers import find_outliers
+from pipelines.market_data.data_outliers import find_outliers
 
 ROWS = 60
 NAMES = ["timestamp", "open", "high", "low", "close", "volume"]

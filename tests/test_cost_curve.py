@@ -10,10 +10,10 @@ import torch
 from envs.config import EnvConfig
 from envs.table import BarTable
 from envs.trace import TraceWriter
-from pipelines.baselines import ConstantPolicy, RandomPolicy
-from pipelines.cost_curve import growth_at_costs, order_cost_bps, scaled_costs
-from pipelines.recorded import Recording
-from pipelines.rollout import evaluation_config, play_tiles, split_tiles
+from pipelines.held_out.baselines import ConstantPolicy, RandomPolicy
+from pipelines.held_out.cost_curve import growth_at_costs, order_cost_bps, scaled_costs
+from pipelines.held_out.recorded import Recording
+from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
 
 CFG = EnvConfig(window=4, episode_bars=30, workers=0)
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from envs.bars import DataConfig, check_bars
-from pipelines.data_outliers import BACK_BARS, LEAST_USUAL, TIMES_USUAL, find_outliers
-from pipelines.data_quality import (
+from pipelines.market_data.data_outliers import BACK_BARS, LEAST_USUAL, TIMES_USUAL, find_outliers
+from pipelines.market_data.data_quality import (
     MAX_ROWS,
     count_days,
     find_duplicates,

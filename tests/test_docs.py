@@ -97,7 +97,7 @@ def test_the_readme_shows_every_program_and_stays_short() -> None:
 
 @pytest.mark.parametrize("package", ["envs", "modules", "pipelines"])
 def test_the_tree_shows_every_source_file_once_and_no_other(package: str) -> None:
-    files = [p.name for p in (ROOT / package).glob("*.py") if p.name != "__init__.py"]
+    files = [p.name for p in (ROOT / package).rglob("*.py") if p.name != "__init__.py"]
     block = re.search(rf"^{package}/ .*?(?=^\S|\Z)", shown("docs/tree.md"), re.M | re.S)
     assert block is not None
     assert sorted(re.findall(r"(\w+\.py)", block[0])) == sorted(files)

@@ -10,22 +10,22 @@ import pytest
 
 from envs.bars import DataConfig, load_bars
 from envs.config import EnvConfig
-from pipelines.double_entry import Account, Order, Prices, Steps, Terms
-from pipelines.price_file import read_prices
+from pipelines.auditing.double_entry import Account, Order, Prices, Steps, Terms
+from pipelines.auditing.price_file import read_prices
 
-PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
+AUDITING = Path(__file__).resolve().parents[1] / "pipelines" / "auditing"
 LEDGER = ("double_entry", "price_file", "audit_rows", "audit_order", "audit_rules", "trace_audit")
 FLAT = Order(0, 1.0, 100.0, 0.0)
 
 
 @pytest.mark.parametrize("name", LEDGER)
 def test_the_ledger_imports_nothing_but_itself(name):
-    tree = ast.parse((PIPELINES / f"{name}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((AUDITING / f"{name}.py").read_text(encoding="utf-8"))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     modules |= {
         a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names
     }
-    own = {f"pipelines.{other}" for other in LEDGER}
+    own = {f"pipelines.auditing.{other}" for other in LEDGER}
     foreign = {"envs", "modules", "pipelines", "configs", "torch", "tensordict", "importlib"}
     assert {m for m in modules - own if str(m).split(".")[0] in foreign} == set()
 

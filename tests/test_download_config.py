@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.config import compose_config, load_config
-from pipelines.download_config import DownloadConfig
+from pipelines.market_data.download_config import DownloadConfig
 
 NOON_S = 1704110400  # 2024-01-01T12:00
 

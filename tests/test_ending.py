@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pipelines.faults_signals import LIMIT_S
+from pipelines.benchmarks.faults_signals import LIMIT_S
 from pipelines.source import ROOT
 
 # Whatever holds the interpreter's main thread: the thread of the signals does not wait for it.

@@ -15,15 +15,15 @@ from envs.config import EnvConfig
 from envs.table import build_table
 from envs.trace import COLUMNS, read_trace
 from modules.config import ModelConfig
-from pipelines import fold_training, played_seed
-from pipelines.candidate import load_candidate
 from pipelines.checkpoint import describe, save_checkpoint
 from pipelines.config import RunConfig, compose_config
 from pipelines.evaluate import evaluate, main
-from pipelines.evaluate_config import EvaluateConfig
-from pipelines.evaluation_text import as_text
+from pipelines.held_out import fold_training, played_seed
+from pipelines.held_out.candidate import load_candidate
+from pipelines.held_out.evaluate_config import EvaluateConfig
+from pipelines.held_out.evaluation_text import as_text
+from pipelines.judging.registry import Registry
 from pipelines.model import make_model
-from pipelines.registry import Registry
 from pipelines.train_config import TrainConfig
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import evaluation, held_out_baselines, mean_reversion, momentum
-from pipelines.baselines import RANDOM_ACCOUNTS
-from pipelines.break_even import COST_MULTIPLES
-from pipelines.evaluate_config import DRAWS
+from pipelines.held_out import evaluation, held_out_baselines, mean_reversion, momentum
+from pipelines.held_out.baselines import RANDOM_ACCOUNTS
+from pipelines.held_out.evaluate_config import DRAWS
+from pipelines.judging.break_even import COST_MULTIPLES
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 *FIRST, LAST = (f"{multiple:g}" for multiple in COST_MULTIPLES)

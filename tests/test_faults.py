@@ -13,12 +13,12 @@ from envs.config import EnvConfig
 from envs.factory import make_env
 from envs.table import BarTable
 from envs.workers import WorkerLostError, limit_waiting, name_lost_workers
-from pipelines.benchmark_config import BenchmarkConfig
-from pipelines.benchmark_faults import try_faults
-from pipelines.faults_damage import damage_at_random
-from pipelines.faults_disk import fill_disk
-from pipelines.faults_run import Victim
-from pipelines.faults_workers import hurt_workers
+from pipelines.benchmarks.benchmark_config import BenchmarkConfig
+from pipelines.benchmarks.benchmark_faults import try_faults
+from pipelines.benchmarks.faults_damage import damage_at_random
+from pipelines.benchmarks.faults_disk import fill_disk
+from pipelines.benchmarks.faults_run import Victim
+from pipelines.benchmarks.faults_workers import hurt_workers
 
 
 def assert_all_held(rows):

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.benchmark_verdict import Job, draw_world, find_best, plan, tabulate
-from pipelines.driftless import BASELINES, World, draw_returns
-from pipelines.findings import Evidence, find, recount
-from pipelines.period_returns import PeriodReturns, aggregate
-from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge, needed_days
+from pipelines.benchmarks.benchmark_verdict import Job, draw_world, find_best, plan, tabulate
+from pipelines.benchmarks.driftless import BASELINES, World, draw_returns
+from pipelines.judging.findings import Evidence, find, recount
+from pipelines.judging.period_returns import PeriodReturns, aggregate
+from pipelines.judging.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge, needed_days
 
 DAY = 86_400.0
 
@@ -224,9 +224,9 @@ def test_of_two_hundred_driftless_matrices_at_most_ten_are_called_an_edge():
 def test_the_suite_has_a_row_for_every_kind_and_ratio():
     quick = {"one": World(days=100.0), "two": World(days=100.0, policies=2)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.benchmark_verdict.DRIFTLESS", quick)
-        patch.setattr("pipelines.benchmark_verdict.SHARPES", (0.0, 9.0))
-        patch.setattr("pipelines.benchmark_verdict.DAYS", (200,))
+        patch.setattr("pipelines.benchmarks.benchmark_verdict.DRIFTLESS", quick)
+        patch.setattr("pipelines.benchmarks.benchmark_verdict.SHARPES", (0.0, 9.0))
+        patch.setattr("pipelines.benchmarks.benchmark_verdict.DAYS", (200,))
         jobs = plan(1)
         rows = tabulate(jobs, [find_best(job) for job in jobs])
     kinds = [row for row in rows if "matrices" in row]

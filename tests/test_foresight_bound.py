@@ -11,7 +11,7 @@ from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS
 from envs.market import MarketEnv
 from envs.table import BarTable
-from pipelines.foresight import foresight_growth, most_equity
+from pipelines.held_out.foresight import foresight_growth, most_equity
 
 SEQUENCES, GENERATIONS, DECISIONS = 10_000, 10, 40
 

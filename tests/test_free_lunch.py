@@ -10,8 +10,7 @@ import envs.market
 import envs.simulator
 from envs.config import EnvConfig
 from pipelines.audit import main
-from pipelines.config import compose_config
-from pipelines.free_lunch import (
+from pipelines.auditing.free_lunch import (
     EPISODE_BARS,
     MAX_Z,
     Earned,
@@ -21,6 +20,7 @@ from pipelines.free_lunch import (
     play_lattice,
     without_costs,
 )
+from pipelines.config import compose_config
 
 QUICK = 500
 

@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from tensordict import TensorDict
 from torchrl.envs import TransformedEnv
 
-import pipelines.gym_ids
+import pipelines.benchmarks.gym_ids
 from envs.config import EnvConfig
 from envs.factory import account_norm
 from envs.gym_market import MarketGymEnv, MarketVectorEnv
@@ -150,9 +150,9 @@ def test_registered_ids_make_one_lane_or_many(table):
 
 
 def test_every_known_market_has_an_id():
-    known = pipelines.gym_ids.KNOWN_IDS
+    known = pipelines.benchmarks.gym_ids.KNOWN_IDS
     assert set(known.values()) <= set(gymnasium.registry)
-    env = gymnasium.make("pipelines.gym_ids:pricetaker/AR1-v0", disable_env_checker=True)
+    env = gymnasium.make("pipelines.benchmarks.gym_ids:pricetaker/AR1-v0", disable_env_checker=True)
     assert env.action_space.nvec.tolist() == [3, 1, 1, 1]
     lanes = gymnasium.make_vec("pricetaker/Bracket-v0", num_envs=3)
     assert lanes.single_action_space.nvec.tolist() == [3, 2, 6, 5]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
-from pipelines.interquartile import interquartile_mean, interval
+from pipelines.judging.interquartile import interquartile_mean, interval
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from arch.bootstrap import StationaryBootstrap
 
-from pipelines.bootstrap import DRAWS, block_length
-from pipelines.intervals import intervals
-from pipelines.performance import equity_figures
-from pipelines.period_returns import PeriodReturns
+from pipelines.judging.bootstrap import DRAWS, block_length
+from pipelines.judging.intervals import intervals
+from pipelines.judging.performance import equity_figures
+from pipelines.judging.period_returns import PeriodReturns
 
 DAY = 86_400.0
 

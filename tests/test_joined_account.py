@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.joined_account import join
-from pipelines.period_returns import aggregate
+from pipelines.held_out.joined_account import join
+from pipelines.judging.period_returns import aggregate
 
 
 def curves(count, bars=120 * 96, seed=0):

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from pipelines.kline_archive import parse_klines, size_limit, unpack, verify
+from pipelines.market_data.kline_archive import parse_klines, size_limit, unpack, verify
 
 NAME = "BTCUSDT-1m-2025-01.zip"
 ROW = "1735689600000000,10,12,9,11,5,1735689659999999,55,9,2,22,0"

@@ -14,7 +14,7 @@ from envs.known_solver import SideProblem, leverage_of, side_problem, solve_fore
 from envs.ledger import FILLS, HEADS
 from envs.table import build_table
 from pipelines.config import compose_config
-from pipelines.rollout import play_tiles, split_tiles
+from pipelines.held_out.rollout import play_tiles, split_tiles
 
 PREDICTABLE = ("drift", "ar1", "planted", "regimes")
 COST = 20e-4  # a round trip of the presets

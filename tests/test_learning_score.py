@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipelines.benchmark_config import BenchmarkConfig
-from pipelines.benchmark_learning import Job, Outcome, plan, summarise
-from pipelines.learning_score import Curve
+from pipelines.benchmarks.benchmark_config import BenchmarkConfig
+from pipelines.benchmarks.benchmark_learning import Job, Outcome, plan, summarise
+from pipelines.benchmarks.learning_score import Curve
 
 
 def make_curve(*shares, optimum=100e-4):

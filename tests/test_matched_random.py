@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from envs.config import EnvConfig
 from envs.table import BarTable
-from pipelines import matched_random
-from pipelines.baselines import RandomPolicy
-from pipelines.matched_random import Trades, draw_accounts, place, play_account
-from pipelines.mean_reversion import MeanReversionPolicy
-from pipelines.metrics import completed_trades, in_order, measure
-from pipelines.momentum import MomentumPolicy
-from pipelines.rollout import play_tiles, split_tiles
+from pipelines.held_out import matched_random
+from pipelines.held_out.baselines import RandomPolicy
+from pipelines.held_out.matched_random import Trades, draw_accounts, place, play_account
+from pipelines.held_out.mean_reversion import MeanReversionPolicy
+from pipelines.held_out.metrics import completed_trades, in_order, measure
+from pipelines.held_out.momentum import MomentumPolicy
+from pipelines.held_out.rollout import play_tiles, split_tiles
 
 CFG = EnvConfig(window=4, episode_bars=40, workers=0, stop_step_bps=100.0)
 

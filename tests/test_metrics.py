@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from envs.config import EnvConfig
-from pipelines.metrics import (
+from pipelines.held_out.metrics import (
     COLUMNS,
     chained_equity,
     completed_trades,

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from tensordict import TensorDict
 
-from pipelines.faults_numbers import PLACES, inject_numbers
+from pipelines.benchmarks.faults_numbers import PLACES, inject_numbers
 from pipelines.non_finite import NonFiniteError, find_non_finite, refuse_non_finite
 
 

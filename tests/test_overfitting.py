@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import rankdata
 
-from pipelines.overfitting import overfitting
+from pipelines.judging.overfitting import overfitting
 
 
 def matrix(periods, trials, seed=0, edge=0.0):

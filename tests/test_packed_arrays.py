@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.packed_arrays import pack, unpack, unzigzag, zigzag
+from pipelines.reporting.packed_arrays import pack, unpack, unzigzag, zigzag
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int32", "float32", "float64"])

@@ -10,19 +10,19 @@ import pytest
 
 from envs.config import EnvConfig
 from envs.table import BarTable
-from pipelines.baselines import (
+from pipelines.held_out.baselines import (
     RandomPolicy,
     always_short_policy,
     buy_and_hold,
     flat_policy,
     middle_account,
 )
-from pipelines.chart_points import bracket_line, merge_bars
-from pipelines.figure import MAX_CANDLES, draw_chart
-from pipelines.metrics import completed_trades, in_order, measure
-from pipelines.page import write_page
-from pipelines.result import Replayed, Result, as_text, caveats
-from pipelines.rollout import chain, final_equity, play_tiles, split_tiles
+from pipelines.held_out.chart_points import bracket_line, merge_bars
+from pipelines.held_out.figure import MAX_CANDLES, draw_chart
+from pipelines.held_out.metrics import completed_trades, in_order, measure
+from pipelines.held_out.page import write_page
+from pipelines.held_out.result import Replayed, Result, as_text, caveats
+from pipelines.held_out.rollout import chain, final_equity, play_tiles, split_tiles
 
 CFG = EnvConfig(window=4, episode_bars=30, workers=0)
 GAP = pd.Timedelta("3h")

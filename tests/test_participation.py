@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.participation import participation
+from pipelines.judging.participation import participation
 
 
 def rows_of(*bars):

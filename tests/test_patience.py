@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.download_config import HttpConfig
-from pipelines.patience import BadAnswerError, BadDataError, Patience, SourceError
+from pipelines.market_data.download_config import HttpConfig
+from pipelines.market_data.patience import BadAnswerError, BadDataError, Patience, SourceError
 
 
 class Clock:

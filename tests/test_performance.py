@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.config import EnvConfig
-from pipelines.metrics import COLUMNS, in_order
-from pipelines.performance import equity_figures, performance
+from pipelines.held_out.metrics import COLUMNS, in_order
+from pipelines.judging.performance import equity_figures, performance
 
 DAY = 86_400.0
 CFG = EnvConfig(initial_cash=1000.0, taker_fee_bps=10.0, maker_fee_bps=5.0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.period_returns import DAY_S, aggregate, growth_curve
+from pipelines.judging.period_returns import DAY_S, aggregate, growth_curve
 
 
 def curve(growth, *, interval_s=60.0, start="2025-03-01"):

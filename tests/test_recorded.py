@@ -12,7 +12,7 @@ from envs.ledger import FILLS
 from envs.market import MarketEnv
 from envs.table import BarTable
 from envs.trace import TraceWriter
-from pipelines.recorded import Recording, first_difference, play_recording
+from pipelines.held_out.recorded import Recording, first_difference, play_recording
 
 CFG = EnvConfig(
     paths=5, accounts=3, workers=0, window=8, episode_bars=30, trailing=True,
@@ -65,7 +65,7 @@ def test_the_recorded_actions_give_every_number_again(path, table):
 def test_episodes_in_parts_are_the_same(path, table, monkeypatch):
     recording = Recording.read(path, table)
     whole = play_recording(recording, table, recording.cfg)
-    monkeypatch.setattr("pipelines.recorded._LANES", 7)
+    monkeypatch.setattr("pipelines.held_out.recorded._LANES", 7)
     assert np.array_equal(play_recording(recording, table, recording.cfg), whole, equal_nan=True)
 
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from pipelines.chained_file import BrokenChainError
-from pipelines.registry import Opening, Registry
+from pipelines.judging.chained_file import BrokenChainError
+from pipelines.judging.registry import Opening, Registry
 
 FIRST = Opening(
     asset="BTC/USD",

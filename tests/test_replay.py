@@ -24,14 +24,14 @@ from modules.config import ModelConfig
 from modules.policy import make_actor_value
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
 from pipelines.config import RunConfig, load_config
-from pipelines.live_policy import LiveEncoder, make_live_policy
+from pipelines.held_out.live_policy import LiveEncoder, make_live_policy
+from pipelines.held_out.replay_inputs import load_inputs, require_fit
+from pipelines.held_out.rollout import play_tiles, split_tiles
+from pipelines.held_out.rollout_policy import RolloutPolicy
+from pipelines.held_out.ties import partings
 from pipelines.model import make_model
 from pipelines.replay import main, replay
-from pipelines.replay_inputs import load_inputs, require_fit
-from pipelines.rollout import play_tiles, split_tiles
-from pipelines.rollout_policy import RolloutPolicy
 from pipelines.run_folder import RunFolder
-from pipelines.ties import partings
 from pipelines.train_config import TrainConfig
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)

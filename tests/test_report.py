@@ -16,20 +16,20 @@ from envs.config import EnvConfig
 from envs.table import build_table
 from envs.trace import TraceWriter, read_trace
 from modules.config import ModelConfig
-from pipelines.baselines import flat_policy
 from pipelines.checkpoint import describe, save_checkpoint
 from pipelines.config import RunConfig, compose_config
 from pipelines.evaluate import evaluate
-from pipelines.metrics import completed_trades, in_order
+from pipelines.held_out.baselines import flat_policy
+from pipelines.held_out.metrics import completed_trades, in_order
+from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
 from pipelines.model import make_model
-from pipelines.packed_arrays import unpack
 from pipelines.report import main, write_report
-from pipelines.report_inputs import ReportInputs
-from pipelines.report_numbers import a_year, days, duration, ratio, signed_percent
-from pipelines.report_page import make_page
-from pipelines.report_series import Bars, price_decimals, unpack_bars
-from pipelines.report_tear_sheet import daily
-from pipelines.rollout import evaluation_config, play_tiles, split_tiles
+from pipelines.reporting.packed_arrays import unpack
+from pipelines.reporting.report_inputs import ReportInputs
+from pipelines.reporting.report_numbers import a_year, days, duration, ratio, signed_percent
+from pipelines.reporting.report_page import make_page
+from pipelines.reporting.report_series import Bars, price_decimals, unpack_bars
+from pipelines.reporting.report_tear_sheet import daily
 from pipelines.train_config import TrainConfig
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=96)

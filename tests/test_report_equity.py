@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.report_equity import redrawn_band
+from pipelines.reporting.report_equity import redrawn_band
 
 
 def test_the_band_of_returns_that_are_all_alike_is_a_line():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.report_trades import by_group, holding_steps, return_steps, top_share
+from pipelines.reporting.report_trades import by_group, holding_steps, return_steps, top_share
 
 
 def test_steps_of_returns_hold_every_trade_and_no_gain_beside_a_loss():

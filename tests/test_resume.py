@@ -5,9 +5,9 @@ import shutil
 import pytest
 import torch
 
+from pipelines.benchmarks.faults_kills import kill_at_random
+from pipelines.benchmarks.faults_run import Victim, fingerprint
 from pipelines.checkpoint_store import load_newest
-from pipelines.faults_kills import kill_at_random
-from pipelines.faults_run import Victim, fingerprint
 
 
 @pytest.mark.parametrize(("workers", "kills"), [(0, 3), (2, 1)])

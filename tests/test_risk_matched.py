@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.risk_matched import risk_matched
+from pipelines.held_out.risk_matched import risk_matched
 
 TIMES = pd.date_range("2024-01-01", periods=500, freq="h", tz="UTC")
 

@@ -10,9 +10,9 @@ from envs.config import EnvConfig
 from envs.market import MarketEnv
 from envs.observation import account_scale
 from envs.table import BarTable
-from pipelines.baselines import ConstantPolicy, RandomPolicy
-from pipelines.metrics import completed_trades, in_order, measure
-from pipelines.rollout import play_tiles, split_tiles
+from pipelines.held_out.baselines import ConstantPolicy, RandomPolicy
+from pipelines.held_out.metrics import completed_trades, in_order, measure
+from pipelines.held_out.rollout import play_tiles, split_tiles
 
 CFG = EnvConfig(window=4, episode_bars=10, accounts=1, workers=0)
 LONG = ConstantPolicy({"direction": 2, "size": 1, "stop_loss": 9, "take_profit": 0})

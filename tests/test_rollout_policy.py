@@ -12,11 +12,11 @@ from envs.factory import make_env
 from envs.table import BarTable
 from modules.config import ModelConfig
 from modules.path_encoder import PathEncoder
-from pipelines import rollout_policy
+from pipelines.held_out import rollout_policy
+from pipelines.held_out.rollout import play_tiles, split_tiles
+from pipelines.held_out.rollout_policy import RolloutPolicy
+from pipelines.held_out.ties import partings
 from pipelines.model import make_model
-from pipelines.rollout import play_tiles, split_tiles
-from pipelines.rollout_policy import RolloutPolicy
-from pipelines.ties import partings
 
 ENV = EnvConfig(
     paths=3, accounts=2, workers=0, window=8, episode_bars=10, tick_size=0.01, ruin_equity_frac=0.98

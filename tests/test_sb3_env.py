@@ -9,8 +9,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
 
 from envs.gym_market import MarketGymEnv, MarketVectorEnv
-from pipelines.gym_ids import known_market
-from pipelines.sb3_env import MarketVecEnv
+from pipelines.benchmarks.gym_ids import known_market
+from pipelines.benchmarks.sb3_env import MarketVecEnv
 
 pytestmark = pytest.mark.oracle
 

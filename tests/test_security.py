@@ -18,10 +18,10 @@ import pytest
 from envs.bars import DataConfig
 from envs.table import BarTable, build_table
 from envs.trace import read_trace
+from pipelines.benchmarks.faults_run import SMALL, Victim
 from pipelines.checkpoint import load_checkpoint
 from pipelines.checkpoint_store import list_checkpoints
 from pipelines.config import compose_config
-from pipelines.faults_run import SMALL, Victim
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("envs", "modules", "pipelines", "configs")
@@ -261,7 +261,7 @@ FORBIDDEN_ATTRIBUTES = {
     *("system", "popen", "load_memmap"),
 }
 # The one file that opens connections, as a client.
-CLIENT = "pipelines/http_client.py"
+CLIENT = "pipelines/market_data/http_client.py"
 OF_CLIENTS = {"http.client", "urllib.request"}
 
 

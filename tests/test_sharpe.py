@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.sharpe import (
+from pipelines.judging.sharpe import (
     SharpeEstimate,
     beyond_tries,
     deflated_sharpe,

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from pipelines.benchmarks.faults_run import Victim
+from pipelines.benchmarks.faults_signals import LIMIT_S
 from pipelines.checkpoint_store import list_checkpoints, load_newest
-from pipelines.faults_run import Victim
-from pipelines.faults_signals import LIMIT_S
 
 # A gradient step of the mission's network on these windows lasts longer than the limit.
 LONG = ("model=mission", "train.minibatch=256", "total_frames=1024", "checkpoint.val_episodes=4")

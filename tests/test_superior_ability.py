@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from arch.bootstrap import SPA
 
-from pipelines.bootstrap import draw_periods
-from pipelines.superior_ability import excess_returns, superior_ability
+from pipelines.judging.bootstrap import draw_periods
+from pipelines.judging.superior_ability import excess_returns, superior_ability
 
 
 def returns_of(seed, periods=250, trials=1, mean=0.0):

@@ -4,8 +4,8 @@ import torch
 from tensordict import TensorDict
 
 from envs.ledger import HEADS
-from pipelines.rollout import Rollout
-from pipelines.ties import partings
+from pipelines.held_out.rollout import Rollout
+from pipelines.held_out.ties import partings
 
 TILES, STEPS = 3, 6
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import time
 
 import pytest
 import torch
@@ -102,6 +103,15 @@ def test_a_terminal_shows_speed_return_and_time_left(run, monkeypatch, capfd):
     assert "return=-4.5, sps=124" in shown
 
 
+def written(record, text):
+    """The bytes of a W&B file once they hold `text`: its own process writes after `finish`."""
+    patience = time.monotonic() + 30
+    while text not in (content := record.read_bytes()):
+        assert time.monotonic() < patience, f"{text!r} is not in {record}"
+        time.sleep(0.05)
+    return content
+
+
 def test_offline_writes_curves_over_frames_into_the_run_folder(run, capfd):
     before = os.environ.get("WANDB_MODE")
     with Tracker(run, config("auto"), total_frames=300) as tracker:
@@ -116,8 +126,7 @@ def test_offline_writes_curves_over_frames_into_the_run_folder(run, capfd):
     assert capfd.readouterr() == ("", ""), "nothing is printed or asked"
     (folder,) = (run.path / "wandb").glob("offline-run-*")
     (record,) = folder.glob("*.wandb")
-    content = record.read_bytes()
-    assert b"train/loss" in content
+    content = written(record, b"train/loss")
     assert sys.executable.encode() not in content
     assert not list(folder.glob("files/requirements.txt"))
     assert not list(folder.glob("files/wandb-metadata.json"))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.findings import Against, Findings
-from pipelines.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge, needed_days
+from pipelines.judging.findings import Against, Findings
+from pipelines.judging.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge, needed_days
 
 GOOD = Findings(
     days=730.0,

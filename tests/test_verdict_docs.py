@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import verdict
+from pipelines.judging import verdict
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "verdict.md"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from envs.bars import DataConfig
 from envs.splits import split_by_time
-from pipelines.walk_forward import Layout, fold_data, plan_folds, usable_rows
+from pipelines.held_out.walk_forward import Layout, fold_data, plan_folds, usable_rows
 
 LAYOUTS = st.builds(
     Layout,

@@ -1,0 +1,1 @@
+"""An auditor that shares no code with the simulator, and markets on which nobody may earn."""

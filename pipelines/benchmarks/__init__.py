@@ -1,0 +1,1 @@
+"""How fast, who learns, what runs survive, how often the verdict errs."""

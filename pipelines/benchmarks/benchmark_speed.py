@@ -1,0 +1,214 @@
+"""``suite=speed``: frames a second of the environment, with the policy, and with training.
+
+Three columns as Isaac Lab has them, beside what a frame costs and how near to the machine's matrix
+products, timed in the same process, the update comes. Every cell runs in a process of its own, so
+that its peak of memory is its own.
+"""
+
+import functools
+import logging
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from envs.factory import make_env
+from envs.features import FEATURE_NAMES
+from envs.table import BarTable
+from pipelines.advantage import sequences
+from pipelines.benchmarks.benchmark_config import BenchmarkConfig
+from pipelines.config import RunConfig, compose_config
+from pipelines.device import pick_device
+from pipelines.model import make_model
+from pipelines.operations import count_operations, median_seconds, peak_flops, synchronize
+from pipelines.training import Training
+
+T = TypeVar("T")
+
+EPISODE_BARS = 96
+# Bars of a rollout: a windowed encoder's cost is the same for each, a streaming one shares more
+# work the longer its sequences are, so that it gets the 32 of the default training.
+_STEPS = {"streaming": 32}
+_FEW_STEPS = 8
+# Tokens of a minibatch: enough for large matrix products.
+_TOKENS = {"cpu": 4_160, "cuda": 133_120}
+# Passes over the windows of a rollout in one repetition: the rollout, forward and backward.
+_PASSES = 4.0
+# Dense bfloat16 products a second by the makers' data sheets, for the utilisation (MFU).
+_DATA_SHEET = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2_250e12}
+
+
+class Cell(NamedTuple):
+    """One measurement: a network on a grid of lanes."""
+
+    network: str
+    accounts: int
+    lanes: int
+    window: int = 64
+
+    @property
+    def steps(self) -> int:
+        """Bars of a rollout."""
+        return _STEPS.get(self.network, _FEW_STEPS)
+
+    @property
+    def windows(self) -> int:
+        """Bars of all paths of a rollout."""
+        return self.lanes // self.accounts * self.steps
+
+    def configure(self, device: torch.device) -> RunConfig:
+        """The configuration of its training; an update is one epoch."""
+        paths = self.lanes // self.accounts
+        tokens = self.steps + self.window if self.network == "streaming" else self.window + 1
+        sequence = self.steps if self.network == "streaming" else 1
+        items = min(paths * self.steps // sequence, -(-_TOKENS[device.type] // tokens))
+        words = [
+            *(f"model={self.network}", f"env.window={self.window}", "env.workers=0"),
+            *(f"env.paths={paths}", f"env.accounts={self.accounts}"),
+            *(f"env.episode_bars={EPISODE_BARS}", f"train.steps={self.steps}"),
+            *("train.epochs=1", f"train.minibatch={items * sequence * self.accounts}"),
+        ]
+        cfg: RunConfig = compose_config("ppo_transformer", words)
+        return cfg
+
+
+def plan_cells(cfg: BenchmarkConfig) -> tuple[list[Cell], int]:
+    """The cells that this machine does in `limit_s` of its peak, and how many it does not.
+
+    Every network with every sharing on every grid that has as many lanes.
+    """
+    peak = peak_flops(pick_device("auto"), "auto")
+    limit_s, repeats = (1.0, 1) if cfg.quick else (cfg.limit_s, cfg.repeats)
+    cells = [
+        Cell(network, accounts, lanes)
+        for network in cfg.networks
+        for accounts in cfg.sharing
+        for lanes in cfg.lanes
+        if lanes >= accounts
+    ]
+    flops = (_PASSES * (repeats + 1) * cell.windows * _window_flops(cell.network) for cell in cells)
+    fitting = [c for c, needed in zip(cells, flops, strict=True) if needed <= limit_s * peak]
+    return fitting, len(cells) - len(fitting)
+
+
+@functools.cache
+def _window_flops(network: str) -> float:
+    """Operations of a window of the embedded bars' features, forward, with one account."""
+    cell = Cell(network, 1, 2)
+    cfg = cell.configure(torch.device("cpu"))
+    table = BarTable.from_arrays([[100.0] * 5] * 200, features=torch.zeros(200, len(FEATURE_NAMES)))
+    sequence = cfg.sequence_length
+    bars = 100 + torch.arange(sequence)[None]
+    model = make_model(cfg.model, cfg.env, table)
+    return count_operations(model, bars, 1, backward=False) / sequence
+
+
+def time_speed(folder: Path, cells: list[Cell], repeats: int, epochs: int) -> list[dict[str, Any]]:
+    """A row for each cell.
+
+    Args:
+        folder: a saved table of bars.
+        cells: what to measure.
+        repeats: timings, of which the median counts.
+        epochs: of an update in the column of training, reckoned from one that was timed.
+    """
+    return alone([functools.partial(time_cell, c, folder, repeats, epochs) for c in cells], "cell")
+
+
+def alone(jobs: Sequence[Callable[[], T]], unit: str) -> list[T]:
+    """The results of `jobs`, each of a new process, one after the other."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        return list(tqdm(pool.imap(_call, jobs), total=len(jobs), unit=unit, disable=None))
+
+
+def _call(job: Callable[[], T]) -> T:
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
+    return job()
+
+
+def time_cell(cell: Cell, folder: Path, repeats: int, epochs: int) -> dict[str, Any]:
+    """Measure one cell in this process."""
+    device = pick_device("auto")
+    cfg = cell.configure(device)
+    table = BarTable.load(folder)
+    env = make_env(table, cfg.env, record_fills=False, device=device)
+    model = make_model(cfg.model, cfg.env, table).to(device)
+    training = Training(cfg, table, env, model)
+    learner, rollouts = training.learner, iter(training.collector)
+
+    def collect() -> None:
+        training.policy.announce(cell.steps)
+        next(rollouts)
+
+    first = _seconds(collect, device)
+    collect_s = median_seconds(collect, repeats, device)
+    training.policy.announce(cell.steps)
+    rollout = next(rollouts).clone()
+    first += _seconds(lambda: learner.update(rollout.clone()), device)
+    epoch_s = median_seconds(lambda: learner.update(rollout.clone()), repeats, device)
+    state = env.reset()
+    actions = env.rand_action(state)
+
+    def play() -> None:
+        nonlocal state
+        for _ in range(cell.steps):
+            _, state = env.step_and_maybe_reset(state.update(actions.select("action")))
+
+    env_s = median_seconds(play, repeats, device)
+    bars = sequences(rollout.select("bar"), cfg.sequence_length)["bar"][..., 0, 0]
+    flops = count_operations(model, bars, cell.accounts)
+    training.close()
+    frames, peak = rollout.numel(), peak_flops(device, cfg.train.precision, repeats)
+    row = {
+        "network": cell.network,
+        "accounts": cell.accounts,
+        "lanes": cell.lanes,
+        "env, frames/s": frames / env_s,
+        "env + policy, frames/s": frames / collect_s,
+        f"training, {epochs} epochs, frames/s": frames / (collect_s + epochs * epoch_s),
+        "update, MFLOP a frame and epoch": flops / frames / 1e6,
+        "update, GFLOP/s": flops / epoch_s / 1e9,
+        "share of the GEMM peak": flops / epoch_s / peak,
+        "GEMM peak, GFLOP/s": peak / 1e9,
+        "peak memory, MiB": peak_memory(device) / 2**20,
+        "bytes a stored frame": sum(v.nbytes for v in rollout.values(True, True)) / frames,
+    }
+    if learner.is_compiled:
+        row["compile, s"] = first - collect_s - epoch_s
+    if device.type == "cuda":
+        row["MFU"] = _utilisation(flops / epoch_s)
+    return row
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    begin = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - begin
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that was allocated on a GPU, else the process's largest resident set.
+
+    Linux tells that of this program; what getrusage says counts the parent, before it was forked.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():
+        (told,) = (line for line in status.read_text("utf-8").splitlines() if "VmHWM" in line)
+        return 1024 * int(told.split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _utilisation(flops: float) -> float | None:
+    """Share of what the GPU's data sheet promises; None for a GPU that is not known here."""
+    name = torch.cuda.get_device_name()
+    sheet = [value for known, value in _DATA_SHEET.items() if known in name]
+    return flops / sheet[0] if sheet else None

@@ -1,0 +1,123 @@
+"""An evaluation for a terminal: the verdict first, then what it rests on."""
+
+import textwrap
+from collections.abc import Sequence
+
+from pipelines.held_out.evaluation import Evaluation
+from pipelines.held_out.result import counted, signed_percent
+from pipelines.judging.performance import EquityFigures, TradeFigures
+
+_WIDTH = 100
+# A growth that only a short time, taken for a year, can have.
+_UNREAL = 1_000.0
+
+
+def as_text(evaluation: Evaluation) -> str:
+    """Everything that a person should see before anything else, percentages in per cent."""
+    blocks = [
+        _verdict(evaluation),
+        _accounts(evaluation),
+        _costs(evaluation),
+        _folds(evaluation),
+        _looks(evaluation),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in blocks if lines)
+
+
+def _verdict(evaluation: Evaluation) -> list[str]:
+    lines = [f"VERDICT: {evaluation.verdict.word}"]
+    for reason in evaluation.verdict.reasons:
+        lines += textwrap.wrap(reason, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
+    return lines
+
+
+def _accounts(evaluation: Evaluation) -> list[str]:
+    bars = evaluation.bars
+    lines = [
+        f"{bars.asset} {bars.split}: {counted(bars.bars, 'bar')} in {counted(bars.tiles, 'tile')}, "
+        f"{bars.first_bar[:16]} to {bars.last_bar[:16]} UTC, {bars.source_name}"
+    ]
+    rows: list[tuple[str, ...]] = [
+        ("", "return", "a year", "Sharpe", "max drawdown", "trades", "fees")
+    ]
+    for name, account in evaluation.accounts.items():
+        rows.append(_row(name, account.equity, account.trades, evaluation.sharpes[name]))
+    if len(evaluation.seeds) > 1:
+        for i, seed in enumerate(evaluation.seeds):
+            figures = seed.performance
+            rows.insert(2 + i, _row(seed.name, figures.equity, figures.trades, seed.sharpe))
+    return lines + _table(rows)
+
+
+def _row(
+    name: str, equity: EquityFigures, trades: TradeFigures | None, sharpe: float
+) -> tuple[str, ...]:
+    return (
+        name.replace("_", "-"),
+        signed_percent(equity.total_return_fraction),
+        _a_year(equity.cagr_fraction),
+        f"{sharpe:.2f}",
+        f"{100 * equity.max_drawdown_fraction:.2f} %",
+        "" if trades is None else f"{trades.trades:,}",
+        "" if trades is None else f"{trades.fees:,.0f}",
+    )
+
+
+def _a_year(fraction: float | None) -> str:
+    if fraction is None or fraction > _UNREAL:
+        return f"over {100 * _UNREAL:,.0f} %"
+    return signed_percent(fraction)
+
+
+def _costs(evaluation: Evaluation) -> list[str]:
+    costs, bound = evaluation.costs, evaluation.foresight
+    found = evaluation.intervals
+    curve = ", ".join(f"x{m:g} {signed_percent(total)}" for m, total in costs.returns.items())
+    lines = [f"costs ({costs.order_cost_bps:g} bps an order): {curve}"]
+    if not evaluation.verdict.findings.moved:
+        return lines
+    if found:
+        sharpe, fall = found["sharpe"], found["max_drawdown_fraction"]
+        lines.append(
+            f"95 % intervals, stationary bootstrap: Sharpe {sharpe.low:.2f} to {sharpe.high:.2f}, "
+            f"max drawdown {100 * fall.low:.2f} % to {100 * fall.high:.2f} %"
+        )
+    lines.append(evaluation.random.sentence)
+    if bound.share_fraction is not None:
+        lines.append(
+            f"Perfect foresight bounds log growth by {bound.log_growth:,.4g}; the policy's is "
+            f"{100 * bound.share_fraction:.3g} % of that."
+        )
+    return lines
+
+
+def _folds(evaluation: Evaluation) -> list[str]:
+    if not evaluation.folds:
+        return []
+    names = list(evaluation.folds[0]["returns"])
+    rows = [("fold", "test from", "to", *names, "buy-and-hold")]
+    for fold in evaluation.folds:
+        first, last = (time[:16] for time in fold["test"])
+        returns = (signed_percent(fold["returns"][name]) for name in names)
+        hold = signed_percent(fold["buy_and_hold"])
+        rows.append((str(fold["fold"]), first, last, *returns, hold))
+    return _table(rows)
+
+
+def _looks(evaluation: Evaluation) -> list[str]:
+    looks, receipt = evaluation.looks, evaluation.receipt
+    which = "first look" if looks.earlier == 0 else f"look number {looks.earlier + 1}"
+    return [
+        f"{which} at these bars, {counted(looks.trials, 'trial')} in all; line {receipt.line} of "
+        f"{evaluation.registry}"
+    ]
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as their widest cell, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for name, *cells in rows:
+        numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join([name.ljust(widths[0]), *numbers]).rstrip())
+    return lines

@@ -1,0 +1,162 @@
+"""The trainings of a walk-forward: one run for each seed and fold, none of them done twice."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envs.bar_files import time_text
+from envs.table import BarTable, build_table
+from pipelines.checkpoint_store import list_checkpoints, load_newest
+from pipelines.config import RunConfig, compose_config
+from pipelines.ending import ENDING
+from pipelines.held_out.walk_forward import Fold, Layout, Rows, fold_data, plan_folds, usable_rows
+from pipelines.ppo_transformer import main as train_run
+from pipelines.resume import FREE, differences
+from pipelines.run_folder import RunFolder
+
+# What the words of a training cannot say, since the walk-forward does.
+_OWN = (
+    *("seed", "tag", "resume", "init_from", "run.", "replay."),
+    *("data.val_start", "data.test_start"),
+)
+_USUAL = ("wandb.mode=disabled", "recorder.enabled=false")
+_ALWAYS = ("replay.enabled=false", "resume=auto")
+
+
+@dataclass(frozen=True)
+class WalkForward:
+    """What is to be trained.
+
+    Attributes:
+        folds: how the bars are cut.
+        runs: configurations of each seed, one a fold.
+        table: the bars.
+        first_row: of the table, that the folds count from.
+    """
+
+    folds: list[Fold]
+    runs: list[list[RunConfig]]
+    table: BarTable
+    first_row: int
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Number of each fold, and first and last bar of its parts."""
+        return [
+            {"fold": fold.number}
+            | {
+                name: [self._time(rows[0]), self._time(rows[1] - 1)]
+                for name, rows in _parts(fold).items()
+            }
+            for fold in self.folds
+        ]
+
+    def folders(self) -> list[list[Path]]:
+        """Of the runs of each seed, one a fold."""
+        return [[Path(str(cfg.run.dir)) for cfg in runs] for runs in self.runs]
+
+    def _time(self, row: int) -> str:
+        return time_text(int(self.table.timestamp[self.first_row + row]))
+
+
+def _parts(fold: Fold) -> dict[str, Rows]:
+    return {"train": fold.train, "val": fold.val, "test": fold.played}
+
+
+def plan_runs(
+    words: Sequence[str],
+    *,
+    folder: Path,
+    folds: int,
+    mode: str,
+    tail_frac: float,
+    seeds: Sequence[int],
+) -> WalkForward:
+    """The configurations of all trainings.
+
+    Args:
+        words: of a training's command line.
+        folder: that will hold the runs.
+        folds: test parts.
+        mode: ``anchored`` or ``rolling``.
+        tail_frac: share of the bars that the test parts cover.
+        seeds: of the trainings.
+
+    Raises:
+        FileNotFoundError: if there is no such file of bars.
+        ValueError: for a word that is not allowed, bars that cannot be used, or too few of them.
+    """
+    for word in words:
+        key = word.partition("=")[0]
+        if key in _OWN or key.startswith(tuple(own for own in _OWN if own.endswith("."))):
+            raise ValueError(f"train=[{word}] is not allowed: the walk-forward itself sets {key}")
+    try:
+        cfg: RunConfig = compose_config("ppo_transformer", [*_USUAL, *words, *_ALWAYS])
+    except ValueError as error:
+        raise ValueError(f"train=[...]: {error}") from error
+    table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
+    layout = Layout(
+        folds=folds,
+        mode=mode,
+        tail_frac=tail_frac,
+        val_frac=cfg.data.val_frac,
+        window=cfg.env.window,
+        episode_bars=cfg.env.episode_bars,
+        embargo_bars=cfg.data.embargo_bars,
+    )
+    times = table.timestamp.numpy()
+    first, end = usable_rows(times, cfg.data)
+    planned = plan_folds(end - first, layout)
+    datas = [fold_data(fold, times[first:end], cfg.data, layout.embargo) for fold in planned]
+    runs = [
+        [_run(cfg, seed, fold, data, folder) for fold, data in zip(planned, datas, strict=True)]
+        for seed in seeds
+    ]
+    return WalkForward(planned, runs, table, first)
+
+
+def _run(cfg: RunConfig, seed: int, fold: Fold, data: Any, folder: Path) -> RunConfig:
+    name = f"seed{seed}_fold{fold.number}"
+    place = dataclasses.replace(cfg.run, dir=str(folder / name))
+    return dataclasses.replace(cfg, seed=seed, data=data, run=place, tag=name)
+
+
+def untrained(plan: WalkForward) -> list[RunConfig]:
+    """The trainings that are still to be done, or to be gone on with.
+
+    Raises:
+        ValueError: if a run that is there is of another configuration, naming the keys.
+    """
+    sha256 = plan.table.meta.source_sha256
+    return [cfg for runs in plan.runs for cfg in runs if not is_trained(cfg, sha256)]
+
+
+def train_all(runs: Sequence[RunConfig]) -> None:
+    """Train one after the other; a run that was stopped goes on where it was."""
+    for i, cfg in enumerate(runs):
+        print(f"training {i + 1} of {len(runs)}: {cfg.run.dir}")
+        train_run(cfg)
+        ENDING.set_last_will(None)
+
+
+def is_trained(cfg: RunConfig, source_sha256: str) -> bool:
+    """Whether the run of a configuration is there, trained to its end.
+
+    Raises:
+        ValueError: if it is, and of another configuration or other bars.
+    """
+    run = RunFolder(Path(str(cfg.run.dir)))
+    if not list_checkpoints(run.checkpoints):
+        return False
+    checkpoint = load_newest(run.checkpoints)
+    if checkpoint.values["frames"] < cfg.total_frames:
+        return False
+    found = differences(dataclasses.asdict(checkpoint.config), dataclasses.asdict(cfg), free=FREE)
+    if checkpoint.manifest["data"]["sha256"] != source_sha256:
+        found.append("the file of bars")
+    if found:
+        raise ValueError(
+            f"{run.path}: trained before, in another way: {'; '.join(found)}. Give another out="
+        )
+    return True

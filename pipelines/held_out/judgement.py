@@ -1,0 +1,320 @@
+"""From a candidate to its verdict: the look is written down, then all is played and judged."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from envs.checks import require
+from pipelines.held_out.baselines import buy_and_hold
+from pipelines.held_out.candidate import SPLIT, Candidate, checkpoint_hash
+from pipelines.held_out.cost_curve import order_cost_bps
+from pipelines.held_out.evaluate_config import DRAWS
+from pipelines.held_out.evaluation import EVALUATION, RETURNS, Costs, Evaluation, SeedResult
+from pipelines.held_out.held_out_baselines import (
+    JUDGED_AGAINST,
+    Account,
+    MatchedRandom,
+    bound_foresight,
+    play_baselines,
+    play_matched_random,
+    share_account,
+)
+from pipelines.held_out.joined_account import join
+from pipelines.held_out.metrics import in_order
+from pipelines.held_out.played_seed import PlayedSeed, curves_at_costs, play_seed
+from pipelines.held_out.replay_inputs import Inputs
+from pipelines.held_out.result import Replayed
+from pipelines.held_out.risk_matched import risk_matched
+from pipelines.judging.bootstrap import Interval
+from pipelines.judging.break_even import COST_MULTIPLES, break_even
+from pipelines.judging.findings import Evidence, Findings, annual_sharpe, find
+from pipelines.judging.intervals import intervals
+from pipelines.judging.participation import participation
+from pipelines.judging.period_returns import PeriodReturns, aggregate, growth_curve
+from pipelines.judging.registry import Looks, Opening, Receipt, Registry
+from pipelines.judging.verdict import judge
+from pipelines.source import git_revision
+
+POLICY = "policy"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to judge.
+
+    Attributes:
+        draws: random accounts with the policy's own trades.
+        seed: of these, and of the bootstrap.
+        rivals: folders of evaluations of other candidates on the same bars.
+    """
+
+    draws: int = DRAWS
+    seed: int = 0
+    rivals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Held-out bars that may be looked at: the look is written down.
+
+    Attributes:
+        registry: the file.
+        receipt: of the look.
+        looks: at these bars, this one included.
+        rivals: returns of other candidates by name, over the periods they were tested on.
+    """
+
+    registry: Path
+    receipt: Receipt
+    looks: Looks
+    rivals: Mapping[str, pd.Series]
+
+
+def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Settings) -> Opened:
+    """Write down the look at a candidate's held-out bars.
+
+    The receipts of earlier evaluations that are to be replaced, or rivals, must be in the registry
+    if it is theirs.
+
+    Args:
+        candidate: what will look.
+        registry: the file.
+        folder: of the evaluation.
+        settings: names the rivals.
+
+    Raises:
+        FileNotFoundError: if a rival has no returns.
+        ValueError: if a rival was measured on other bars.
+        BrokenChainError: if the registry is damaged, or was begun anew since an earlier look.
+        OSError: if it cannot be written.
+    """
+    opening = candidate.opening()
+    rivals = {f"rival {path}": _rival(Path(path), opening) for path in settings.rivals}
+    earlier = [*map(Path, settings.rivals), folder]
+    book = Registry(registry)
+    book.verify(receipt for path in earlier for receipt in _receipts(path, registry))
+    receipt = book.open(opening)
+    return Opened(registry, receipt, book.looks(receipt), rivals)
+
+
+def _rival(folder: Path, opening: Opening) -> pd.Series:
+    """Returns of another candidate on the same bars."""
+    bars = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))["bars"]
+    for key in ("source_sha256", "asset", "first_bar", "last_bar"):
+        here = getattr(opening, key)
+        require(bars[key] == here, "rivals", str(folder), f"measured on other bars: its {key} is "
+                f"{bars[key]}, here it is {here}")  # fmt: skip
+    return pd.read_parquet(folder / RETURNS)[POLICY]
+
+
+def _receipts(folder: Path, registry: Path) -> list[Receipt]:
+    """That of the evaluation in a folder, if it was of this registry's file."""
+    path = folder / EVALUATION
+    if not path.is_file():
+        return []
+    known = json.loads(path.read_text(encoding="utf-8"))["receipt"]
+    if Path(known.pop("file")).resolve() != registry.resolve():
+        return []
+    return [Receipt(**known)]
+
+
+def judge_candidate(
+    candidate: Candidate, opened: Opened, folder: Path, settings: Settings
+) -> Evaluation:
+    """Play everything over the held-out bars, and judge.
+
+    Args:
+        candidate: what is judged.
+        opened: proof that the look is written down.
+        folder: for the traces; it must exist.
+        settings: how to judge.
+    """
+    played = {name: play_seed(parts, folder) for name, parts in candidate.seeds.items()}
+    seeds = {name: seed.curve for name, seed in played.items()}
+    matched, random = _matched_random(candidate, played, settings)
+    accounts = play_baselines(candidate, settings.seed)
+    # Curves of everything, over the same periods; shares in several seeds are made of these.
+    fixed = {name: account.curve for name, account in accounts.items()}
+    returns = aggregate({**seeds, **fixed}, candidate.table.meta.interval_s)
+    policy = join(seeds, returns)
+    chance = join(random, returns)
+    matched_hold, share = risk_matched(fixed["buy_and_hold"], policy)
+    shares = {"matched_random": chance, "risk_matched_hold": matched_hold}
+    everyone = {
+        POLICY: _policy_account(candidate, policy, played),
+        **{name: accounts[name] for name in JUDGED_AGAINST},
+        **{name: share_account(candidate, curve) for name, curve in shares.items()},
+        **{name: accounts[name] for name in ("momentum", "mean_reversion")},
+    }
+    returns = aggregate({**seeds, **fixed, **shares}, candidate.table.meta.interval_s)
+    findings = find(_evidence(returns, played, opened), seed=settings.seed)
+    costs = _costs(candidate, played)
+    fills = participation(pd.concat([seed.fills for seed in played.values()]))
+    notes = _notes(candidate, findings, [costs.break_even.sentence, matched.sentence])
+    notes += [fills.sentence] if fills.flagged else []
+    return Evaluation(
+        verdict=judge(findings, notes),
+        bars=_describe_bars(candidate),
+        accounts=everyone,
+        seeds=_seed_results(candidate, played, findings),
+        folds=_fold_table(candidate, played),
+        costs=costs,
+        participation=fills,
+        random=matched,
+        risk_share=share,
+        foresight=bound_foresight(candidate, float(policy.iloc[-1])),
+        looks=opened.looks,
+        receipt=opened.receipt,
+        registry=str(opened.registry),
+        about=_about(candidate, settings),
+        returns=returns,
+        sharpes=_sharpes(returns, list(played), list(everyone)),
+        intervals=_intervals(returns, list(played), settings.seed),
+    )
+
+
+def _sharpes(returns: PeriodReturns, seeds: list[str], names: list[str]) -> dict[str, float]:
+    """Of every account over the periods that were tested, for a year."""
+    values = returns.values
+    policy = values[seeds].mean(axis=1)
+    columns = {name: policy if name == POLICY else values[name] for name in names}
+    return {
+        name: annual_sharpe(column.to_numpy(), returns.per_year) for name, column in columns.items()
+    }
+
+
+def _intervals(returns: PeriodReturns, seeds: list[str], seed: int) -> dict[str, Interval]:
+    """Of the account that holds an equal share of each seed."""
+    judged = returns.values[seeds].mean(axis=1).to_frame(POLICY)
+    return intervals(dataclasses.replace(returns, values=judged), POLICY, seed=seed)
+
+
+def _matched_random(
+    candidate: Candidate, played: Mapping[str, PlayedSeed], settings: Settings
+) -> tuple[MatchedRandom, dict[str, pd.Series]]:
+    known = {
+        name: (seed.trades, seed.performance.equity, seed.performance.trades)
+        for name, seed in played.items()
+    }
+    return play_matched_random(candidate, known, settings.draws, settings.seed)
+
+
+def _policy_account(
+    candidate: Candidate, curve: pd.Series, played: Mapping[str, PlayedSeed]
+) -> Account:
+    account = share_account(candidate, curve)
+    if len(played) > 1:
+        return account
+    (only,) = played.values()
+    return dataclasses.replace(account, trades=only.performance.trades)
+
+
+def _evidence(returns: PeriodReturns, played: Mapping[str, PlayedSeed], opened: Opened) -> Evidence:
+    """What the rule of ``docs/verdict.md`` looks at."""
+    values = returns.values
+    values = values.assign(**opened.rivals)
+    rivals = tuple(opened.rivals)
+    return Evidence(
+        dataclasses.replace(returns, values=values),
+        seeds=list(played),
+        baselines=list(JUDGED_AGAINST),
+        trades=float(np.mean([seed.performance.trades.trades for seed in played.values()])),
+        trials=max(opened.looks.trials, 1 + len(rivals)),
+        earlier_openings=opened.looks.earlier,
+        rivals=rivals,
+    )
+
+
+def _costs(candidate: Candidate, played: Mapping[str, PlayedSeed]) -> Costs:
+    """The judged account under multiples of the costs."""
+    curves = {name: curves_at_costs(candidate.seeds[name], seed) for name, seed in played.items()}
+    totals = {}
+    for multiple in COST_MULTIPLES:
+        own = {name: at[multiple] for name, at in curves.items()}
+        joint = join(own, aggregate(own, candidate.table.meta.interval_s))
+        totals[multiple] = float(joint.iloc[-1] - 1.0)
+    bps = order_cost_bps(candidate.env)
+    return Costs(totals, bps, break_even(totals, bps))
+
+
+def _notes(candidate: Candidate, findings: Findings, of_trades: Sequence[str]) -> list[str]:
+    """What qualifies the verdict; of an account that never traded there is less to say."""
+    runs = [part for parts in candidate.seeds.values() for part in parts]
+    notes = dict.fromkeys(note for part in runs for note in part.notes)
+    notes |= dict.fromkeys(note for part in runs if (note := _replayed_before(part)))
+    return [*notes, *(of_trades if findings.moved else ())]
+
+
+def _replayed_before(part: Inputs) -> str:
+    """Whether the run's own folder holds a result on its test bars, which no registry counted."""
+    path = part.run.path / "result.json"
+    if not path.is_file():
+        return ""
+    if json.loads(path.read_text(encoding="utf-8"))["replayed"]["split"] != SPLIT:
+        return ""
+    return (
+        f"Run {part.run.name} has been replayed on its test bars (result.json): who has seen that "
+        "knew the answer, and it is not among the looks that were counted."
+    )
+
+
+def _describe_bars(candidate: Candidate) -> Replayed:
+    hold = in_order(buy_and_hold(candidate.table, candidate.env, candidate.bounds))
+    return Replayed.describe(
+        hold, candidate.table.meta, run=candidate.name, split=SPLIT, tiles=len(candidate.bounds)
+    )
+
+
+def _seed_results(
+    candidate: Candidate, played: Mapping[str, PlayedSeed], findings: Findings
+) -> list[SeedResult]:
+    return [
+        SeedResult(
+            name=name,
+            runs=[part.run.name for part in candidate.seeds[name]],
+            checkpoints=[
+                {"iteration": part.checkpoint.name, "sha256": checkpoint_hash(part)}
+                for part in candidate.seeds[name]
+            ],
+            performance=seed.performance,
+            sharpe=sharpe,
+            traces=[path.name for path in seed.traces],
+        )
+        for (name, seed), sharpe in zip(played.items(), findings.seed_sharpes, strict=True)
+    ]
+
+
+def _fold_table(candidate: Candidate, played: Mapping[str, PlayedSeed]) -> list[dict[str, Any]]:
+    cash = candidate.env.initial_cash
+    return [
+        fold
+        | {
+            "returns": {name: seed.part_returns[i] for name, seed in played.items()},
+            "buy_and_hold": float(
+                growth_curve(in_order(buy_and_hold(part.table, part.cfg, part.bounds)), cash).iloc[
+                    -1
+                ]
+                - 1.0
+            ),
+        }
+        for i, (fold, part) in enumerate(zip(candidate.folds, candidate.parts, strict=False))
+    ]
+
+
+def _about(candidate: Candidate, settings: Settings) -> dict[str, Any]:
+    part = candidate.parts[0]
+    return {
+        "name": candidate.name,
+        "config": dataclasses.asdict(part.trained),
+        "config_sha256": candidate.config_sha256,
+        "checkpoint_sha256": candidate.checkpoint_sha256,
+        "settings": dataclasses.asdict(settings),
+        "git_revision": git_revision(),
+        "cost_multiples": list(COST_MULTIPLES),
+    }

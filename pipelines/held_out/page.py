@@ -1,0 +1,124 @@
+"""The page of a replay: one HTML file that needs no network, to be read on a screen or a phone."""
+
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from envs.config import EnvConfig
+from pipelines.held_out.figure import draw_chart
+from pipelines.held_out.metrics import Metrics
+from pipelines.held_out.result import POLICY, Replayed, Result, caveats, counted, percent
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def write_page(
+    path: Path,
+    result: Result,
+    rows: Mapping[str, pd.DataFrame],
+    hold: pd.DataFrame,
+    cfg: EnvConfig,
+) -> None:
+    """Write the page.
+
+    The policy's return never stands alone: the baselines are in the same table, and what makes the
+    numbers doubtful comes before them. Result and figure are embedded as JSON, in the elements
+    ``result`` and ``figure``.
+
+    Args:
+        path: the HTML file, replaced if it exists.
+        result: what was measured.
+        rows: traces from `pipelines.held_out.metrics.in_order`, that of ``policy`` and of those
+            beside it.
+        hold: buy-and-hold's rows, likewise.
+        cfg: the simulator's parameters.
+    """
+    replayed = result.replayed
+    beside = {name: each for name, each in rows.items() if name != POLICY}
+    chart = draw_chart(rows[POLICY], hold, cfg, interval_s=replayed.interval_s, beside=beside)
+    heading = f"{replayed.asset}, {replayed.split} split: the policy and its baselines"
+    fields = {
+        "title": escape(f"{replayed.run}: {replayed.asset} {replayed.split}"),
+        "heading": escape(heading),
+        "about": escape(_about(replayed)),
+        "caveats": _block("caveats", caveats(result)),
+        "table": _table(result.table()),
+        "random": escape(result.random_sentence()) + ".",
+        "conventions": escape(_conventions(replayed, cfg)),
+        "details": "\n".join(
+            f"<div><dt>{escape(term)}</dt><dd>{escape(value)}</dd></div>"
+            for term, value in _details(result.metrics[POLICY], cfg)
+        ),
+        "notes": "".join(f'<p class="small">{escape(note)}</p>' for note in chart.notes),
+        "provenance": escape(_provenance(replayed)),
+        "result": _json(result.to_json()),
+        "figure": _json(json.loads(chart.figure.to_json())),
+        "plotly": get_plotlyjs(),
+    }
+    path.write_text(Template(_TEMPLATE.read_text("utf-8")).substitute(fields), "utf-8")
+
+
+def _about(replayed: Replayed) -> str:
+    return (
+        f"{replayed.first_bar[:16].replace('T', ' ')} to {replayed.last_bar[:16].replace('T', ' ')}"
+        f" UTC · {replayed.bars:,} bars of {replayed.interval_s / 60:g} min "
+        f"({replayed.days:.3g} days) · {replayed.source_name} · run {replayed.run}"
+    )
+
+
+def _conventions(replayed: Replayed, cfg: EnvConfig) -> str:
+    gaps = f"; {counted(replayed.gaps, 'gap')} between them cannot be traded" * (replayed.gaps > 0)
+    return (
+        f"Returns are after costs: taker {cfg.taker_fee_bps:g} bps, maker {cfg.maker_fee_bps:g}, "
+        f"slippage {cfg.slippage_bps:g}, stops {cfg.stop_slippage_bps:g}, funding "
+        f"{cfg.funding_bps_per_day:g} a day. {counted(replayed.tiles, 'tile')} of at most "
+        f"{counted(cfg.episode_bars, 'bar')} start with a fresh account of {cfg.initial_cash:,.0f} "
+        f"each{gaps}. Returns are chained by compounding, fees are summed. Buy-and-hold buys once, "
+        "without leverage, and holds to the end, through gaps as well."
+    )
+
+
+def _details(policy: Metrics, cfg: EnvConfig) -> list[tuple[str, str]]:
+    """What else is known of the policy's account, as terms and values."""
+    hit_rate = "no trade" if policy.hit_rate is None else percent(policy.hit_rate)
+    return [
+        ("Trades that earned", hit_rate),
+        ("Bars with a position", percent(policy.exposure)),
+        ("Turnover, times the cash", f"{policy.turnover:,.1f}"),
+        ("Fees, of the cash", percent(policy.fees / cfg.initial_cash)),
+        ("Slippage, of the cash", percent(policy.slippage_cost / cfg.initial_cash)),
+        ("Funding, of the cash", percent(policy.funding / cfg.initial_cash)),
+        ("Ruined tiles", f"{policy.ruined} of {policy.tiles}"),
+    ]
+
+
+def _provenance(replayed: Replayed) -> str:
+    source = replayed.source_name
+    if replayed.source_sha256:
+        source += f", sha256 {replayed.source_sha256}"
+    return f"Data: {source}. A simulation on past bars; not advice, and no promise of profit."
+
+
+def _block(name: str, lines: list[str]) -> str:
+    paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    return f'<div class="{name}">{paragraphs}</div>' if lines else ""
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    def row(cells: tuple[str, ...], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    header, *body = rows
+    lines = "".join(row(cells, "td") for cells in body)
+    return f"<table><thead>{row(header, 'th')}</thead><tbody>{lines}</tbody></table>"
+
+
+def _json(value: Any) -> str:
+    """JSON that may stand in a script element: nothing in it can close the element."""
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")

@@ -1,0 +1,80 @@
+"""The runs of one seed on their held-out bars: traces, and what is measured on them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from envs.trace import TraceWriter, read_trace
+from pipelines.held_out.candidate import SPLIT
+from pipelines.held_out.cost_curve import growth_at_costs, join_parts
+from pipelines.held_out.matched_random import Trades
+from pipelines.held_out.metrics import in_order
+from pipelines.held_out.recorded import Recording
+from pipelines.held_out.replay_inputs import Inputs
+from pipelines.held_out.rollout import evaluation_config, play_tiles
+from pipelines.judging.break_even import COST_MULTIPLES
+from pipelines.judging.participation import UNITS
+from pipelines.judging.performance import Performance, performance
+from pipelines.judging.period_returns import growth_curve
+
+
+@dataclass(frozen=True)
+class PlayedSeed:
+    """What the policies of one seed did.
+
+    Attributes:
+        curve: growth at the close of every bar.
+        performance: its figures.
+        trades: what it traded, for random accounts.
+        fills: rows with a fill, the columns that `pipelines.judging.participation` reads.
+        part_returns: total return over the bars of each run.
+        traces: files of the traces, one a run.
+    """
+
+    curve: pd.Series
+    performance: Performance
+    trades: Trades
+    fills: pd.DataFrame
+    part_returns: list[float]
+    traces: list[Path]
+
+
+def play_seed(parts: Sequence[Inputs], folder: Path) -> PlayedSeed:
+    """Play the runs of a seed over their bars; a trace of each goes to `folder`."""
+    traces, frames = [], []
+    for part in parts:
+        trace = _write_trace(part, folder)
+        traces.append(trace)
+        frames.append(read_trace(trace))
+    cash, interval_s = parts[0].cfg.initial_cash, parts[0].table.meta.interval_s
+    alone = [growth_curve(in_order(rows), cash).iloc[-1] - 1.0 for rows in frames]
+    rows = in_order(join_parts(frames))
+    filled = rows[[*UNITS, "volume"]]
+    return PlayedSeed(
+        curve=growth_curve(rows, cash),
+        performance=performance(rows, parts[0].cfg, interval_s),
+        trades=Trades.of(rows, parts[0].cfg),
+        fills=filled[filled[list(UNITS)].notna().any(axis=1)],
+        part_returns=[float(total) for total in alone],
+        traces=traces,
+    )
+
+
+def _write_trace(part: Inputs, folder: Path) -> Path:
+    path = folder / f"{part.run.name}_actions.csv"
+    rollout = play_tiles(part.table, part.cfg, part.bounds, part.policy, device=part.device)
+    played = evaluation_config(part.cfg, len(part.bounds))
+    with TraceWriter(path, part.table, played, run_id=part.run.name, split=SPLIT) as writer:
+        writer.write(rollout.batch, rollout.alive)
+    return path
+
+
+def curves_at_costs(parts: Sequence[Inputs], played: PlayedSeed) -> Mapping[float, pd.Series]:
+    """Growth of the seed's recorded actions under every multiple of the costs."""
+    tables = [part.table for part in parts]
+    recordings = [
+        Recording.read(path, table) for path, table in zip(played.traces, tables, strict=True)
+    ]
+    return {multiple: growth_at_costs(recordings, tables, multiple) for multiple in COST_MULTIPLES}

@@ -1,0 +1,180 @@
+"""What a replay begins with: policies of runs, the bars, and whether they belong together."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchrl.modules import ActorValueOperator
+
+from envs.config import EnvConfig
+from envs.table import BarTable, build_table
+from pipelines.checkpoint import Checkpoint
+from pipelines.checkpoint_store import load_best, load_newest
+from pipelines.config import RunConfig
+from pipelines.device import pick_device
+from pipelines.held_out.result import POLICY
+from pipelines.held_out.rollout import Policy, split_tiles
+from pipelines.held_out.rollout_policy import RolloutPolicy
+from pipelines.model import make_model
+from pipelines.run_folder import RunFolder
+
+_LOADERS = {"last": load_newest, "best": load_best}
+# What two policies that are played side by side may have been trained with.
+_MAY_DIFFER = ("paths", "accounts", "workers", "compile", "window")
+# Names that a result has for other accounts.
+_TAKEN = (POLICY, "flat", "buy_and_hold", "random", "always_short")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is replayed where.
+
+    Attributes:
+        run: folder of the run.
+        model: the actor and the critic, on `device`.
+        policy: the deterministic policy of it.
+        table: the bars.
+        cfg: the simulator's parameters that the policy was trained under.
+        split: the split of the table.
+        bounds: int64 [tiles, 2], first and last bar of every tile.
+        notes: sentences that the result must carry.
+        device: where everything is computed.
+        trained: configuration of the run.
+        checkpoint: folder of the checkpoint.
+    """
+
+    run: RunFolder
+    model: ActorValueOperator
+    policy: Policy
+    table: BarTable
+    cfg: EnvConfig
+    split: str
+    bounds: Tensor
+    notes: list[str]
+    device: torch.device
+    trained: RunConfig
+    checkpoint: Path
+
+
+def load_inputs(
+    run_dir: str | Path,
+    *,
+    data_path: str | None,
+    split: str,
+    episodes: int | None,
+    device: torch.device | str,
+    checkpoint: str = "last",
+) -> Inputs:
+    """Read policy and bars, and refuse them if they do not belong together; see `replay`."""
+    run = RunFolder(Path(run_dir))
+    loaded = _LOADERS[checkpoint](run.checkpoints)
+    cfg = loaded.config.env
+    if data_path is None:
+        table = BarTable.load(run.bars)
+    else:
+        data = dataclasses.replace(loaded.config.data, path=data_path)
+        table = build_table(data, window=cfg.window, episode_bars=cfg.episode_bars)
+    require_fit(loaded, table)
+    bounds = split_tiles(table, cfg, split, episodes)
+    device = pick_device(str(device))
+    model = load_model(loaded, table, device)
+    return Inputs(
+        run=run,
+        model=model,
+        policy=RolloutPolicy(model),
+        table=table,
+        cfg=cfg,
+        split=split,
+        bounds=bounds,
+        notes=in_sample_notes(run, table, bounds),
+        device=device,
+        trained=loaded.config,
+        checkpoint=loaded.folder,
+    )
+
+
+def load_beside(run_dir: str | Path, first: Inputs, checkpoint: str = "last") -> Inputs:
+    """Another run's policy, to be played over the tiles of the first.
+
+    Raises:
+        FileNotFoundError: if the run lacks its checkpoint.
+        ValueError: if its simulator is another, or its window longer, so that the results would not
+            compare; or if the bars do not fit the policy.
+    """
+    run = RunFolder(Path(run_dir))
+    loaded = _LOADERS[checkpoint](run.checkpoints)
+    cfg = loaded.config.env
+    for name, value in vars(first.cfg).items():
+        other = getattr(cfg, name)
+        if name not in _MAY_DIFFER and other != value:
+            raise ValueError(
+                f"beside={run_dir}: env.{name} is {other!r} there and {value!r} in {first.run.path}"
+            )
+    if cfg.window > first.cfg.window:
+        raise ValueError(
+            f"beside={run_dir}: env.window is {cfg.window} there and {first.cfg.window} in "
+            f"{first.run.path}: name the run with the longest window first, run={run_dir}"
+        )
+    require_fit(loaded, first.table)
+    model = load_model(loaded, first.table, first.device)
+    notes = [f"{run.name}: {note}" for note in in_sample_notes(run, first.table, first.bounds)]
+    return dataclasses.replace(
+        first, run=run, model=model, policy=RolloutPolicy(model), notes=notes,
+        trained=loaded.config, checkpoint=loaded.folder,
+    )  # fmt: skip
+
+
+def require_distinct(inputs: Sequence[Inputs]) -> None:
+    """Refuse two runs of one name, which would share a line and a trace.
+
+    Raises:
+        ValueError: naming it.
+    """
+    names = [each.run.name for each in inputs]
+    for name in names:
+        if names.count(name) > 1 or name in _TAKEN:
+            raise ValueError(f"beside={name}: a name of its own is needed for every policy")
+
+
+def require_fit(checkpoint: Checkpoint, table: BarTable) -> None:
+    """Refuse bars whose features or length are not those that the policy was trained on.
+
+    Raises:
+        ValueError: naming what the policy knows and what the bars have.
+    """
+    checkpoint.require_features(table.meta.feature_names)
+    known = checkpoint.manifest["data"]["interval_s"]
+    if table.meta.interval_s != known:
+        raise ValueError(
+            f"{table.meta.source_name}: bars of {table.meta.interval_s:g} s; the policy was "
+            f"trained on bars of {known:g} s"
+        )
+
+
+def load_model(checkpoint: Checkpoint, table: BarTable, device: torch.device) -> ActorValueOperator:
+    """The checkpoint's model, looking at `table` through the normaliser it was trained with."""
+    cfg = checkpoint.config
+    model = make_model(cfg.model, cfg.env, table)
+    checkpoint.load_model_state(model)  # replaces the table's normaliser by the checkpoint's
+    return model.to(device).eval()
+
+
+def in_sample_notes(run: RunFolder, table: BarTable, bounds: Tensor) -> list[str]:
+    """Say so if replayed bars lie in the time that the policy was trained on, whatever the file."""
+    try:
+        trained = BarTable.load(run.bars)
+    except FileNotFoundError:
+        return ["Perhaps in-sample: the run's own bars are gone, so nobody can tell."]
+    first, end = trained.meta.splits["train"]
+    span = trained.timestamp[first], trained.timestamp[end - 1]
+    bars = torch.cat([torch.arange(a + 1, b + 1) for a, b in bounds.tolist()])
+    times = table.timestamp[bars]
+    inside = int(((times >= span[0]) & (times <= span[1])).sum())
+    if inside == 0:
+        return []
+    return [
+        f"In-sample: the policy was trained on the time of {inside:,} of these {len(bars):,} bars."
+    ]

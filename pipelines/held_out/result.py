@@ -1,0 +1,171 @@
+"""A held-out result: what the policy earned, beside what accounts without any learning earned."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from envs.table import TableMeta
+from pipelines.held_out.metrics import Metrics
+
+SECONDS_A_DAY = 86_400.0
+# Under these the page says that the numbers mean nothing. With 100 trades the hit rate is still
+# uncertain by 5 percentage points; over a year an annual Sharpe ratio by 1.
+MIN_TRADES = 100
+MIN_DAYS = 365.0
+POLICY = "policy"
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What was replayed: bars, not outcomes. Times are ISO 8601, UTC."""
+
+    run: str
+    asset: str
+    split: str
+    source_name: str
+    source_sha256: str
+    interval_s: float
+    first_bar: str  # opening times
+    last_bar: str
+    bars: int
+    tiles: int
+    gaps: int  # places between tiles where bars are missing or cannot be traded
+
+    @property
+    def days(self) -> float:
+        """Time that was traded, gaps left out."""
+        return self.bars * self.interval_s / SECONDS_A_DAY
+
+    @classmethod
+    def describe(
+        cls, hold: pd.DataFrame, meta: TableMeta, *, run: str, split: str, tiles: int
+    ) -> "Replayed":
+        """What is covered by the rows of buy-and-hold, which has one for every bar of the tiles."""
+        times = hold["timestamp"]
+        return cls(
+            run=run,
+            asset=meta.asset,
+            split=split,
+            source_name=meta.source_name or "bars without a file",
+            source_sha256=meta.source_sha256,
+            interval_s=meta.interval_s,
+            first_bar=times.iloc[0].isoformat(),
+            last_bar=times.iloc[-1].isoformat(),
+            bars=len(hold),
+            tiles=tiles,
+            gaps=int(stretches(times, meta.interval_s).iloc[-1]),
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """The policy's metrics beside the baselines', by name, in the order they are shown.
+
+    `random` is the account of median return among `random_accounts`; `random_interval` holds the
+    5 % and the 95 % quantile of their chained returns. `beside` names the policies of other runs.
+    """
+
+    replayed: Replayed
+    metrics: dict[str, Metrics]
+    random_interval: tuple[float, float]
+    random_accounts: int
+    notes: list[str]
+    beside: list[str] = dataclasses.field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return dataclasses.asdict(self) | {"caveats": caveats(self)}
+
+    def save(self, path: Path) -> None:
+        """Write the result as JSON."""
+        path.write_text(json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n", "utf-8")
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Header and rows of the comparison as text, the policy first."""
+        rows: list[tuple[str, ...]] = [("", "return", "max drawdown", "trades", "fees")]
+        for name, metrics in self.metrics.items():
+            rows.append(
+                (
+                    name if name in self.beside else name.replace("_", "-"),
+                    signed_percent(metrics.total_return),
+                    percent(metrics.max_drawdown),
+                    f"{metrics.trades:,}",
+                    f"{metrics.fees:,.0f}",
+                )
+            )
+        return rows
+
+    def random_sentence(self) -> str:
+        """How the random accounts spread."""
+        low, high = map(signed_percent, self.random_interval)
+        return (
+            f"random: the median of {self.random_accounts} accounts that draw every action "
+            f"uniformly; 90 % of them returned {low} to {high}"
+        )
+
+
+def stretches(times: pd.Series, interval_s: float) -> pd.Series:
+    """Number of the unbroken run of bars that each time belongs to, from 0."""
+    return (times.diff() > pd.Timedelta(seconds=1.5 * interval_s)).cumsum()
+
+
+def caveats(result: Result) -> list[str]:
+    """Why the numbers may mean less than they seem to, in plain sentences."""
+    policy, replayed = result.metrics[POLICY], result.replayed
+    found = list(result.notes)
+    if policy.trades == 0:
+        found.append("The policy did not trade.")
+    elif policy.trades < MIN_TRADES:
+        error = 50.0 / math.sqrt(policy.trades)
+        found.append(
+            f"Too few trades to mean anything: with {policy.trades}, the hit rate alone is "
+            f"uncertain by ±{error:.0f} percentage points (one standard error)."
+        )
+    if replayed.days < MIN_DAYS:
+        error = math.sqrt(365.0 / replayed.days)
+        found.append(
+            f"Too little time to mean anything: over {replayed.days:.3g} days an annual Sharpe "
+            f"ratio is uncertain by ±{error:.1f} (one standard error), so skill cannot be told "
+            "from luck."
+        )
+    if policy.ruined:
+        found.append(
+            f"The account was ruined in {policy.ruined} of {counted(policy.tiles, 'tile')}."
+        )
+    return found
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 tile``, ``2 tiles``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def percent(fraction: float) -> str:
+    """0.0123 as ``1.23 %``."""
+    return f"{100.0 * fraction:,.2f} %"
+
+
+def signed_percent(fraction: float) -> str:
+    """0.0123 as ``+1.23 %``."""
+    return f"{100.0 * fraction:+,.2f} %"
+
+
+def as_text(result: Result) -> str:
+    """The comparison for a terminal, with everything that qualifies it."""
+    replayed = result.replayed
+    table = result.table()
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = [
+        f"{replayed.asset} {replayed.split}: {counted(replayed.bars, 'bar')} in "
+        f"{counted(replayed.tiles, 'tile')}, "
+        f"{replayed.first_bar[:16]} to {replayed.last_bar[:16]} UTC, {replayed.source_name}"
+    ]
+    for name, *cells in table:
+        numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join([name.ljust(widths[0]), *numbers]))
+    return "\n".join([*lines, result.random_sentence(), *(f"! {line}" for line in caveats(result))])

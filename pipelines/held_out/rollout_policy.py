@@ -1,0 +1,112 @@
+"""The policy of a rollout: the windows of all its steps encoded before the first of them.
+
+In a market that does not react, the bars that a path will come to are known as soon as its episode
+has begun. A few large batches (of a streaming encoder, a few passes) then say what one batch a
+step would, without the latency of a transformer in every step.
+"""
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.modules import ActorValueOperator
+
+from envs.ledger import LEDGER
+from modules.path_encoder import PathEncoder
+from modules.policy import make_collection_policy
+from pipelines.precision import mixed
+
+_LAST_BAR = LEDGER.index("last_bar")
+# Tokens encoded at a time: enough for large matrix products, few enough for a CPU's caches.
+_TOKENS = {"cpu": 4_096, "cuda": 65_536}
+
+
+class EncodeAhead(TensorDictModuleBase):
+    """Writes ``market_state`` [..., K, D] for the K accounts of every path.
+
+    Encodes as many steps at once as are announced and as the path nearest to its end still has;
+    without an announcement, one.
+
+    Args:
+        encode: states of consecutive bars; a compiled module is one too.
+    """
+
+    def __init__(self, encode: PathEncoder) -> None:
+        super().__init__()
+        self.in_keys, self.out_keys = ["bar", "ledger"], ["market_state"]
+        self.encode = encode
+        self.announce(0)
+
+    def announce(self, steps: int) -> None:
+        """Promise so many calls, at consecutive bars until a path ends, under today's weights."""
+        self.left, self.at = steps, 0
+        self.bars = self.states = torch.empty(0, 0)
+
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the states of the bars that the paths have come to.
+
+        Raises:
+            RuntimeError: if a path is not where it had to be (asynchronously on CUDA).
+        """
+        bar = tensordict["bar"][..., 0, 0].reshape(-1)
+        if self.at == self.bars.shape[1]:
+            steps = 1
+            if self.left > 1:
+                last = tensordict["ledger"][..., 0, _LAST_BAR].reshape(-1)
+                steps = max(1, min(self.left, int((last - bar).min())))
+            self.bars = bar[:, None] + torch.arange(steps, device=bar.device)
+            self.states, self.at = self._encode_all(self.bars), 0
+        arrived = (bar == self.bars[:, self.at]).all()
+        torch._assert_async(arrived, "a path is not at the bar that was encoded for it")
+        states = self.states[:, self.at]
+        self.at, self.left = self.at + 1, self.left - 1
+        batch = tensordict.batch_size
+        states = states.view(*batch[:-1], 1, -1).expand(*batch, -1)
+        return tensordict.set("market_state", states)
+
+    def _encode_all(self, bars: Tensor) -> Tensor:
+        """In batches of one shape: bars that nobody asked for fill the last one up."""
+        steps = bars.shape[1] if self.encode.is_streaming else 1
+        rows = bars.reshape(-1, steps)
+        size = -(-_TOKENS[bars.device.type] // self.encode.tokens(steps))
+        size = min(size, len(rows))
+        filled = torch.cat([rows, rows[-1:].expand(-len(rows) % size, -1)])
+        states = torch.cat([self.encode(batch) for batch in filled.split(size)])
+        return states[: len(rows)].reshape(*bars.shape, -1)
+
+
+class RolloutPolicy(TensorDictModuleBase):
+    """Actions, their log-probabilities and the value, for a collector or a replay.
+
+    Args:
+        model: actor and critic, whose parameters are shared.
+        precision: of the matrix products, see `pipelines.precision`.
+        hindsight: a critic to run beside the model's own.
+        encode: the model's `PathEncoder`, perhaps compiled; None: a new one.
+        with_logits: write the logits of every head too, which `pipelines.held_out.ties` compares.
+    """
+
+    def __init__(
+        self,
+        model: ActorValueOperator,
+        precision: str = "float32",
+        hindsight: TensorDictModuleBase | None = None,
+        encode: PathEncoder | None = None,
+        *,
+        with_logits: bool = False,
+    ) -> None:
+        super().__init__()
+        ahead = EncodeAhead(PathEncoder(model) if encode is None else encode)
+        self.policy = make_collection_policy(model, hindsight, ahead, with_logits=with_logits)
+        self.precision = precision
+        self.in_keys, self.out_keys = self.policy.in_keys, self.policy.out_keys
+
+    def announce(self, steps: int) -> None:
+        """See `EncodeAhead.announce`."""
+        self.policy[0].announce(steps)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Act in a TensorDict [..., paths, accounts] of the environment."""
+        with mixed(self.precision, tensordict["bar"].device):
+            return self.policy(tensordict)

@@ -1,0 +1,1 @@
+"""Bars from exchanges, and what a file of them holds."""

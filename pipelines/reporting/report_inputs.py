@@ -1,0 +1,118 @@
+"""What an evaluation left in its folder, read and checked for its report."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from envs.config import EnvConfig
+from envs.trace import read_trace
+from pipelines.held_out.cost_curve import join_parts
+from pipelines.held_out.evaluation import EVALUATION, FORMAT
+from pipelines.held_out.metrics import in_order
+
+# Without these there is nothing to report.
+_PARTS = ("verdict", "bars", "accounts", "seeds", "folds", "costs", "looks", "receipt", "files")
+# Of the simulator's parameters, those that the trades are made out with.
+_NEEDED = ("initial_cash", "taker_fee_bps", "maker_fee_bps")
+
+
+@dataclass(frozen=True)
+class SeedTrace:
+    """What the runs of one seed did.
+
+    Attributes:
+        name: of the seed.
+        rows: of its traces, from `pipelines.held_out.metrics.in_order`.
+        cfg: the simulator's parameters.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    cfg: EnvConfig
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """The files of an evaluation.
+
+    Attributes:
+        folder: that they lie in.
+        values: of ``evaluation.json``.
+        equity: growth of every account, a column each, by the opening time of a bar.
+        returns: of every account over the periods that were tested, by their beginning.
+    """
+
+    folder: Path
+    values: dict[str, Any]
+    equity: pd.DataFrame
+    returns: pd.DataFrame
+
+    @classmethod
+    def read(cls, folder: Path) -> "ReportInputs":
+        """Read all but the traces.
+
+        Raises:
+            FileNotFoundError: if a file is missing.
+            ValueError: if ``evaluation.json`` is none, or of another format.
+        """
+        path = folder / EVALUATION
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: not an evaluation: {error}") from error
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise ValueError(f"{path}: not an evaluation of format {FORMAT}")
+        missing = [name for name in _PARTS if name not in values]
+        if missing:
+            raise ValueError(f"{path}: not an evaluation: {', '.join(missing)} is missing")
+        frames = (_read_frame(folder, values["files"][name]) for name in ("equity", "returns"))
+        return cls(folder, values, *frames)
+
+    def traces(self) -> Iterator[SeedTrace]:
+        """What each seed did, one after the other: a year of minutes is large.
+
+        Raises:
+            FileNotFoundError: if a trace, or the JSON file beside it, is missing.
+            ValueError: if a file is no trace, or not one of the folder.
+        """
+        for seed in self.values["seeds"]:
+            paths = [_inside(self.folder, name) for name in seed["traces"]]
+            if not paths:
+                raise ValueError(f"{self.folder / EVALUATION}: a seed has no trace")
+            rows = in_order(join_parts([read_trace(path) for path in paths]))
+            yield SeedTrace(str(seed["name"]), rows, _simulator(paths[0]))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file of the folder itself; what a file of JSON names may be anything."""
+    if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+        raise ValueError(f"{folder / EVALUATION}: {name!r} is no file of this folder")
+    return folder / name
+
+
+def _read_frame(folder: Path, name: str) -> pd.DataFrame:
+    path = _inside(folder, name)
+    try:
+        frame = pd.read_parquet(path)
+    except ValueError as error:  # the one of a damaged file as well
+        raise ValueError(f"{path}: {error}") from error
+    if frame.empty or "policy" not in frame or not isinstance(frame.index, pd.DatetimeIndex):
+        raise ValueError(f"{path}: no series of an account named policy, by time")
+    return frame
+
+
+def _simulator(trace: Path) -> EnvConfig:
+    """The parameters that a trace was played under, from the JSON file beside it."""
+    path = trace.with_suffix(".json")
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["simulator"]
+        needed = {name: known[name] for name in _NEEDED}
+        # A key that is newer than the trace changes nothing that is read here.
+        names = {field.name for field in fields(EnvConfig)} & set(known)
+        return EnvConfig(**{name: known[name] for name in names} | needed)
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: no parameters of a simulator: {error!r}") from error
