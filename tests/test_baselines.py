@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -127,14 +128,26 @@ def test_buy_and_hold_buys_and_sells_within_one_bar():
     assert rows["equity"].item() == pytest.approx(1000 + 9.98 * 9.7 - rows["fee"].item(), rel=1e-9)
 
 
-def test_buy_and_hold_keeps_its_units_through_the_gap_between_two_tiles():
+def test_buy_and_hold_keeps_its_units_where_tiles_follow_each_other():
     table = walk(100)
-    rows = buy_and_hold(table, CFG, torch.tensor([[3, 10], [50, 60]]))
-    assert len(rows) == 7 + 10
+    rows = buy_and_hold(table, CFG, torch.tensor([[3, 10], [10, 60]]))
+    whole = buy_and_hold(table, CFG, torch.tensor([[3, 60]]))
+    pd.testing.assert_frame_equal(rows, whole)
     assert rows["position"].iloc[:-1].nunique() == 1
-    moved = rows["equity"].iloc[7] - rows["equity"].iloc[6]
-    closes = table.ohlcv[:, 3]
-    assert moved == pytest.approx(rows["position"].iloc[0] * float(closes[51] - closes[10]))
+
+
+def test_buy_and_hold_earns_nothing_in_a_hole():
+    """The market loses nine tenths where nobody plays."""
+    bars = BARS[:3] + [[b / 10 for b in bar[:4]] + [1] for bar in BARS[:3]]
+    table, bounds = BarTable.from_arrays(bars), torch.tensor([[0, 2], [3, 5]])
+    cfg = dataclasses.replace(HOLD_CFG, tick_size=1e-4, lot_size=1e-6)
+    rows = in_order(buy_and_hold(table, cfg, bounds))
+    once = in_order(buy_and_hold(table, cfg, bounds[:1]))
+    assert rows["tile"].tolist() == [0, 0, 1, 1]
+    found, alone = measure(rows, cfg), measure(once, cfg)
+    assert found.trades == 2
+    # The second stretch is the first at a tenth of the price, up to ticks and lots.
+    assert found.total_return == pytest.approx((1 + alone.total_return) ** 2 - 1, abs=1e-4)
 
 
 def test_costs_never_help_buy_and_hold():

@@ -181,12 +181,14 @@ def plain_order(cfg: EnvConfig) -> dict[str, int]:
 
 
 def buy_and_hold(table: BarTable, cfg: EnvConfig, bounds: Tensor) -> pd.DataFrame:
-    """Rows of an account that buys once and holds to the end.
+    """Rows of an account that buys and holds while there are bars.
 
-    All of the initial cash is spent, at leverage 1, at the first open of the first tile, and all is
-    sold at the last close of the last: both orders with slippage and the taker fee, rounded to
-    tick and lot. It is one account through everything, the gaps between tiles included, and spot:
-    no bracket, no margin, no funding, no limit of `max_units` or `max_participation`.
+    All cash is spent, at leverage 1, at the open of the first bar, and all is sold at the close of
+    the last: both orders with slippage and the taker fee, rounded to tick and lot. Where tiles
+    follow each other the position is kept; where bars are missing between two of them it is sold
+    before and bought anew after. A policy cannot be held against what happened in a hole, in which
+    nobody was asked: a market that fell there would make everyone else look wise. The account is
+    spot: no bracket, no margin, no funding, no limit of `max_units` or `max_participation`.
 
     Args:
         table: the market.
@@ -194,12 +196,36 @@ def buy_and_hold(table: BarTable, cfg: EnvConfig, bounds: Tensor) -> pd.DataFram
         bounds: int64 [tiles, 2], first and last bar of every tile.
 
     Returns:
-        The columns that `pipelines.held_out.metrics` reads, one row a bar of the tiles.
+        The columns that `pipelines.held_out.metrics` reads, one row a bar of the tiles; an episode
+        is a stretch without a hole, which starts with the initial cash.
 
     Raises:
         ValueError: if the initial cash does not buy a lot.
     """
-    bars = torch.cat([torch.arange(first + 1, last + 1) for first, last in bounds.tolist()])
+    held = [
+        _hold(table, cfg, first, last).assign(episode=episode)
+        for episode, (first, last) in enumerate(stretches(bounds))
+    ]
+    return pd.concat(held, ignore_index=True)
+
+
+def stretches(bounds: Tensor) -> list[tuple[int, int]]:
+    """First and last bar of every stretch of tiles that follow each other without a hole.
+
+    Args:
+        bounds: int64 [tiles, 2], in the order of time.
+    """
+    joined: list[tuple[int, int]] = []
+    for first, last in bounds.tolist():
+        if joined and joined[-1][1] == first:
+            first = joined.pop()[0]
+        joined.append((first, last))
+    return joined
+
+
+def _hold(table: BarTable, cfg: EnvConfig, first: int, last: int) -> pd.DataFrame:
+    """Rows of one stretch: bought at its first open after bar `first`, sold at its last close."""
+    bars = torch.arange(first + 1, last + 1)
     open_, close = table.ohlcv[bars[0], 0].cpu(), table.ohlcv[bars, 3].cpu()
     taker = torch.tensor(cfg.taker_fee_bps * BPS, dtype=torch.float64)
     cash = torch.tensor(cfg.initial_cash, dtype=torch.float64)
@@ -217,11 +243,11 @@ def buy_and_hold(table: BarTable, cfg: EnvConfig, bounds: Tensor) -> pd.DataFram
     equity = entry.cash + entry.position * close
     equity[-1] = exit_.cash
     rows = _idle_rows(table, bars).assign(position=held.numpy(), equity=equity.numpy())
-    first, last = rows.index[0], rows.index[-1]
-    rows.loc[first, ["entry_units", "entry_fill_price"]] = [float(units), float(bought)]
-    rows.loc[last, ["exit_units", "exit_price"]] = [-float(units), float(sold)]
-    rows.loc[last, "exit_reason"] = "end"
-    for row, book in ((first, entry), (last, exit_)):
+    begin, end = rows.index[0], rows.index[-1]
+    rows.loc[begin, ["entry_units", "entry_fill_price"]] = [float(units), float(bought)]
+    rows.loc[end, ["exit_units", "exit_price"]] = [-float(units), float(sold)]
+    rows.loc[end, "exit_reason"] = "end"
+    for row, book in ((begin, entry), (end, exit_)):
         rows.loc[row, "fee"] += float(book.fee)
         rows.loc[row, "slippage_cost"] += float(book.slippage_cost)
     return rows

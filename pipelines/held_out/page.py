@@ -79,8 +79,9 @@ def _conventions(replayed: Replayed, cfg: EnvConfig) -> str:
         f"slippage {cfg.slippage_bps:g}, stops {cfg.stop_slippage_bps:g}, funding "
         f"{cfg.funding_bps_per_day:g} a day. {counted(replayed.tiles, 'tile')} of at most "
         f"{counted(cfg.episode_bars, 'bar')} start with a fresh account of {cfg.initial_cash:,.0f} "
-        f"each{gaps}. Returns are chained by compounding, fees are summed. Buy-and-hold buys once, "
-        "without leverage, and holds to the end, through gaps as well."
+        f"each{gaps}. Returns are chained by compounding, fees are summed. Buy-and-hold buys "
+        "without leverage and holds while there are bars: it is sold before a hole and bought "
+        "anew after it."
     )
 
 
