@@ -94,6 +94,25 @@ def test_twice_leveraged_buy_and_hold_beats_it_and_has_no_edge():
     assert "What it earned is what buy-and-hold earns" in judged.reasons[0]
 
 
+def test_the_luckiest_of_many_that_are_long_at_random_has_no_edge_on_a_strong_market():
+    """Ten that are long on seven days of ten: the market's drift is not skill (a review found it).
+
+    Before the tries were counted against what is left of the market, one in six was an edge.
+    """
+    edges = 0
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        market = rng.normal(0.004, 0.02, 730)
+        tries = market[:, None] * (rng.random((730, 10)) < 0.7)
+        best = tries[:, np.log1p(tries).sum(0).argmax()]
+        returns = returns_of(policy=best, flat=0 * market, buy_and_hold=market)
+        evidence = Evidence(
+            returns, ["policy"], ["flat", "buy_and_hold"], trades=300.0, trials=10
+        )  # fmt: skip
+        edges += judge(find(evidence, draws=300)).word == EDGE
+    assert edges <= 1
+
+
 def test_a_quiet_policy_in_a_wild_market_can_have_an_edge_and_earn_less_than_it():
     market = noise(3, days=800, mean=1e-3) * 2
     returns = returns_of(

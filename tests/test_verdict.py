@@ -28,10 +28,10 @@ GOOD = Findings(
     trials=10,
     earlier_openings=0,
     against=[
-        Against("flat", 0.0, 0.001, 2.5, 3.7),
-        Against("buy_and_hold", 1.4, 0.004, 2.2, 3.4),
-        Against("random", -0.7, 0.001, 2.5, 3.7),
-        Against("always_short", -0.8, 0.001, 2.5, 3.7),
+        Against("flat", 0.0, 0.001, 2.5, 3.7, 0.75, 0.96),
+        Against("buy_and_hold", 1.4, 0.004, 2.2, 3.4, 0.75, 0.955),
+        Against("random", -0.7, 0.001, 2.5, 3.7, 0.75, 0.96),
+        Against("always_short", -0.8, 0.001, 2.5, 3.7, 0.75, 0.96),
     ],
     seed_sharpes=[2.2, 2.4, 2.7],
     seeds_sharpe=2.4,
@@ -129,6 +129,19 @@ def test_a_ratio_of_one_that_can_be_excluded_is_no_edge():
     assert judged.word == NO_EDGE
     assert judged.reasons[0].startswith("An annual Sharpe ratio of 1 can be excluded")
     assert judge(found(**lost, sharpe_high=1.0)).word == NOT_ENOUGH
+
+
+def test_tries_count_against_what_is_left_of_the_market_too():
+    judged = judge(found(against=against("buy_and_hold", deflated=0.7)))
+    assert judged.word == NOT_ENOUGH
+    assert "what it earned beside buy-and-hold is more than the luck of the best of 10 tries is " \
+           "0.700" in judged.reasons[0]  # fmt: skip
+
+
+def test_an_account_that_lost_nearly_all_is_no_edge_whatever_its_ratio():
+    judged = judge(found(total_return_fraction=-0.999))
+    assert judged.word == NO_EDGE
+    assert judged.reasons[0].startswith("It lost 99.90 % of its cash")
 
 
 def test_what_the_market_explains_is_no_edge_though_it_earned():

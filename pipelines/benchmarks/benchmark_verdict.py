@@ -24,6 +24,9 @@ DRIFTLESS = {
     "rare large losses": World(skewed=True),
     "idle nine days of ten": World(idle=0.9),
     "best of 10 on a rising market": World(policies=10, market_sharpe=1.5, exposure=1.0),
+    "best of 10 on a market of ratio 4": World(
+        days=730, policies=10, market_sharpe=4.0, exposure=1.0, away=0.3
+    ),
 }
 SHARPES = (-2.0, 0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 DAYS = (30, 90, 180, 365, 730, 1460)
@@ -98,7 +101,7 @@ def draw_world(rng: np.random.Generator) -> World:
         persistence=float(rng.choice([-0.1, 0.0, 0.1, 0.2])),
         skewed=bool(rng.random() < 0.25),
         idle=float(rng.choice([0.0, 0.0, 0.9])),
-        market_sharpe=float(rng.choice([-1.0, 0.0, 1.5])),
+        market_sharpe=float(rng.choice([-1.0, 0.0, 1.5, 4.0])),
         exposure=float(rng.choice([0.0, 1.0])),
     )
 

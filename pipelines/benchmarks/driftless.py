@@ -36,6 +36,7 @@ class World:
         idle: share of the periods in which a policy holds nothing.
         market_sharpe: of buy-and-hold.
         exposure: largest share of the market that a policy follows, at random; 0: none does.
+        away: share of the periods, at random, in which a policy does not follow it.
     """
 
     days: float = 365.0
@@ -48,6 +49,7 @@ class World:
     idle: float = 0.0
     market_sharpe: float = 0.0
     exposure: float = 0.0
+    away: float = 0.0
 
 
 def draw_returns(world: World, seed: int) -> PeriodReturns:
@@ -63,6 +65,8 @@ def draw_returns(world: World, seed: int) -> PeriodReturns:
     mixed = math.sqrt(world.alike) * common + math.sqrt(1.0 - world.alike) * own
     mixed = mixed * (rng.random(mixed.shape) >= world.idle) / math.sqrt(1.0 - world.idle)
     follows = rng.uniform(-world.exposure, world.exposure, world.policies)
+    if world.away:
+        follows = follows * (rng.random(mixed.shape) >= world.away)
     policies = mixed * wild + world.sharpe * a_period + follows * market
     columns = {f"policy_{i}": scale * policies[:, i] for i in range(world.policies)}
     hold = scale * market[:, 0]

@@ -66,6 +66,8 @@ class Against:
         p_value: of Hansen's test that the policy is not superior.
         sharpe: of what is left when the part that follows the baseline is taken out.
         sharpe_high: upper end of its one-sided 95 % interval.
+        standard_error: of `sharpe`, as that of the policy's own.
+        deflated: probability that `sharpe` is more than the luck of all tries.
     """
 
     baseline: str
@@ -73,6 +75,14 @@ class Against:
     p_value: float
     sharpe: float
     sharpe_high: float
+    standard_error: float
+    deflated: float
+
+    def beyond(self, trials: int) -> "Against":
+        """The same, chosen from so many tries."""
+        return dataclasses.replace(
+            self, deflated=_deflated(self.sharpe, self.standard_error, trials)
+        )
 
 
 @dataclass(frozen=True)
@@ -177,8 +187,17 @@ def recount(findings: Findings, trials: int) -> Findings:
         findings: with any number of trials.
         trials: as the registry counts them now, its own included.
     """
-    z = findings.sharpe / findings.standard_error if findings.standard_error > 0.0 else -math.inf
-    return dataclasses.replace(findings, trials=trials, deflated=beyond_tries(z, trials))
+    return dataclasses.replace(
+        findings,
+        trials=trials,
+        deflated=_deflated(findings.sharpe, findings.standard_error, trials),
+        against=[against.beyond(trials) for against in findings.against],
+    )
+
+
+def _deflated(sharpe: float, standard_error: float, trials: int) -> float:
+    """Probability of more than the luck of so many tries; 0 for returns that do not vary."""
+    return beyond_tries(sharpe / standard_error, trials) if standard_error > 0.0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -199,43 +218,55 @@ class _Tested:
         if len(policy) < _LEAST_PERIODS or deviation(policy) == 0.0:
             nothing = Interval(0.0, 0.0, 0.0, EDGE_LEVEL)
             against = [
-                Against(name, _total(evidence.returns.of(name)), 1.0, 0.0, 0.0)
+                Against(name, _total(evidence.returns.of(name)), 1.0, 0.0, 0.0, 0.0, 0.0)
                 for name in evidence.baselines
             ]
             return cls(nothing, nothing, 0.0, 1.0, 0.0, 0.0, against)
         block = block_length(policy)
         drawn = draw_periods(len(policy), block, draws=draws, seed=seed)
         redrawn = redrawn_sharpes(policy, drawn)
-        estimate = SharpeEstimate.of(policy)
-        error = max(estimate.standard_error, float(redrawn.std(ddof=1)))
+        ratio, error = _ratio_and_error(policy, redrawn)
         return cls(
             edge=sharpe_interval(policy, redrawn, per_year, EDGE_LEVEL),
             no_edge=sharpe_interval(policy, redrawn, per_year, NO_EDGE_LEVEL),
             standard_error=error * math.sqrt(per_year),
             block=block,
-            probabilistic=beyond_tries(estimate.ratio / error, 1),
-            deflated=beyond_tries(estimate.ratio / error, evidence.trials),
+            probabilistic=beyond_tries(ratio / error, 1),
+            deflated=beyond_tries(ratio / error, evidence.trials),
             against=_compare(evidence, policy, block, drawn, seed),
         )
+
+
+def _ratio_and_error(returns: np.ndarray, redrawn: np.ndarray) -> tuple[float, float]:
+    """Sharpe ratio of a period, and the larger of its two standard errors."""
+    estimate = SharpeEstimate.of(returns)
+    return estimate.ratio, max(estimate.standard_error, float(redrawn.std(ddof=1)))
 
 
 def _compare(
     evidence: Evidence, policy: np.ndarray, block: float, drawn: np.ndarray, seed: int
 ) -> list[Against]:
     """The policy against every baseline."""
-    tested: dict[bytes, tuple[float, Interval]] = {}  # most baselines leave the same excess
+    per_year = evidence.returns.per_year
+    tested: dict[bytes, Against] = {}  # most baselines leave the same excess
+
+    def test(name: str, total: float, excess: np.ndarray) -> Against:
+        redrawn = redrawn_sharpes(excess[:, 0], drawn)
+        left = sharpe_interval(excess[:, 0], redrawn, per_year, NO_EDGE_LEVEL)
+        p_value = superior_ability(excess, block, draws=len(drawn), seed=seed)
+        error = 0.0
+        if deviation(excess[:, 0]) > 0.0:
+            error = _ratio_and_error(excess[:, 0], redrawn)[1] * math.sqrt(per_year)
+        deflated = _deflated(left.estimate, error, evidence.trials)
+        return Against(name, total, p_value, left.estimate, left.high, error, deflated)
 
     def compare(name: str) -> Against:
         baseline = evidence.returns.of(name)
         excess = excess_returns(_candidates(evidence, policy), baseline)
-        key = excess.tobytes()
+        key, total = excess.tobytes(), _total(baseline)
         if key not in tested:
-            redrawn = redrawn_sharpes(excess[:, 0], drawn)
-            left = sharpe_interval(excess[:, 0], redrawn, evidence.returns.per_year, NO_EDGE_LEVEL)
-            p_value = superior_ability(excess, block, draws=len(drawn), seed=seed)
-            tested[key] = p_value, left
-        p_value, left = tested[key]
-        return Against(name, _total(baseline), p_value, left.estimate, left.high)
+            tested[key] = test(name, total, excess)
+        return dataclasses.replace(tested[key], baseline=name, baseline_return_fraction=total)
 
     return [compare(name) for name in evidence.baselines]
 

@@ -19,6 +19,7 @@ MIN_PERIODS = ENOUGH_PERIODS
 MIN_TRADES = 30.0
 MIN_DEFLATED = 0.95
 MAX_P_VALUE = 0.02
+LOST = -0.9  # total return from which on nothing else is looked at
 WORTH_HAVING = 1.0  # an annual Sharpe ratio
 _SMALLEST_Z = 0.01  # that more days could ever make something of
 _FOUR_OF_FIVE = 0.8
@@ -142,13 +143,17 @@ def _beyond_luck(found: Findings) -> Condition:
 
 
 def _beyond_tries(found: Findings) -> Condition:
-    holds = found.deflated >= MIN_DEFLATED
+    value, what = found.deflated, "this"
+    for against in found.against:
+        if against.deflated < value:
+            name = against.baseline.replace("_", "-")
+            value, what = against.deflated, f"what it earned beside {name}"
     tries = "one try" if found.trials == 1 else f"the best of {found.trials:,} tries"
     sentence = (
-        f"The probability that this is more than the luck of {tries} is {found.deflated:.3f}; "
+        f"The probability that {what} is more than the luck of {tries} is {value:.3f}; "
         f"{MIN_DEFLATED:g} is asked for."
     )
-    return Condition("beyond the tries", holds, found.deflated, MIN_DEFLATED, sentence)
+    return Condition("beyond the tries", value >= MIN_DEFLATED, value, MIN_DEFLATED, sentence)
 
 
 def _superior(found: Findings) -> list[Condition]:
@@ -182,6 +187,11 @@ def _every_seed(found: Findings) -> Condition:
 
 def _excluded(found: Findings) -> list[str]:
     """Why an edge worth having can be excluded; empty if it cannot."""
+    if found.total_return_fraction <= LOST:
+        return [
+            f"It lost {_percent(-found.total_return_fraction)[1:]} of its cash: a mean that "
+            "compounding eats up is no edge, whatever its ratio."
+        ]
     if found.sharpe_high < WORTH_HAVING:
         return [
             f"An annual Sharpe ratio of {WORTH_HAVING:g} can be excluded: the upper end of the "
