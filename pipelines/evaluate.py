@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from envs.checks import require
 from pipelines.config import EvaluateConfig, load_config
 from pipelines.held_out.candidate import Candidate, load_candidate
 from pipelines.held_out.evaluate_config import DRAWS
@@ -25,10 +26,9 @@ from pipelines.held_out.evaluation import EVALUATION, Evaluation
 from pipelines.held_out.evaluation_text import as_text
 from pipelines.held_out.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.held_out.judgement import Settings, judge_candidate, open_bars
+from pipelines.held_out.looks import find_registry
 from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.report import write_report
-
-REGISTRY = "openings.jsonl"
 
 
 def main(cfg: EvaluateConfig) -> Evaluation:
@@ -39,8 +39,8 @@ def main(cfg: EvaluateConfig) -> Evaluation:
         folder = choose_folder(cfg)
         plan = None if cfg.folds is None else _plan(cfg, folder)
     candidate = _load_runs(cfg, folder) if plan is None else _train_folds(cfg, plan, folder)
-    registry = Path(cfg.registry) if cfg.registry else default_registry(cfg, folder)
     with plain_refusals():
+        registry = Path(cfg.registry) if cfg.registry else default_registry(cfg, folder)
         folder.mkdir(parents=True, exist_ok=True)
         opened = open_bars(candidate, registry, folder, settings)
     evaluation = judge_candidate(candidate, opened, folder, settings)
@@ -95,9 +95,9 @@ def choose_folder(cfg: EvaluateConfig) -> Path:
 
 
 def default_registry(cfg: EvaluateConfig, folder: Path) -> Path:
-    """The registry of all runs that lie beside each other."""
+    """The registry above the runs, or above the folder of a walk-forward."""
     runs = [cfg.run] if cfg.run else cfg.runs
-    return (Path(runs[0]) if runs else folder).resolve().parent / REGISTRY
+    return find_registry([Path(run) for run in runs] or [folder])
 
 
 def _load_runs(cfg: EvaluateConfig, folder: Path) -> Candidate:
@@ -107,6 +107,7 @@ def _load_runs(cfg: EvaluateConfig, folder: Path) -> Candidate:
             folder.resolve().name if cfg.run is None else Path(cfg.run).resolve().name,
             [[path] for path in runs],
             data_path=cfg.data.path,
+            asset=cfg.data.asset,
             checkpoint=cfg.checkpoint,
             device=cfg.device,
         )
@@ -116,7 +117,9 @@ def _plan(cfg: EvaluateConfig, folder: Path) -> WalkForward:
     words = [*cfg.train, f"device={cfg.device}"]
     if cfg.data.path is not None:
         words.append(f"data.path={cfg.data.path}")
-    return plan_runs(
+    if cfg.data.asset is not None:
+        words.append(f"data.asset={cfg.data.asset}")
+    plan = plan_runs(
         words,
         folder=folder / "runs",
         folds=int(cfg.folds or 0),
@@ -124,6 +127,11 @@ def _plan(cfg: EvaluateConfig, folder: Path) -> WalkForward:
         tail_frac=cfg.tail_frac,
         seeds=cfg.seeds,
     )
+    if cfg.checkpoint == "best":
+        episodes = plan.runs[0][0].checkpoint.val_episodes
+        what = "at least 1: the best checkpoint is chosen on validation (or checkpoint=last)"
+        require(episodes > 0, "train=[checkpoint.val_episodes]", episodes, what)
+    return plan
 
 
 def _train_folds(cfg: EvaluateConfig, plan: WalkForward, folder: Path) -> Candidate:

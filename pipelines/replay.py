@@ -18,6 +18,7 @@ from pipelines.config import ReplayConfig, load_config
 from pipelines.exit_codes import ERROR
 from pipelines.held_out.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
 from pipelines.held_out.live_policy import make_live_policy
+from pipelines.held_out.looks import find_registry, open_replay
 from pipelines.held_out.metrics import in_order, measure
 from pipelines.held_out.page import write_page
 from pipelines.held_out.replay_actions import replay_actions
@@ -57,12 +58,13 @@ def main(cfg: ReplayConfig) -> Result | None:
     with plain_refusals():
         inputs = load_inputs(
             cfg.run, data_path=cfg.data.path, split=cfg.split, episodes=cfg.episodes,
-            device=cfg.device, checkpoint=cfg.checkpoint,
+            device=cfg.device, checkpoint=cfg.checkpoint, asset=cfg.data.asset,
         )  # fmt: skip
         beside = [load_beside(path, inputs, cfg.checkpoint) for path in cfg.beside]
         require_distinct([inputs, *beside])
         folder = Path(cfg.out) if cfg.out else inputs.run.path
         folder.mkdir(parents=True, exist_ok=True)
+        _look(inputs, beside, Path(cfg.registry) if cfg.registry else None)
     manner = Manner(cfg.bulk, cfg.live_like, cfg.sampled, cfg.seed)
     return play(inputs, folder, manner=manner, beside=beside)
 
@@ -88,13 +90,25 @@ def replay(
 
     Raises:
         FileNotFoundError: if the run lacks its checkpoint or its bars.
-        ValueError: if the checkpoint is damaged, or the bars do not fit the policy.
+        ValueError: if the checkpoint is damaged, the bars do not fit the policy, or the registry of
+            looks at test bars is damaged.
     """
     inputs = load_inputs(
         run_dir, data_path=data_path, split=split, episodes=episodes, device=device,
         checkpoint=checkpoint,
     )  # fmt: skip
+    _look(inputs)
     return play(inputs, inputs.run.path)
+
+
+def _look(inputs: Inputs, beside: Sequence[Inputs] = (), registry: Path | None = None) -> None:
+    """Write down who is about to look at test bars, and say whether they had been looked at.
+
+    It is said here and not in the result, which is the same however often it is made.
+    """
+    book = registry or find_registry([inputs.run.path])
+    for sentence in open_replay([inputs, *beside], book):
+        print(sentence)
 
 
 def play(

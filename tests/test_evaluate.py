@@ -22,8 +22,10 @@ from pipelines.held_out import fold_training, played_seed
 from pipelines.held_out.candidate import load_candidate
 from pipelines.held_out.evaluate_config import EvaluateConfig
 from pipelines.held_out.evaluation_text import as_text
+from pipelines.held_out.replay_config import ReplayDataConfig
 from pipelines.judging.registry import Registry
 from pipelines.model import make_model
+from pipelines.replay import replay
 from pipelines.train_config import TrainConfig
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
@@ -142,8 +144,11 @@ def test_runs_of_other_configurations_are_refused_by_the_keys_that_differ(runs):
 def test_the_same_seeds_have_the_same_hash_and_others_another(runs):
     a, b, c = (load_candidate("x", [[path]]) for path in runs)
     assert a.config_sha256 == b.config_sha256 != c.config_sha256
-    assert len({a.checkpoint_sha256, b.checkpoint_sha256, ""}) == 3
-    assert load_candidate("x", [[path] for path in runs[:2]]).checkpoint_sha256 == ""
+    assert a.checkpoint_sha256 != b.checkpoint_sha256
+    both = load_candidate("x", [[path] for path in runs[:2]])
+    turned = load_candidate("x", [[path] for path in reversed(runs[:2])])
+    assert both.checkpoint_sha256 == turned.checkpoint_sha256
+    assert both.checkpoint_sha256 not in (a.checkpoint_sha256, b.checkpoint_sha256)
 
 
 def test_the_json_holds_everything_the_verdict_first(evaluated):
@@ -228,14 +233,85 @@ def test_returns_of_rivals_are_taken_into_the_test(runs, evaluated, tmp_path, ca
     assert len(Registry(told["registry"]).openings()) == 1
 
 
-def test_a_run_that_was_replayed_on_its_test_bars_says_so(runs, tmp_path):
-    copy = tmp_path / "seen"
-    shutil.copytree(runs[0], copy)
-    (copy / "result.json").write_text(json.dumps({"replayed": {"split": "test"}}))
-    found = evaluate([copy], draws=5)
-    assert any("has been replayed on its test bars" in text for text in found.verdict.reasons)
-    assert (copy / "evaluation" / "evaluation.json").is_file()
-    assert (tmp_path / "openings.jsonl").is_file()
+def test_a_replay_of_test_bars_is_a_look_and_one_of_others_is_none(runs, tmp_path, capsys):
+    copies = [tmp_path / name for name in ("seen", "other")]
+    for run, copy in zip(runs[:2], copies, strict=True):
+        shutil.copytree(run, copy)
+    replay(copies[0], split="val")
+    assert not (tmp_path / "openings.jsonl").exists()
+    replay(copies[0], checkpoint="best")
+    assert "Not a first look" not in capsys.readouterr().out
+    replay(copies[0], checkpoint="best")
+    assert "had been opened once before; 1 candidate has" in capsys.readouterr().out
+    again = evaluate(copies[:1], draws=5)
+    assert (again.looks.earlier, again.looks.trials) == (2, 1)  # the same checkpoint
+    assert any("opened 2 times before" in text for text in again.verdict.reasons)
+    other = evaluate(copies[1:], draws=5)
+    assert (other.looks.earlier, other.looks.trials) == (3, 2)
+
+
+def test_seeds_picked_anew_are_another_trial(runs, tmp_path):
+    registry = tmp_path / "openings.jsonl"
+    first = evaluate(runs[:1], out=tmp_path / "1", registry=registry, draws=5)
+    both = evaluate(runs[:2], out=tmp_path / "2", registry=registry, draws=5)
+    assert [found.looks.trials for found in (first, both)] == [1, 2]
+
+
+def test_runs_of_one_name_keep_their_traces_apart(runs, tmp_path):
+    for parent, run in zip("xy", runs, strict=False):
+        shutil.copytree(run, tmp_path / parent / "same")
+    found = evaluate([tmp_path / "x" / "same", tmp_path / "y" / "same"], draws=5)
+    traces = [trace for seed in found.seeds for trace in seed.traces]
+    assert len(set(traces)) == 2
+    assert found.costs.returns[1.0] == pytest.approx(
+        found.accounts["policy"].equity.total_return_fraction, rel=1e-9
+    )
+    assert (tmp_path / "openings.jsonl").is_file(), "above both of them"
+
+
+def test_the_registry_above_a_run_counts_it_and_two_are_refused(runs, tmp_path, capsys):
+    inner = tmp_path / "wf" / "runs" / "a"
+    shutil.copytree(runs[0], inner)
+    shutil.copytree(runs[1], tmp_path / "lone" / "b")
+    Registry(tmp_path / "openings.jsonl").open(load_candidate("other", [[runs[2]]]).opening())
+    found = evaluate([inner], draws=5)
+    assert (found.looks.earlier, found.looks.trials) == (1, 2)
+    Registry(tmp_path / "lone" / "openings.jsonl").open(load_candidate("o", [[runs[2]]]).opening())
+    with pytest.raises(SystemExit):
+        evaluate([inner, tmp_path / "lone" / "b"], draws=5)
+    assert "registry=PATH" in capsys.readouterr().err
+
+
+def test_a_moved_evaluation_still_knows_its_registry(runs, tmp_path, capsys):
+    first = tmp_path / "first"
+    shutil.copytree(runs[0], first / "a")
+    evaluate([first / "a"], draws=5)
+    moved = tmp_path / "moved"
+    shutil.move(first, moved)
+    assert evaluate([moved / "a"], draws=5).looks.earlier == 1
+    for path in moved.glob("openings.jsonl*"):
+        path.unlink()
+    with pytest.raises(SystemExit):
+        evaluate([moved / "a"], draws=5)
+    assert "openings.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"receipt": {"file": "x"}}'])
+def test_an_evaluation_that_cannot_be_read_is_named_before_any_look(runs, tmp_path, text, capsys):
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "evaluation.json").write_text(text)
+    with pytest.raises(SystemExit):
+        evaluate(runs[:1], out=tmp_path / "e", registry=tmp_path / "openings.jsonl", draws=5)
+    assert "evaluation.json: no evaluation" in capsys.readouterr().err
+    assert not (tmp_path / "openings.jsonl").exists()
+
+
+def test_bars_of_the_time_that_a_run_was_chosen_on_are_not_held_out(runs, tmp_path, capsys):
+    other = write_bars(tmp_path / "other.parquet", bars=5_200)  # its test bars begin at 2,600
+    with pytest.raises(SystemExit):
+        main(EvaluateConfig(run=str(runs[0]), data=ReplayDataConfig(path=str(other)), draws=5))
+    assert "chosen on" in capsys.readouterr().err
+    assert not (runs[0].parent / "openings.jsonl").exists()
 
 
 WORDS = [

@@ -15,7 +15,7 @@ from envs.bar_files import time_text
 from envs.config import EnvConfig
 from envs.table import BarTable
 from pipelines.config import RunConfig
-from pipelines.held_out.replay_inputs import Inputs, load_inputs
+from pipelines.held_out.replay_inputs import Inputs, load_inputs, seen_bars
 from pipelines.judging.registry import Opening
 from pipelines.resume import differences
 
@@ -76,11 +76,13 @@ class Candidate:
 
     @property
     def checkpoint_sha256(self) -> str:
-        """Of the one checkpoint; empty where several are judged together."""
-        runs = [part for parts in self.seeds.values() for part in parts]
-        return checkpoint_hash(runs[0]) if len(runs) == 1 else ""
+        """Of the one checkpoint, or of all that are judged together, whatever their order."""
+        hashes = sorted(checkpoint_hash(part) for parts in self.seeds.values() for part in parts)
+        if len(hashes) == 1:
+            return hashes[0]
+        return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
-    def opening(self) -> Opening:
+    def opening(self, purpose: str = "evaluate") -> Opening:
         """The look at the held-out bars that is to be written down before it happens."""
         times, bounds, meta = self.table.timestamp, self.bounds, self.table.meta
         first, last = bounds[:, 0].min() + 1, bounds[:, 1].max()
@@ -93,7 +95,7 @@ class Candidate:
             run=self.name,
             config_sha256=self.config_sha256,
             checkpoint_sha256=self.checkpoint_sha256,
-            purpose="evaluate",
+            purpose=purpose,
         )
 
 
@@ -107,6 +109,7 @@ def load_candidate(
     runs: Sequence[Sequence[str | Path]],
     *,
     data_path: str | None = None,
+    asset: str | None = None,
     checkpoint: str = "best",
     device: str = "auto",
     folds: Sequence[dict[str, Any]] = (),
@@ -117,6 +120,7 @@ def load_candidate(
         name: of the evaluation.
         runs: folders, of every seed, in the order of time.
         data_path: other bars than those that the runs were trained on.
+        asset: name of the market that these are of; None: the runs' own.
         checkpoint: ``best`` on the validation split, or ``last``.
         device: where to compute.
         folds: how each part was cut.
@@ -124,23 +128,41 @@ def load_candidate(
     Raises:
         FileNotFoundError: if a run lacks its checkpoint or its bars.
         ValueError: if a checkpoint is damaged or was not judged, the runs are of different
-            configurations, naming the keys, or are measured on different bars.
+            configurations, naming the keys, or are measured on different bars, or on bars of the
+            time that they were trained or chosen on.
     """
     seeds: dict[str, list[Inputs]] = {}
     for own in runs:
         parts = [
             load_inputs(
                 path, data_path=data_path, split=SPLIT, episodes=None, device=device,
-                checkpoint=checkpoint,
+                checkpoint=checkpoint, asset=asset,
             )
             for path in own
         ]  # fmt: skip
         seed = f"seed {parts[0].trained.seed}"
+        for part in parts:
+            require_held_out(part)
         if seed in seeds:
             raise ValueError(f"{own[0]}: another run of {seed}; seeds are judged together once")
         seeds[seed] = parts
     _require_one_configuration(seeds)
     return Candidate(name, seeds, list(folds))
+
+
+def require_held_out(part: Inputs) -> None:
+    """Refuse to call bars held out in whose time a run was trained or its checkpoint chosen.
+
+    Raises:
+        ValueError: naming the run and how many bars.
+    """
+    seen = seen_bars(part.run, part.table, part.bounds)
+    found = [f"{count:,} that it was {how} on" for how, count in seen.items() if count]
+    if found:
+        raise ValueError(
+            f"{part.table.meta.source_name}: the {SPLIT} bars are not held out for "
+            f"{part.run.path}, they lie in the time of {' and '.join(found)}; later bars are needed"
+        )
 
 
 def _require_one_configuration(seeds: dict[str, list[Inputs]]) -> None:

@@ -40,7 +40,7 @@ class EvaluateConfig:
     # Folder for the results, which an interrupted walk-forward goes on in; null: evaluation/ in the
     # run's folder, or <folder of all runs>/<UTC time>_evaluation.
     out: str | None = None
-    # File in which looks at held-out bars are counted; null: <folder of all runs>/openings.jsonl.
+    # File in which looks at held-out bars are counted; null: openings.jsonl above the runs.
     registry: str | None = None
     # Folders of evaluations of other candidates on the same bars, which the choice was among.
     rivals: list[str] = field(default_factory=list)

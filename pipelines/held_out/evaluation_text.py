@@ -80,7 +80,8 @@ def _costs(evaluation: Evaluation) -> list[str]:
         sharpe, fall = found["sharpe"], found["max_drawdown_fraction"]
         lines.append(
             f"95 % intervals, stationary bootstrap: Sharpe {sharpe.low:.2f} to {sharpe.high:.2f}, "
-            f"max drawdown {100 * fall.low:.2f} % to {100 * fall.high:.2f} %"
+            f"max drawdown at the ends of the tested periods, {100 * fall.estimate:.2f} %, "
+            f"{100 * fall.low:.2f} % to {100 * fall.high:.2f} %"
         )
     lines.append(evaluation.random.sentence)
     if bound.share_fraction is not None:

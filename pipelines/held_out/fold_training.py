@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from envs.bar_files import time_text
+from envs.bars import DataConfig
+from envs.episodes import RandomStarts
+from envs.splits import SPLITS
 from envs.table import BarTable, build_table
 from pipelines.checkpoint_store import list_checkpoints, load_newest
 from pipelines.config import RunConfig, compose_config
 from pipelines.ending import ENDING
+from pipelines.held_out.rollout import split_tiles
 from pipelines.held_out.walk_forward import Fold, Layout, Rows, fold_data, plan_folds, usable_rows
 from pipelines.ppo_transformer import main as train_run
 from pipelines.resume import FREE, differences
@@ -109,11 +113,30 @@ def plan_runs(
     first, end = usable_rows(times, cfg.data)
     planned = plan_folds(end - first, layout)
     datas = [fold_data(fold, times[first:end], cfg.data, layout.embargo) for fold in planned]
+    for fold, data in zip(planned, datas, strict=True):
+        _require_playable(fold, data, cfg)
     runs = [
         [_run(cfg, seed, fold, data, folder) for fold, data in zip(planned, datas, strict=True)]
         for seed in seeds
     ]
     return WalkForward(planned, runs, table, first)
+
+
+def _require_playable(fold: Fold, data: DataConfig, cfg: RunConfig) -> None:
+    """Refuse a fold one of whose parts holes have left without an episode, before any training.
+
+    Raises:
+        ValueError: naming the fold and the part.
+    """
+    table = build_table(data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
+    for split in SPLITS:
+        try:
+            if split == "train":
+                RandomStarts(table.runs(split), cfg.env.window, cfg.env.episode_bars)
+            else:
+                split_tiles(table, cfg.env, split)
+        except ValueError as error:
+            raise ValueError(f"fold {fold.number}, {split} part: {error}") from error
 
 
 def _run(cfg: RunConfig, seed: int, fold: Fold, data: Any, folder: Path) -> RunConfig:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,9 @@ from pipelines.held_out.held_out_baselines import (
     share_account,
 )
 from pipelines.held_out.joined_account import join
+from pipelines.held_out.looks import verify_receipts
 from pipelines.held_out.metrics import in_order
-from pipelines.held_out.played_seed import PlayedSeed, curves_at_costs, play_seed
-from pipelines.held_out.replay_inputs import Inputs
+from pipelines.held_out.played_seed import PlayedSeed, curves_at_costs, name_traces, play_seed
 from pipelines.held_out.result import Replayed
 from pipelines.held_out.risk_matched import risk_matched
 from pipelines.judging.bootstrap import Interval
@@ -91,14 +92,13 @@ def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Sett
     Raises:
         FileNotFoundError: if a rival has no returns.
         ValueError: if a rival was measured on other bars.
-        BrokenChainError: if the registry is damaged, or was begun anew since an earlier look.
+        BrokenChainError: if the registry is damaged, gone, or was begun anew since an earlier look.
         OSError: if it cannot be written.
     """
     opening = candidate.opening()
     rivals = {f"rival {path}": _rival(Path(path), opening) for path in settings.rivals}
-    earlier = [*map(Path, settings.rivals), folder]
+    verify_receipts([*map(Path, settings.rivals), folder], registry)
     book = Registry(registry)
-    book.verify(receipt for path in earlier for receipt in _receipts(path, registry))
     receipt = book.open(opening)
     return Opened(registry, receipt, book.looks(receipt), rivals)
 
@@ -113,17 +113,6 @@ def _rival(folder: Path, opening: Opening) -> pd.Series:
     return pd.read_parquet(folder / RETURNS)[POLICY]
 
 
-def _receipts(folder: Path, registry: Path) -> list[Receipt]:
-    """That of the evaluation in a folder, if it was of this registry's file."""
-    path = folder / EVALUATION
-    if not path.is_file():
-        return []
-    known = json.loads(path.read_text(encoding="utf-8"))["receipt"]
-    if Path(known.pop("file")).resolve() != registry.resolve():
-        return []
-    return [Receipt(**known)]
-
-
 def judge_candidate(
     candidate: Candidate, opened: Opened, folder: Path, settings: Settings
 ) -> Evaluation:
@@ -135,7 +124,11 @@ def judge_candidate(
         folder: for the traces; it must exist.
         settings: how to judge.
     """
-    played = {name: play_seed(parts, folder) for name, parts in candidate.seeds.items()}
+    traces = name_traces(candidate)
+    played = {
+        name: play_seed(parts, [folder / file for file in traces[name]])
+        for name, parts in candidate.seeds.items()
+    }
     seeds = {name: seed.curve for name, seed in played.items()}
     matched, random = _matched_random(candidate, played, settings)
     accounts = play_baselines(candidate, settings.seed)
@@ -171,7 +164,7 @@ def judge_candidate(
         foresight=bound_foresight(candidate, float(policy.iloc[-1])),
         looks=opened.looks,
         receipt=opened.receipt,
-        registry=str(opened.registry),
+        registry=os.path.relpath(opened.registry, folder),
         about=_about(candidate, settings),
         returns=returns,
         sharpes=_sharpes(returns, list(played), list(everyone)),
@@ -247,21 +240,7 @@ def _notes(candidate: Candidate, findings: Findings, of_trades: Sequence[str]) -
     """What qualifies the verdict; of an account that never traded there is less to say."""
     runs = [part for parts in candidate.seeds.values() for part in parts]
     notes = dict.fromkeys(note for part in runs for note in part.notes)
-    notes |= dict.fromkeys(note for part in runs if (note := _replayed_before(part)))
     return [*notes, *(of_trades if findings.moved else ())]
-
-
-def _replayed_before(part: Inputs) -> str:
-    """Whether the run's own folder holds a result on its test bars, which no registry counted."""
-    path = part.run.path / "result.json"
-    if not path.is_file():
-        return ""
-    if json.loads(path.read_text(encoding="utf-8"))["replayed"]["split"] != SPLIT:
-        return ""
-    return (
-        f"Run {part.run.name} has been replayed on its test bars (result.json): who has seen that "
-        "knew the answer, and it is not among the looks that were counted."
-    )
 
 
 def _describe_bars(candidate: Candidate) -> Replayed:

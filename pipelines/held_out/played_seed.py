@@ -1,5 +1,6 @@
 """The runs of one seed on their held-out bars: traces, and what is measured on them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from envs.trace import TraceWriter, read_trace
-from pipelines.held_out.candidate import SPLIT
+from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.cost_curve import growth_at_costs, join_parts
 from pipelines.held_out.matched_random import Trades
 from pipelines.held_out.metrics import in_order
@@ -41,13 +42,26 @@ class PlayedSeed:
     traces: list[Path]
 
 
-def play_seed(parts: Sequence[Inputs], folder: Path) -> PlayedSeed:
-    """Play the runs of a seed over their bars; a trace of each goes to `folder`."""
-    traces, frames = [], []
-    for part in parts:
-        trace = _write_trace(part, folder)
-        traces.append(trace)
-        frames.append(read_trace(trace))
+def name_traces(candidate: Candidate) -> dict[str, list[str]]:
+    """A file name for the trace of every run, by seed: that of the run, if it is the only one."""
+    names = Counter(part.run.name for parts in candidate.seeds.values() for part in parts)
+    return {
+        seed: [
+            f"{part.run.name}_actions.csv"
+            if names[part.run.name] == 1
+            else f"{seed.replace(' ', '')}_{part.run.name}_{number}_actions.csv"
+            for number, part in enumerate(parts, 1)
+        ]
+        for seed, parts in candidate.seeds.items()
+    }
+
+
+def play_seed(parts: Sequence[Inputs], traces: Sequence[Path]) -> PlayedSeed:
+    """Play the runs of a seed over their bars, and write the trace of each."""
+    frames = []
+    for part, path in zip(parts, traces, strict=True):
+        _write_trace(part, path)
+        frames.append(read_trace(path))
     cash, interval_s = parts[0].cfg.initial_cash, parts[0].table.meta.interval_s
     alone = [growth_curve(in_order(rows), cash).iloc[-1] - 1.0 for rows in frames]
     rows = in_order(join_parts(frames))
@@ -58,17 +72,15 @@ def play_seed(parts: Sequence[Inputs], folder: Path) -> PlayedSeed:
         trades=Trades.of(rows, parts[0].cfg),
         fills=filled[filled[list(UNITS)].notna().any(axis=1)],
         part_returns=[float(total) for total in alone],
-        traces=traces,
+        traces=list(traces),
     )
 
 
-def _write_trace(part: Inputs, folder: Path) -> Path:
-    path = folder / f"{part.run.name}_actions.csv"
+def _write_trace(part: Inputs, path: Path) -> None:
     rollout = play_tiles(part.table, part.cfg, part.bounds, part.policy, device=part.device)
     played = evaluation_config(part.cfg, len(part.bounds))
     with TraceWriter(path, part.table, played, run_id=part.run.name, split=SPLIT) as writer:
         writer.write(rollout.batch, rollout.alive)
-    return path
 
 
 def curves_at_costs(parts: Sequence[Inputs], played: PlayedSeed) -> Mapping[float, pd.Series]:

@@ -20,6 +20,7 @@ from envs.ledger import FILLS, HEADS, REASONS
 from envs.market import MarketEnv
 from envs.table import BarTable
 from envs.trace import read_trace
+from envs.trace_rows import MARKET
 
 FLAT = 1
 # Episodes that are played at a time, a bound on the memory.
@@ -106,9 +107,27 @@ def _bounds(
             f"{path}: lane {row['lane']}, episode {row['episode']}, step {row['step']} was played "
             f"in the bar of {row['timestamp']}, which {table.meta.source_name} does not have"
         )
+    _require_prices(rows, table.ohlcv.numpy()[bar], path)
     ends = starts + length - 1
     open_ended = ~rows["truncated"].to_numpy()[ends]
     return torch.from_numpy(np.stack([bar[starts] - 1, bar[ends] + open_ended], -1))
+
+
+def _require_prices(rows: pd.DataFrame, ohlcv: np.ndarray, path: Path) -> None:
+    """Refuse a trace whose prices are not those of its bars.
+
+    Raises:
+        ValueError: naming the first that is not.
+    """
+    for name, values in zip(MARKET, ohlcv.T, strict=True):
+        same = rows[name].to_numpy() == values
+        if not same.all():
+            at = int(np.argmin(same))
+            row = rows.loc[at]
+            raise ValueError(
+                f"{path}: lane {row['lane']}, episode {row['episode']}, step {row['step']} has "
+                f"{name} = {row[name]!r}, the bar {values[at].item()!r}"
+            )
 
 
 @torch.no_grad()

@@ -16,6 +16,12 @@ class ReplayDataConfig:
 
     # Parquet or CSV; null: the bars that the run was trained on.
     path: str | None = None
+    # Name of the market that the bars of `path` are of; null: the run's own market.
+    asset: str | None = None
+
+    def __post_init__(self) -> None:
+        own = "null without data.path: a run's own bars have a name"
+        require(self.asset is None or self.path is not None, "data.asset", self.asset, own)
 
 
 @dataclass
@@ -42,6 +48,8 @@ class ReplayConfig:
     episodes: int | None = None
     # Folder for the results; null: that of the run.
     out: str | None = None
+    # File in which looks at test bars are counted; null: openings.jsonl above the run's folder.
+    registry: str | None = None
     # Encode the windows of all steps before the first one; false: step by step, for comparison.
     bulk: bool = True
     # Show the policy one closed bar at a time, and compare what it does with the bulk replay.

@@ -67,6 +67,7 @@ def load_inputs(
     episodes: int | None,
     device: torch.device | str,
     checkpoint: str = "last",
+    asset: str | None = None,
 ) -> Inputs:
     """Read policy and bars, and refuse them if they do not belong together; see `replay`."""
     run = RunFolder(Path(run_dir))
@@ -75,7 +76,8 @@ def load_inputs(
     if data_path is None:
         table = BarTable.load(run.bars)
     else:
-        data = dataclasses.replace(loaded.config.data, path=data_path)
+        known = loaded.config.data
+        data = dataclasses.replace(known, path=data_path, asset=asset or known.asset)
         table = build_table(data, window=cfg.window, episode_bars=cfg.episode_bars)
     require_fit(loaded, table)
     bounds = split_tiles(table, cfg, split, episodes)
@@ -162,19 +164,41 @@ def load_model(checkpoint: Checkpoint, table: BarTable, device: torch.device) ->
     return model.to(device).eval()
 
 
+def seen_bars(run: RunFolder, table: BarTable, bounds: Tensor) -> dict[str, int]:
+    """How many bars of tiles lie in the time that a policy was trained, or chosen, on.
+
+    Whatever the file: markets move together.
+
+    Args:
+        run: the policy's.
+        table: the bars of the tiles.
+        bounds: int64 [tiles, 2], first and last bar of every tile.
+
+    Returns:
+        Counts for ``trained`` and ``chosen``.
+
+    Raises:
+        FileNotFoundError: if the run's own bars are gone.
+    """
+    own = BarTable.load(run.bars)
+    bars = torch.cat([torch.arange(a + 1, b + 1) for a, b in bounds.tolist()])
+    times, counts = table.timestamp[bars], {}
+    for how, split in (("trained", "train"), ("chosen", "val")):
+        first, end = own.meta.splits[split]
+        after, before = own.timestamp[first], own.timestamp[end - 1]
+        counts[how] = int(((times >= after) & (times <= before)).sum()) if end > first else 0
+    return counts
+
+
 def in_sample_notes(run: RunFolder, table: BarTable, bounds: Tensor) -> list[str]:
-    """Say so if replayed bars lie in the time that the policy was trained on, whatever the file."""
+    """Say so if replayed bars lie in the time that the policy was trained or chosen on."""
     try:
-        trained = BarTable.load(run.bars)
+        seen = seen_bars(run, table, bounds)
     except FileNotFoundError:
         return ["Perhaps in-sample: the run's own bars are gone, so nobody can tell."]
-    first, end = trained.meta.splits["train"]
-    span = trained.timestamp[first], trained.timestamp[end - 1]
-    bars = torch.cat([torch.arange(a + 1, b + 1) for a, b in bounds.tolist()])
-    times = table.timestamp[bars]
-    inside = int(((times >= span[0]) & (times <= span[1])).sum())
-    if inside == 0:
-        return []
+    total = int((bounds[:, 1] - bounds[:, 0]).sum())
     return [
-        f"In-sample: the policy was trained on the time of {inside:,} of these {len(bars):,} bars."
+        f"In-sample: the policy was {how} on the time of {count:,} of these {total:,} bars."
+        for how, count in seen.items()
+        if count
     ]

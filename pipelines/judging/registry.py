@@ -30,8 +30,8 @@ class Opening:
         split: ``val`` or ``test``, or what the program calls it.
         run: name of the run, or of the evaluation.
         config_sha256: of the configuration that was trained.
-        checkpoint_sha256: of the checkpoint that looks; empty where one opening is of many, such as
-            the seeds and folds of one configuration, judged together.
+        checkpoint_sha256: of the checkpoint that looks; where several are judged together, such as
+            the seeds and folds of one configuration, of their hashes in order of size.
         purpose: why, in a word: ``evaluate``, ``replay``.
 
     Raises:
@@ -108,6 +108,12 @@ class Registry:
 
     def __init__(self, path: str | Path) -> None:
         self.file = ChainedFile(path)
+
+    @property
+    def identity(self) -> str | None:
+        """The number that was drawn when it was begun; None before the first opening."""
+        lines = self.file.read()
+        return str(lines[0].values["registry"]) if lines else None
 
     def open(self, opening: Opening) -> Receipt:
         """Write an opening down, on the disk, before the bars are looked at.

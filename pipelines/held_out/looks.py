@@ -1,0 +1,115 @@
+"""Looks at held-out bars: where they are counted, and a replay's, which counts like any other."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.held_out.candidate import SPLIT, Candidate
+from pipelines.held_out.evaluation import EVALUATION
+from pipelines.held_out.replay_inputs import Inputs
+from pipelines.judging.registry import BrokenChainError, Receipt, Registry
+
+FILE = "openings.jsonl"
+_LEVELS = 4  # folders in which a registry is looked for: that of the runs, and those above
+
+
+def find_registry(runs: Sequence[Path]) -> Path:
+    """The registry of runs: the nearest one above all of them, or a new one beside them.
+
+    Args:
+        runs: their folders.
+
+    Raises:
+        ValueError: if a run lies under another registry than the others.
+    """
+    parents = [run.resolve().parent for run in runs]
+    holder = Path(os.path.commonpath(parents))
+    common = _nearest(holder)
+    for run, parent in zip(runs, parents, strict=True):
+        own = _nearest(parent)
+        if own != common:
+            raise ValueError(
+                f"{run} lies under the registry {own}, the runs together under {common or 'none'}: "
+                "say where looks at these bars are counted, registry=PATH"
+            )
+    return common or holder / FILE
+
+
+def _nearest(folder: Path) -> Path | None:
+    """The registry in a folder or above it."""
+    above = [folder, *folder.parents][:_LEVELS]
+    return next((place / FILE for place in above if (place / FILE).exists()), None)
+
+
+def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
+    """Write down that policies are replayed, before they are, if the bars are test bars.
+
+    Args:
+        played: a run each, over the same bars.
+        registry: the file.
+
+    Returns:
+        What is to be said of it: whether the bars had been looked at before.
+
+    Raises:
+        BrokenChainError: if the registry is damaged.
+        OSError: if it cannot be written.
+    """
+    if played[0].split != SPLIT:
+        return []
+    book = Registry(registry)
+    receipts = [
+        book.open(Candidate(each.run.name, {"": [each]}).opening("replay")) for each in played
+    ]
+    earlier = book.looks(receipts[0]).earlier
+    if not earlier:
+        return []
+    looks = book.looks(receipts[-1])
+    times = "once" if earlier == 1 else f"{earlier:,} times"
+    return [
+        f"Not a first look: these bars had been opened {times} before; {looks.trials:,} "
+        f"{'candidate has' if looks.trials == 1 else 'candidates have'} seen them by now."
+    ]
+
+
+def verify_receipts(folders: Sequence[Path], registry: Path) -> None:
+    """Hold a registry to the receipts of evaluations that are to be replaced, or were rivals.
+
+    Args:
+        folders: of evaluations; one that holds none is passed over.
+        registry: that is going to be written.
+
+    Raises:
+        ValueError: if an evaluation cannot be read, or its registry is neither this one nor where
+            it was.
+        BrokenChainError: if a registry is damaged, or was begun anew.
+    """
+    book = Registry(registry)
+    for folder in folders:
+        known = _receipt(folder)
+        if known is None:
+            continue
+        receipt, file = known
+        if receipt.registry == book.identity or file == registry.resolve():
+            book.verify([receipt])
+        elif file.exists():
+            Registry(file).verify([receipt])  # counted elsewhere, and still there
+        else:
+            raise BrokenChainError(
+                f"{folder / EVALUATION}: the registry that counted this look, {file}, is gone; "
+                "name the place it was moved to, registry=PATH, or another folder, out=PATH"
+            )
+
+
+def _receipt(folder: Path) -> tuple[Receipt, Path] | None:
+    """That of the evaluation in a folder, and the registry that gave it."""
+    path = folder / EVALUATION
+    if not path.is_file():
+        return None
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["receipt"]
+        file = (folder / known.pop("file")).resolve()
+        return Receipt(**known), file
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no evaluation, it holds no receipt ({error!r})") from error
