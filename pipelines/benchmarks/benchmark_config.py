@@ -3,7 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from envs.checks import require, require_at_least, require_one_of, require_positive
+from envs.checks import (
+    require,
+    require_at_least,
+    require_between,
+    require_one_of,
+    require_positive,
+)
 from envs.known_config import MARKETS
 from pipelines.benchmarks.learning_learners import COMPARED, LEARNERS
 
@@ -34,6 +40,8 @@ class BenchmarkConfig:
     learners: list[str] = field(default_factory=lambda: list(COMPARED))
     seeds: int = 5
     frames: int = 65_536
+    # How often a run is judged in its course, on held-out bars.
+    evaluations: int = 24
     # Of learning and verdict: runs at a time, of one thread each.
     workers: int = 2
 
@@ -64,6 +72,7 @@ class BenchmarkConfig:
         for key in ("driftless", "planted"):
             require_at_least(key, getattr(self, key), 0)
         require_at_least("frames", self.frames, 8_192)
+        require_between("evaluations", self.evaluations, 3, 256)
         require_positive("limit_s", self.limit_s)
         for key in ("bars", "compared"):
             require_at_least(key, getattr(self, key), 240)

@@ -20,7 +20,6 @@ from pipelines.config import compose_config
 from pipelines.judging.interquartile import interquartile_mean, interval
 
 FAIR = ("martingale", "heavy_tails")
-EVALUATIONS = 24
 QUICK_FRAMES = 32_768
 
 
@@ -31,6 +30,7 @@ class Job(NamedTuple):
     learner: str
     seed: int
     frames: int
+    evaluations: int = 24
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ def plan(cfg: BenchmarkConfig) -> list[Job]:
     """The runs that a configuration asks for; a quick look takes one seed of two markets."""
     if cfg.quick:
         return [
-            Job(market, learner, 0, QUICK_FRAMES)
+            Job(market, learner, 0, QUICK_FRAMES, cfg.evaluations)
             for market in ("planted", "drift")
             for learner in cfg.learners
         ]
     return [
-        Job(market, learner, seed, cfg.frames)
+        Job(market, learner, seed, cfg.frames, cfg.evaluations)
         for market in cfg.markets
         for learner in cfg.learners
         for seed in range(cfg.seeds)
@@ -76,8 +76,9 @@ def run_job(job: Job) -> Outcome:
     cfg = dataclasses.replace(run.env, paths=spec.lanes // spec.accounts, accounts=spec.accounts)
     table = build_table(run.data, window=cfg.window, episode_bars=cfg.episode_bars)
     judge = Judge(table, cfg, known_answer(run.data.synthetic, cfg, table))
+    every = job.frames // job.evaluations
     curve = _train(spec.library)(
-        spec, table, cfg, judge, frames=job.frames, every=job.frames // EVALUATIONS, seed=job.seed
+        spec, table, cfg, judge, frames=job.frames, every=every, seed=job.seed
     )
     return Outcome(job, curve, time.perf_counter() - began)
 

@@ -78,6 +78,8 @@ _OUR_LOSS = replace(
     mask_unused_heads=True,
     normalize_value=True,
 )
+# With 0.2 they end flat, or in one side, before they have seen what the bars say.
+_TRANSFORMER_LOSS = replace(_OUR_LOSS, entropy_coeff=entropy(0.02) | {"direction": 0.5})
 
 LEARNERS = {
     # Everything of ours switched off, and stable-baselines3, with equal numbers: parity.
@@ -94,9 +96,11 @@ LEARNERS = {
         replace(_EQUAL_LOSS, entropy_coeff=entropy(0.2)),
         normalize_reward=True,
     ),
-    # The same numbers with a transformer, and with a streaming one.
-    "transformer": LearnerSpec("ours", 128, _TRANSFORMER_TRAIN, _OUR_LOSS, network=TRANSFORMER),
-    "streaming": LearnerSpec("ours", 128, _TRANSFORMER_TRAIN, _OUR_LOSS, network=STREAMING),
+    # A transformer that reads a window at a time, and a streaming one, with numbers of their own.
+    "transformer": LearnerSpec(
+        "ours", 128, _TRANSFORMER_TRAIN, _TRANSFORMER_LOSS, network=TRANSFORMER
+    ),
+    "streaming": LearnerSpec("ours", 128, _TRANSFORMER_TRAIN, _TRANSFORMER_LOSS, network=STREAMING),
     # Ours with one thing changed: what it is worth.
     "no_hindsight": LearnerSpec("ours", 128, replace(_OUR_TRAIN, hindsight_bars=0), _OUR_LOSS),
     "no_hindsight_long": LearnerSpec(
