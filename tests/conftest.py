@@ -26,6 +26,16 @@ from envs.table import BarTable
 # Small tensors: a second thread costs more than it gives, and far more beside other work.
 torch.set_num_threads(1)
 
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+        ],
+    ),
+]
 CENTRE = 10_000.0  # mirrored tables are reflected at this price
 NO_COSTS = {
     "taker_fee_bps": 0.0,
@@ -175,6 +185,12 @@ def check_step(step, **expected) -> None:
         else:
             assert got is not None, f"{key}: nothing, expected {want!r}"
             assert got == near(want), f"{key}: {got!r}, expected {want!r}"
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    """Every device that there is."""
+    return request.param
 
 
 @pytest.fixture

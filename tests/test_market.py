@@ -16,16 +16,6 @@ from envs.ledger import LEDGER
 from envs.market import MarketEnv
 from envs.table import BarTable
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-        ],
-    ),
-]
 SMALL = {"paths": 4, "accounts": 3, "workers": 0, "window": 8, "episode_bars": 6}
 
 
@@ -47,7 +37,6 @@ def config(**changes) -> EnvConfig:
     return EnvConfig(**(SMALL | {"tick_size": 0.01} | changes))
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("record_fills", [True, False])
 def test_specs_plain_and_transformed(table, device, record_fills):
     env = MarketEnv(table, config(), device=device, record_fills=record_fills)
@@ -164,7 +153,6 @@ def test_no_room_for_an_episode_is_refused():
         MarketEnv(BarTable.from_arrays(random_bars(20)), config(window=16))
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_same_seed_same_rollout_and_other_seeds_differ(table, device):
     def rollout(seed: int):
         env = MarketEnv(table, config(), seed=seed, device=device)
@@ -270,7 +258,6 @@ def test_tiles_step_into_every_bar_of_a_split_once():
     assert env.cfg.flatten_at_end
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_a_lane_is_the_same_alone_as_in_a_batch(table, device):
     cfg = config(ruin_equity_frac=0.97)
     starts = torch.tensor([[20, 60], [90, 130], [200, 240]])

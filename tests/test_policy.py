@@ -33,22 +33,6 @@ TINY = ModelConfig(
 )
 
 
-@pytest.fixture(
-    params=[
-        "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-            ],
-        ),
-    ]
-)
-def device(request):
-    return request.param
-
-
 def make_model(cfg=TINY, *, features=None, gain=100.0):
     """A seeded model; `gain` enlarges the heads' tiny first logits so that differences show."""
     torch.manual_seed(0)

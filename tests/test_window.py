@@ -8,22 +8,6 @@ from modules.window import BarWindow
 BARS, FEATURES, WINDOW = 40, 3, 8
 
 
-@pytest.fixture(
-    params=[
-        "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-            ],
-        ),
-    ]
-)
-def device(request):
-    return request.param
-
-
 def table(bars=BARS):
     return torch.randn(bars, FEATURES, generator=torch.Generator().manual_seed(0))
 
