@@ -8,6 +8,7 @@ with each other, and with nothing else: every table names the machine, the versi
 """
 
 import json
+import logging
 import platform
 import sys
 import tempfile
@@ -40,6 +41,7 @@ Rows = list[dict[str, Any]]
 
 def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     """Run a suite and print its tables; write them as JSON, and some as a page, beside `out`."""
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     if cfg.quick:
         print("A quick look: little of everything. Nothing here is a result.")
     rows, details = _measure(cfg)
@@ -73,7 +75,7 @@ def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
         if cfg.suite == "env":
             return time_environments(folder, cfg.repeats), {}
         if cfg.suite == "recorder":
-            return time_recorder(folder, cfg.repeats), {}
+            return time_recorder(folder, cfg.repeats, cfg.epochs), {}
         return _speed(cfg, folder)
 
 

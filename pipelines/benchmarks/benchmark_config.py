@@ -46,7 +46,8 @@ class BenchmarkConfig:
     workers: int = 2
 
     # Of speed: networks, accounts that share a window, lanes; epochs of an update, reckoned from a
-    # timed one; and seconds of this machine's peak above which a cell is left out.
+    # timed one (of recorder: as many); and seconds of this machine's peak above which a cell is
+    # left out.
     networks: list[str] = field(default_factory=lambda: list(NETWORKS))
     sharing: list[int] = field(default_factory=lambda: list(SHARING))
     lanes: list[int] = field(default_factory=lambda: list(LANES))
