@@ -114,7 +114,8 @@ def _load_runs(cfg: EvaluateConfig, folder: Path) -> Candidate:
 
 
 def _plan(cfg: EvaluateConfig, folder: Path) -> WalkForward:
-    words = [*cfg.train, f"device={cfg.device}"]
+    own = any(word.startswith("device=") for word in cfg.train)
+    words = [*cfg.train, *([] if own else [f"device={cfg.device}"])]
     if cfg.data.path is not None:
         words.append(f"data.path={cfg.data.path}")
     if cfg.data.asset is not None:

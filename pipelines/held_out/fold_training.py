@@ -23,7 +23,7 @@ from pipelines.run_folder import RunFolder
 # What the words of a training cannot say, since the walk-forward does.
 _OWN = (
     *("seed", "tag", "resume", "init_from", "run.", "replay."),
-    *("data.val_start", "data.test_start"),
+    *("data.train_frac", "data.val_start", "data.test_start"),
 )
 _USUAL = ("wandb.mode=disabled", "recorder.enabled=false")
 _ALWAYS = ("replay.enabled=false", "resume=auto")
