@@ -250,6 +250,14 @@ def test_a_replay_of_test_bars_is_a_look_and_one_of_others_is_none(runs, tmp_pat
     assert (other.looks.earlier, other.looks.trials) == (3, 2)
 
 
+def test_time_that_was_not_played_is_said(tmp_path):
+    bars = pd.read_parquet(write_bars(tmp_path / "whole.parquet"))
+    bars.drop(index=range(4_000, 5_000)).to_parquet(tmp_path / "holed.parquet")
+    run = untrained(tmp_path / "runs" / "a", tmp_path / "holed.parquet", seed=1)
+    reasons = evaluate([run], draws=5).verdict.reasons
+    assert any("% was played: the rest are holes" in reason for reason in reasons)
+
+
 def test_seeds_picked_anew_are_another_trial(runs, tmp_path):
     registry = tmp_path / "openings.jsonl"
     first = evaluate(runs[:1], out=tmp_path / "1", registry=registry, draws=5)

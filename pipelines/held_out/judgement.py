@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from envs.checks import require
 from pipelines.held_out.baselines import buy_and_hold
@@ -43,6 +44,7 @@ from pipelines.judging.verdict import judge
 from pipelines.source import git_revision
 
 POLICY = "policy"
+WHOLE = 0.9  # share of the time that is played, from which on nothing is said of the rest
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,22 @@ def _notes(candidate: Candidate, findings: Findings, of_trades: Sequence[str]) -
     """What qualifies the verdict; of an account that never traded there is less to say."""
     runs = [part for parts in candidate.seeds.values() for part in parts]
     notes = dict.fromkeys(note for part in runs for note in part.notes)
+    notes |= dict.fromkeys(_coverage(candidate))
     return [*notes, *(of_trades if findings.moved else ())]
+
+
+def _coverage(candidate: Candidate) -> list[str]:
+    """Whether much of the time was not played, because of holes and what has to warm up after."""
+    meta, bounds = candidate.table.meta, candidate.bounds
+    times = candidate.table.timestamp[torch.stack([bounds[:, 0].min() + 1, bounds[:, 1].max()])]
+    span = int(times[1] - times[0]) / 1e9 / meta.interval_s + 1
+    played = int((bounds[:, 1] - bounds[:, 0]).sum())
+    if played >= WHOLE * span:
+        return []
+    return [
+        f"Of the time between the first and the last of these bars {100 * played / span:.0f} % was "
+        "played: the rest are holes in the data, and the warm-up after each."
+    ]
 
 
 def _describe_bars(candidate: Candidate) -> Replayed:
