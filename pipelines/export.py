@@ -22,6 +22,8 @@ from pipelines.held_out.result import counted
 from pipelines.refusal import plain_failures, plain_refusals
 
 _SHOWN = 5
+# What a person has named; everything else that the system refuses is the disk's.
+_REFUSED = (ValueError, FileNotFoundError, FileExistsError, BlockingIOError)
 
 
 def main(cfg: ExportConfig) -> None:
@@ -29,9 +31,10 @@ def main(cfg: ExportConfig) -> None:
 
     Raises:
         SystemExit: with 2 for what cannot be packed, verified or unpacked.
+        OSError: if the disk refuses, or has no room.
         SourceError: if another machine cannot be reached.
     """
-    with plain_refusals():
+    with plain_refusals(_REFUSED):
         if cfg.verify:
             manifest = verify_archive(Path(cfg.verify))
             print(describe(manifest), "every byte is as it was packed", sep="\n")

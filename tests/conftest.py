@@ -278,6 +278,12 @@ def fetch(local_exchange, tmp_path, capsys):
 
 
 @pytest.fixture(scope="session")
+def carried_run():
+    """How to make a run with a bit of everything in its folder: ``tests/carried_run.py``."""
+    return load_helper("carried_run")
+
+
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
     """A headless browser, ``tests/browser.py``; where there is none the test is skipped."""
     browser = load_helper("browser")

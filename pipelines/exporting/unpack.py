@@ -204,4 +204,4 @@ def _save(path: Path, data: bytes) -> None:
 def _require_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise OSError(f"{folder}: {size / GB:,.3f} GB to unpack and {free / GB:,.3f} GB free")
+        raise OSError(f"{folder}: {size / 1e6:,.1f} MB to unpack and {free / 1e6:,.1f} MB free")
