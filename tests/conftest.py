@@ -284,6 +284,13 @@ def carried_run():
 
 
 @pytest.fixture(scope="session")
+def local_hub():
+    """A hub on this machine, if its client is installed: ``tests/local_hub.py``."""
+    pytest.importorskip("huggingface_hub")
+    return load_helper("local_hub")
+
+
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
     """A headless browser, ``tests/browser.py``; where there is none the test is skipped."""
     browser = load_helper("browser")

@@ -26,6 +26,7 @@ from pipelines.exporting.pack import pack_run
 from pipelines.exporting.run_files import Choice, is_run_file
 from pipelines.exporting.tar_headers import END, make_header, padding, read_header
 from pipelines.exporting.unpack import unpack_archive, verify_archive
+from pipelines.folder_lock import lock_folder
 from pipelines.refusal import plain_failures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,7 +160,23 @@ def test_nothing_is_overwritten(finished, tmp_path):
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_a_run_in_training_is_refused_and_a_stopped_one_is_packed_and_goes_on(tmp_path):
+def test_a_run_that_somebody_writes_to_is_refused(finished, tmp_path, capsys):
+    run = tmp_path / "busy"
+    shutil.copytree(finished[0], run, symlinks=True)
+    lock = lock_folder(run, "busy")
+    for words in (["checkpoints=last"], [f"model={tmp_path / 'model'}"]):
+        with pytest.raises(SystemExit) as ended:
+            main(compose_config("export", [f"run={run}", *words]))
+        assert ended.value.code == 2
+        assert "busy: being written by another process; stop it" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["busy"]
+    lock.release()
+    assert pack_run(run).path == tmp_path / "busy.tar.gz"
+    lock_folder(run, "packing has let it go")
+
+
+@pytest.mark.long
+def test_a_training_is_refused_and_a_stopped_one_is_packed_and_goes_on(tmp_path):
     run = tmp_path / "victim"
     victim = Victim(run, "total_frames=1000000")
     victim.wait_for(lambda: victim.iterations >= 2)
@@ -168,12 +185,10 @@ def test_a_run_in_training_is_refused_and_a_stopped_one_is_packed_and_goes_on(tm
     assert "victim: being written by another process" in done.stderr
     victim.process.send_signal(signal.SIGTERM)
     assert victim.process.wait(60) == 143
-    archive = pack_run(run).path
-    got = unpack_archive(archive, tmp_path / "elsewhere", limit_gb=1)
+    got = unpack_archive(pack_run(run).path, tmp_path / "elsewhere", limit_gb=1)
     newest = max((got / "checkpoints").iterdir())
-    frames = load_checkpoint(newest).values["frames"]
     resumed = Victim(got, "total_frames=1000000")
-    said = f"going on from {newest}, frame {frames:,}"
+    said = f"going on from {newest}, frame {load_checkpoint(newest).values['frames']:,}"
     assert resumed.wait_for(lambda: said in resumed.said()), resumed.said()
     resumed.kill()
 
