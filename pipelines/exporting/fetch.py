@@ -13,7 +13,7 @@ from pipelines.market_data.patience import SourceError
 # What neither ssh, nor rsync, nor the other machine's shell can take for anything else.
 _SOURCE = re.compile(
     r"(?P<host>(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*)"
-    r":(?P<path>[A-Za-z0-9/_~.][A-Za-z0-9/_~.+@=,-]*\.tar\.gz)"
+    r":(?P<path>(?!//)[A-Za-z0-9/_~.][A-Za-z0-9/_~.+@=,-]*\.tar\.gz)"
 )
 _PART = ".part"
 # A machine that is gone is noticed within a minute.
