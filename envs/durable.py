@@ -3,8 +3,10 @@
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 UNFINISHED = ".unfinished"
 _DOOMED = ".removed"
@@ -20,15 +22,32 @@ def write_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
     Raises:
         OSError: if the disk refuses; nothing is left behind.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{UNFINISHED}")
-    try:
-        unfinished.mkdir()
+    with new_folder(folder) as unfinished:
         for name, blob in blobs.items():
             with open(unfinished / name, "xb") as file:
                 file.write(blob)
                 file.flush()
                 os.fsync(file.fileno())
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which gets its name when the block has ended; nothing is left if it fails.
+
+    Args:
+        folder: must not exist, or be empty; folders above it are made.
+
+    Yields:
+        Where to write; whoever writes files, or folders in it, makes them durable.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _unfinished(folder)
+    try:
+        unfinished.mkdir()
+        yield unfinished
         sync_folder(unfinished)
         unfinished.rename(folder)
     except BaseException:
@@ -43,10 +62,23 @@ def write_file(path: Path, blob: bytes) -> None:
     Raises:
         OSError: if the disk refuses; what was there stays, and nothing else is left behind.
     """
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
+    with new_file(path) as file:
+        file.write(blob)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which gets its name when the block has ended; nothing is left if it fails.
+
+    It replaces the file of that name, if there is one.
+
+    Raises:
+        OSError: if the disk refuses; what was there stays.
+    """
+    unfinished = _unfinished(path)
     try:
         with open(unfinished, "xb") as file:
-            file.write(blob)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -54,6 +86,11 @@ def write_file(path: Path, blob: bytes) -> None:
         unfinished.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _unfinished(path: Path) -> Path:
+    """A name beside `path` that nobody else has."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
 
 
 def remove_folder(folder: Path) -> None:

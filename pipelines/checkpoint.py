@@ -58,6 +58,11 @@ class Checkpoint:
         """The plain values that it was saved with."""
         return self.manifest["values"]
 
+    @property
+    def sha256(self) -> str:
+        """The hash of its manifest, which holds those of its files: what a result can name."""
+        return _read(self.folder / _MANIFEST_HASH).decode().split()[0]
+
     def load_model_state(self, model: nn.Module) -> None:
         """Copy weights and normaliser into a model built from the same configuration.
 

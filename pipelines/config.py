@@ -24,6 +24,7 @@ from modules.config import ModelConfig
 from pipelines.auditing.audit_config import AuditConfig
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.config_help import help_text
+from pipelines.exporting.export_config import ExportConfig
 from pipelines.held_out.evaluate_config import EvaluateConfig
 from pipelines.held_out.replay_config import ReplayConfig, require_seed_and_device
 from pipelines.loss import LossConfig
@@ -207,6 +208,7 @@ _PROGRAMS = {
     "replay": _Program(ReplayConfig, "replay_schema", ()),
     "evaluate": _Program(EvaluateConfig, "evaluate_schema", ()),
     "report": _Program(ReportConfig, "report_schema", ()),
+    "export": _Program(ExportConfig, "export_schema", ()),
     "benchmark": _Program(BenchmarkConfig, "benchmark_schema", ()),
     "audit": _Program(AuditConfig, "audit_schema", ("env",)),
     "download": _Program(DownloadConfig, "download_schema", ()),
@@ -222,6 +224,8 @@ def load_config(program: Literal["replay"], argv: Sequence[str]) -> ReplayConfig
 def load_config(program: Literal["evaluate"], argv: Sequence[str]) -> EvaluateConfig: ...
 @overload
 def load_config(program: Literal["report"], argv: Sequence[str]) -> ReportConfig: ...
+@overload
+def load_config(program: Literal["export"], argv: Sequence[str]) -> ExportConfig: ...
 @overload
 def load_config(program: Literal["benchmark"], argv: Sequence[str]) -> BenchmarkConfig: ...
 @overload

@@ -11,14 +11,19 @@ from pipelines.non_finite import NonFiniteError
 
 
 @contextmanager
-def plain_refusals() -> Iterator[None]:
+def plain_refusals(
+    kinds: tuple[type[Exception], ...] = (ValueError, OSError),
+) -> Iterator[None]:
     """Print what is wrong with the user's input in one line and exit with 2.
 
     For the steps that look at input; an error in the program itself keeps its traceback.
+
+    Args:
+        kinds: of errors that are the input's fault.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except kinds as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(REFUSED) from None
 

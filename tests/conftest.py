@@ -294,6 +294,19 @@ def fetch(local_exchange, tmp_path, capsys):
 
 
 @pytest.fixture(scope="session")
+def carried_run():
+    """How to make a run with a bit of everything in its folder: ``tests/carried_run.py``."""
+    return load_helper("carried_run")
+
+
+@pytest.fixture(scope="session")
+def local_hub():
+    """A hub on this machine, if its client is installed: ``tests/local_hub.py``."""
+    pytest.importorskip("huggingface_hub")
+    return load_helper("local_hub")
+
+
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
     """A headless browser, ``tests/browser.py``; where there is none the test is skipped."""
     browser = load_helper("browser")

@@ -1,0 +1,71 @@
+"""A run with a bit of everything in its folder, for the tests of what is carried."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from envs.bars import DataConfig
+from envs.config import EnvConfig
+from envs.table import build_table
+from modules.config import ModelConfig
+from pipelines.checkpoint import describe, save_checkpoint
+from pipelines.config import RunConfig, WandbConfig
+from pipelines.model import make_model
+from pipelines.train_config import TrainConfig
+
+ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
+MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
+                    features_dim=8)  # fmt: skip
+SECRET = "hf_0123456789abcdefghijklmnopqrstuvwx"  # noqa: S105
+# What is no file of a run, whatever it is.
+STRANGE = (".env", "notes.txt", "bars/.netrc", "checkpoints/000000002/run_me.py", "id_ed25519")
+
+
+def write_bars(path: Path, bars: int = 3_000) -> Path:
+    """Bars of a random walk, 15 minutes long."""
+    rng = np.random.default_rng(0)
+    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
+    opens = np.r_[20_000.0, close[:-1]]
+    columns = {
+        "timestamp": pd.date_range("2025-01-01", periods=bars, freq="15min", tz="UTC"),
+        "open": opens, "high": np.maximum(opens, close) + 5.0,
+        "low": np.minimum(opens, close) - 5.0, "close": close,
+        "volume": rng.exponential(3.0, bars).round(3),
+    }  # fmt: skip
+    pd.DataFrame(columns).to_parquet(path)
+    return path
+
+
+def make_run(folder: Path, bars: Path) -> Path:
+    """An untrained run with three checkpoints, of which the second is the best."""
+    cfg = RunConfig(
+        data=DataConfig(path=str(bars), train_frac=0.4, val_frac=0.1), env=ENV, model=MODEL,
+        train=TrainConfig(steps=8, minibatch=8), wandb=WandbConfig(entity="somebody"),
+        init_from=str(folder.parent / "private" / "first"),
+    )  # fmt: skip
+    table = build_table(cfg.data, window=ENV.window, episode_bars=ENV.episode_bars)
+    table.save(folder / "bars")
+    for iteration, score in ((1, 0.1), (2, 0.3), (3, 0.2)):
+        torch.manual_seed(iteration)
+        model = make_model(cfg.model, cfg.env, table)
+        save_checkpoint(
+            folder / "checkpoints" / f"{iteration:09d}", about=describe(cfg, table),
+            tensors={"model": model.state_dict(), "optimizer": {"0.step": torch.ones(3)}},
+            values={"score": score, "iteration": iteration, "frames": 100 * iteration},
+        )  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(cfg)))
+    (folder / "metrics.jsonl").write_text('{"frames": 100}\n')
+    (folder / "train_actions.csv").write_text("a,b\n" * 1000)
+    (folder / "train_actions.json").write_text("{}")
+    of_wandb = folder / "wandb" / "offline-run-20250101_000000-abc"
+    of_wandb.mkdir(parents=True)
+    (of_wandb / "run-abc.wandb").write_bytes(b"curves")
+    (folder / "wandb" / "latest-run").symlink_to(of_wandb.name)
+    for name in STRANGE:
+        (folder / name).write_text(SECRET)
+    (folder / ".lock").touch()
+    return folder
