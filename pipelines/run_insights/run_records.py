@@ -114,7 +114,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def number(values: Mapping[str, Any], name: str) -> float | None:
     """A number of a file; None if it is missing, or something else."""
     value = values.get(name)
-    return float(value) if type(value) in (int, float) else None
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _accounts(

@@ -60,7 +60,9 @@ function draw() {
 function start() {
   byId("curve").append(...data.names.map(name => new Option(name)));
   const words = new URLSearchParams(location.hash.slice(1));
-  const wanted = [words.get("curve"), ...FIRST].find(name => data.names.includes(name));
+  const lines = name => data.runs.filter(run => (run.points[name] || [[]])[0].length > 1).length;
+  const first = FIRST.filter(name => data.names.includes(name)).sort((a, b) => lines(b) - lines(a));
+  const wanted = [words.get("curve"), ...first].find(name => data.names.includes(name));
   if (wanted) byId("curve").value = wanted;
   if (words.get("scale") === "log") byId("scale").value = "log";
   const chosen = words.has("runs") ? words.get("runs").split(".") : null;

@@ -49,7 +49,7 @@ def make_page(root: Path, price_per_hour: float | None, beside: Path | None) -> 
     records, evaluations = read_all(root)
     price = "" if price_per_hour is None else f", {price_per_hour:g} an hour"
     fields = {
-        "title": escape(f"Runs in {root.name or root}"),
+        "title": escape(f"All runs in {root.name or root}"),
         "about": escape(
             f"{counted(len(records), 'run')}, read {datetime.now(UTC):%Y-%m-%d %H:%M} UTC{price}"
         ),
@@ -76,7 +76,7 @@ def _runs_table(records: Sequence[RunRecord], shown: Sequence[Column], beside: P
         name = f"{box}<span>{_run_links(run, beside)}</span>"
         key = escape(run.name)
         cells = "".join(_td(column.cell(run), column.kind) for column in shown)
-        rows.append(f'<tr><th scope="row" data-key="{key}">{name}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row" data-key="{key}"><div>{name}</div></th>{cells}</tr>')
     return _table("all runs", heads, rows)
 
 
@@ -104,7 +104,7 @@ def _evaluations(evaluations: Sequence[Judged], beside: Path | None) -> str:
     for judged in evaluations:
         link = "" if beside is None else _link(judged.folder / REPORT, beside, "report")
         cells = "".join(_td(cell, "word") for cell in judged_cells(judged))
-        name = f"{escape(judged.name)} {link}"
+        name = f"<div><span>{escape(judged.name)} {link}</span></div>"
         rows.append(f'<tr><th scope="row" data-key="{escape(judged.name)}">{name}</th>{cells}</tr>')
     words = f"What {EVALUATION} of more than one run says."
     return (
