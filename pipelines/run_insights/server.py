@@ -13,6 +13,7 @@ from pipelines.run_insights.insights_config import InsightsConfig
 from pipelines.run_insights.run_files import find_folders
 from pipelines.run_insights.runs_page import make_page
 from pipelines.run_insights.trace_answer import answer
+from pipelines.run_insights.trace_figures import NOTHING
 from pipelines.run_insights.trace_index import TraceIndex
 from pipelines.run_insights.trace_page import (
     PREFIX,
@@ -34,7 +35,6 @@ _POLICY = (
 )
 _CONTROLS = ("trace", "metric", "lane", "episode", "first", "last", "order")
 _CHARTS = ("metric-chart", "candle-chart")
-_EMPTY: dict[str, Any] = {"data": [], "layout": {}}
 # A small trace is read within the first answer.
 _PATIENCE_S = 1.0
 
@@ -137,17 +137,18 @@ def _register(app: Dash, store: TraceStore) -> None:
 
 def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any, ...]:
     """The values of all the outputs, for whatever has changed."""
-    who = ctx.triggered_id
+    changed = {name.rpartition(".")[0] for name in ctx.triggered_prop_ids}
+    shown = given["shown"]
     try:
         view = TraceView.read(search)
-        if who in _CONTROLS and given["shown"] is not None:
-            view = _controlled(view, who, given[who])
-        elif who in _CHARTS:
-            view = _zoomed(view, given[who] or {})
-        elif who != "poll" and view.search == given["shown"]:
-            raise PreventUpdate
-        if view.search == given["shown"] and who != "poll":
-            raise PreventUpdate
+        # Of a page that shows nothing yet only the address counts: its controls are still empty.
+        if shown is not None:
+            for name in changed.intersection(_CONTROLS):
+                view = _controlled(view, name, given[name])
+            for name in changed.intersection(_CHARTS):
+                view = _zoomed(view, given[name] or {})
+            if view.search == shown and "poll" not in changed:
+                raise PreventUpdate
         return _shown(store, view)
     except (ValueError, OSError) as error:
         return _refused(str(error), search)
@@ -155,7 +156,7 @@ def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any,
 
 def _controlled(view: TraceView, name: str, value: Any) -> TraceView:
     if value is None and name not in ("episode", "first", "last"):
-        raise PreventUpdate
+        return view
     if isinstance(value, float):
         value = int(value)
     return view if getattr(view, name) == value else view.changed(**{name: value})
@@ -168,7 +169,7 @@ def _zoomed(view: TraceView, told: dict[str, Any]) -> TraceView:
     try:
         first, last = (round(float(told[f"xaxis.range[{i}]"])) for i in (0, 1))
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise PreventUpdate from None
+        return view
     return view.changed(first=max(first, 0), last=max(last, 0), trade=view.trade)
 
 
@@ -198,7 +199,7 @@ def _frame(
     store: TraceStore | None = None,
 ) -> tuple[Any, ...]:
     controls = {field: getattr(view, field) for field in _CONTROLS} | {"trace": name}
-    lanes, charts = no_update, (_EMPTY, _EMPTY)
+    lanes, charts = no_update, (NOTHING, NOTHING)
     links: list[Any] = []
     trades: list[Any] = []
     candles, about = False, ""
@@ -208,7 +209,7 @@ def _frame(
         controls |= {"lane": -1 if found.part.lane is None else found.part.lane}
         controls |= {"first": found.part.first, "last": found.part.last}
         candles = found.candles is not None
-        charts = (found.metric, found.candles or _EMPTY)
+        charts = (found.metric, found.candles or NOTHING)
         links, trades = moves(index, view, found), trades_table(view, found)
         about = f"{index.rows:,} rows, {len(index.lanes):,} lanes, frames to {index.last_frame:,}"
     style = {"height": "460px", "display": "block" if candles else "none"}
@@ -223,7 +224,7 @@ def _refused(words: str, search: str) -> tuple[Any, ...]:
     style = {"display": "none"}
     values = [no_update] * len(_CONTROLS)
     return (no_update, search, True, _head(""), "", f"Not shown: {words}.", no_update, no_update,
-            *values, _EMPTY, _EMPTY, style, [], [], True)  # fmt: skip
+            *values, NOTHING, NOTHING, style, [], [], True)  # fmt: skip
 
 
 def _head(run: str) -> list[Any]:

@@ -8,12 +8,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipelines.run_insights.trace_queries import METRICS, Part
 
 MAX_POINTS = 5_000
-MAX_MARKS = 600  # trades, each with an entry and an exit
+MAX_MARKS = 500  # trades, each with an entry and an exit
 LONG, SHORT, STOP, TARGET = "#2b8fe0", "#e8762c", "#e0457b", "#17a673"
 QUIET = "#8a93a0"
 EXITS = {
@@ -28,8 +29,13 @@ EXITS = {
 _SYMBOLS = {"liquidation": "star-diamond", "ruin": "star", "end": "square"}
 _CLEAR = "rgba(0,0,0,0)"
 _MARGIN = {"l": 64, "r": 10, "t": 10, "b": 44}
-_TICKS = 6
+_TICKS = 5
 Figure = dict[str, Any]
+_HIDDEN = {"visible": False}
+NOTHING: Figure = {
+    "data": [],
+    "layout": {"paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR, "xaxis": _HIDDEN, "yaxis": _HIDDEN},
+}
 
 
 def metric_figure(series: pd.DataFrame, metric: str, part: Part, trade: pd.Series | None) -> Figure:
@@ -94,7 +100,8 @@ def candle_figure(
     for name, column, color in brackets:
         if candles[column].notna().any():
             look = {"color": color, "width": 1.2, "dash": "dot", "shape": "hv"}
-            traces.append(_line(x, _values(candles[column]), name, line=look, hoverinfo="skip"))
+            xs, ys = _broken(x, _values(candles[column]), _turns(candles["position"]))
+            traces.append(_line(xs, ys, name, line=look, hoverinfo="skip"))
     traces += _entries(marks) + _exits(marks)
     layout = _layout(part, "price", trade)
     if x:
@@ -104,6 +111,20 @@ def candle_figure(
         layout["shapes"] += [_rule(x[i]) for i in _breaks(candles["episode"], candles["episode"])]
         layout["yaxis"]["range"] = _room(candles)
     return {"data": traces, "layout": layout}
+
+
+def _tick_texts(times: Sequence[str]) -> list[str]:
+    """Times of the day, and under them the date where it is another one than before."""
+    days = [time.split()[0] for time in times]
+    new = [i == 0 or days[i] != days[i - 1] for i in range(len(days))]
+    return [f"{time.split()[1]}<br>{day}" if first else time.split()[1]
+            for time, day, first in zip(times, days, new, strict=True)]  # fmt: skip
+
+
+def _turns(position: pd.Series) -> list[int]:
+    """Candles at whose end another side is held than at the end of the one before."""
+    side = np.sign(position.to_numpy())
+    return [i + 1 for i in np.flatnonzero(side[1:] != side[:-1]).tolist()]
 
 
 def _entries(marks: pd.DataFrame) -> list[Figure]:
@@ -134,7 +155,7 @@ def _marks(
         "type": "scatter", "mode": "markers", "name": name, "text": list(texts),
         "x": [int(frame) for frame in frames], "y": prices.tolist(),
         "hovertemplate": "%{text}<br>at %{y:,.6g}<extra></extra>",
-        "marker": {"symbol": symbol, "color": color, "size": 10 if len(frames) < 150 else 6},
+        "marker": {"symbol": symbol, "color": color, "size": 9 if len(frames) < 100 else 6},
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dash import dcc, html
 
 from pipelines.held_out.result import counted
 from pipelines.run_insights.trace_answer import Answer
+from pipelines.run_insights.trace_figures import NOTHING
 from pipelines.run_insights.trace_index import TraceIndex
 from pipelines.run_insights.trace_queries import METRICS, ORDERS
 from pipelines.run_insights.trace_view import PAGE_ROWS, TraceView
@@ -21,6 +22,7 @@ _GRAPH = {
     "plotlyServerURL": "",
     "modeBarButtons": [["zoom2d", "pan2d", "toImage"]],
 }
+_PRICES = ("entry_price", "exit_price")
 _KEYS = (
     "Keys: ← → earlier and later, + - nearer and farther, 0 all of it, p n previous and next "
     "trade. Draw sideways over a chart to look closer, click it twice for all of it."
@@ -131,13 +133,12 @@ def _reasons(reasons: pd.DataFrame) -> str:
 
 def _trade(row: pd.Series, view: TraceView) -> html.Tr:
     time = f"{row['entry_time']:%Y-%m-%d %H:%M}"
+    entry, end = (f"{row[name]:,.{1 if row[name] > 1_000 else 5}f}" for name in _PRICES)
     cells = (
         str(row["episode"]),
         "long" if row["units"] > 0 else "short",
-        f"{row['entry_price']:,.6g}"
-        if row["entry_price"] < 1_000
-        else f"{row['entry_price']:,.1f}",
-        f"{row['exit_price']:,.6g}" if row["exit_price"] < 1_000 else f"{row['exit_price']:,.1f}",
+        entry,
+        end,
         str(row["exit_reason"]).replace("_", "-"),
         f"{int(row['bars_held']):,}",
         f"{row['profit']:+,.2f}",
@@ -164,5 +165,5 @@ def _number(name: str, placeholder: str) -> dcc.Input:
 
 
 def _graph(name: str, words: str, height: int) -> html.Div:
-    graph = dcc.Graph(id=name, config=_GRAPH, style={"height": f"{height}px"})
+    graph = dcc.Graph(id=name, figure=NOTHING, config=_GRAPH, style={"height": f"{height}px"})
     return html.Div(graph, className="chart", role="img", **{"aria-label": words})

@@ -31,7 +31,7 @@ METRICS = {
 }
 ORDERS = {"time": "entry_frame", "best": "profit DESC", "worst": "profit"}
 MAX_BUCKETS = 800
-MAX_CANDLES = 1_200
+MAX_CANDLES = 800
 MAX_EPISODES = 20
 _MEMORY = "512MB"
 
