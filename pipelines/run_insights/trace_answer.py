@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from envs.checks import require
 from envs.config import EnvConfig
 from pipelines.held_out.result import counted
 from pipelines.reporting.report_inputs import read_simulator
@@ -16,7 +17,15 @@ from pipelines.run_insights.trace_figures import (
     metric_figure,
 )
 from pipelines.run_insights.trace_index import TraceIndex
-from pipelines.run_insights.trace_queries import MAX_CANDLES, Part, TraceQueries
+from pipelines.run_insights.trace_queries import MAX_CANDLES, MAX_TRADES, Part, TraceQueries
+from pipelines.run_insights.trace_trades import (
+    by_reason,
+    entered_at,
+    largest,
+    neighbours,
+    open_within,
+    page_of,
+)
 from pipelines.run_insights.trace_view import PAGE_ROWS, TraceView
 
 # Bars before and after a trade that its link shows.
@@ -32,7 +41,7 @@ class Answer:
         metric: the chart of the metric.
         candles: the chart of the bars; None for all lanes.
         trades: a page of the lane's trades, with the columns of `TraceQueries.trades`, and `link`,
-            the address of the view of each.
+            the address of the view of each; they stay when the range moves.
         reasons: of their exits.
         before: address of the trade before the one that is pointed at, or before the range.
         after: likewise.
@@ -57,7 +66,7 @@ def answer(queries: TraceQueries, index: TraceIndex, view: TraceView, trace: Pat
     Raises:
         ValueError: if the view does not fit the trace.
     """
-    part = view.part(index)
+    part = _around_episode(queries, index, view, view.part(index))
     cfg, notes = _parameters(trace)
     series = queries.series(index, part, view.metric)
     if part.lane is None:
@@ -67,30 +76,36 @@ def answer(queries: TraceQueries, index: TraceIndex, view: TraceView, trace: Pat
         return Answer(part, figure, None, nothing, nothing, "", "", False, notes)
     episodes = queries.episodes(index, part)
     step = _frames_a_bar(episodes)
-    lane = replace(part, first=index.first_frame, last=index.last_frame)
-    skip = view.page * PAGE_ROWS
-    trades = queries.trades(index, lane, cfg, order=view.order, most=PAGE_ROWS + 1, skip=skip)
-    more, trades = len(trades) > PAGE_ROWS, trades.head(PAGE_ROWS)
-    links = [_link(index, view, row, step) for _, row in trades.iterrows()]
-    chosen = _chosen(queries, index, lane, cfg, view.trade)
-    candles = _candles(queries, index, part, episodes, cfg, chosen, notes)
+    trades = queries.trades(index, part, cfg)
+    if len(trades) == MAX_TRADES:
+        notes.append(f"Of this lane's trades the first {MAX_TRADES:,} are shown.")
+    listed = page_of(trades, view.order, view.page, PAGE_ROWS)
+    chosen = entered_at(trades, view.trade)
+    place = part.first if view.trade is None else view.trade
     before, after = (
-        "" if near is None else _link(index, view, near, step)
-        for near in queries.neighbours(
-            index, lane, cfg, part.first if view.trade is None else view.trade
-        )
+        "" if near is None else _link(index, view, near, step) for near in neighbours(trades, place)
     )
+    candles = _candles(queries, index, part, episodes, trades, chosen, notes)
     return Answer(
         part=part,
         metric=metric_figure(series, view.metric, part, chosen),
         candles=candles,
-        trades=trades.assign(link=links),
-        reasons=queries.reasons(index, lane, cfg),
+        trades=listed.assign(link=[_link(index, view, row, step) for _, row in listed.iterrows()]),
+        reasons=by_reason(trades),
         before=before,
         after=after,
-        more=more,
+        more=len(trades) > (view.page + 1) * PAGE_ROWS,
         notes=notes,
     )
+
+
+def _around_episode(queries: TraceQueries, index: TraceIndex, view: TraceView, part: Part) -> Part:
+    """The range of the chosen episode, where no other one is asked for."""
+    if part.episode is None or view.first is not None or view.last is not None:
+        return part
+    found = queries.episodes(index, part)
+    require(len(found) == 1, "episode", view.episode, f"one of lane {part.lane}")
+    return replace(part, first=int(found["first"].iloc[0]), last=int(found["last"].iloc[0]))
 
 
 def _candles(
@@ -98,7 +113,7 @@ def _candles(
     index: TraceIndex,
     part: Part,
     episodes: pd.DataFrame,
-    cfg: EnvConfig,
+    trades: pd.DataFrame,
     chosen: pd.Series | None,
     notes: list[str],
 ) -> Figure:
@@ -116,22 +131,11 @@ def _candles(
     if every > 1:
         notes.append(f"A candle is {every} bars; entries and exits keep their own price.")
     drawn = part if episodes.empty else replace(part, last=int(episodes["last"].max()))
-    marks = queries.largest(index, drawn, cfg, MAX_MARKS + 1)
-    if len(marks) > MAX_MARKS:
-        marks = queries.largest(index, drawn, cfg, MAX_MARKS)
+    inside = open_within(trades, drawn)
+    if len(inside) > MAX_MARKS:
         notes.append(f"Marked are the {MAX_MARKS} trades that gained or lost most.")
+    marks = largest(inside, MAX_MARKS)
     return candle_figure(queries.candles(index, drawn, every), marks, drawn, chosen)
-
-
-def _chosen(
-    queries: TraceQueries, index: TraceIndex, lane: Part, cfg: EnvConfig, frame: int | None
-) -> pd.Series | None:
-    """The trade that was entered in a frame."""
-    if frame is None:
-        return None
-    found = queries.trades(index, replace(lane, first=frame, last=frame), cfg, most=3)
-    found = found[found["entry_frame"] == frame]
-    return None if found.empty else found.iloc[0]
 
 
 def _link(index: TraceIndex, view: TraceView, trade: pd.Series, step: int) -> str:

@@ -107,7 +107,7 @@ def candle_figure(
     if x:
         at = sorted({round(i * (len(x) - 1) / (_TICKS - 1)) for i in range(_TICKS)})
         layout["xaxis"] |= {"tickvals": [x[i] for i in at],
-                            "ticktext": [times[i].replace(" ", "<br>") for i in at]}  # fmt: skip
+                            "ticktext": _tick_texts([times[i] for i in at])}  # fmt: skip
         layout["shapes"] += [_rule(x[i]) for i in _breaks(candles["episode"], candles["episode"])]
         layout["yaxis"]["range"] = _room(candles)
     return {"data": traces, "layout": layout}

@@ -9,7 +9,8 @@ from pipelines.held_out.result import counted
 from pipelines.run_insights.trace_answer import Answer
 from pipelines.run_insights.trace_figures import NOTHING
 from pipelines.run_insights.trace_index import TraceIndex
-from pipelines.run_insights.trace_queries import METRICS, ORDERS
+from pipelines.run_insights.trace_queries import METRICS
+from pipelines.run_insights.trace_trades import ORDERS
 from pipelines.run_insights.trace_view import PAGE_ROWS, TraceView
 
 PREFIX = "/trace/"
@@ -81,7 +82,7 @@ def lane_options(index: TraceIndex) -> list[dict[str, Any]]:
 def moves(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]:
     """Links to the views beside this one; the page's keys follow them."""
     part = found.part
-    whole = (part.first, part.last) == (index.first_frame, index.last_frame)
+    whole = view.first is None and view.last is None
     near = view.moved(index, part, zoom=0.5)
     steps = (
         ("earlier", "◀ earlier", view.moved(index, part, by=-0.5), part.first == index.first_frame),

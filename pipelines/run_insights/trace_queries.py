@@ -1,5 +1,7 @@
 """Questions to an indexed trace, answered in few rows whatever its length: DuckDB over parquet."""
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +31,10 @@ METRICS = {
     "slippage_cost": "quote currency",
     "funding": "quote currency",
 }
-ORDERS = {"time": "entry_frame", "best": "profit DESC", "worst": "profit"}
 MAX_BUCKETS = 800
 MAX_CANDLES = 800
 MAX_EPISODES = 20
+MAX_TRADES = 1_000_000
 _MEMORY = "512MB"
 
 _WHERE = """FROM read_parquet($files)
@@ -40,7 +42,8 @@ _WHERE = """FROM read_parquet($files)
       AND ($lane IS NULL OR lane = $lane) AND ($episode IS NULL OR episode = $episode)"""
 _TRADES = """
 WITH fills AS (
-  SELECT * FROM read_parquet($files) WHERE lane = $lane AND episode BETWEEN $low AND $high
+  SELECT * FROM read_parquet($files)
+  WHERE lane = $lane AND ($episode IS NULL OR episode = $episode)
     AND (entry_units <> 0 OR open_exit_units <> 0 OR exit_units <> 0)
 ), entries AS (
   SELECT *, row_number() OVER (PARTITION BY episode ORDER BY env_frame) AS number
@@ -54,18 +57,17 @@ WITH fills AS (
   FROM fills WHERE exit_units <> 0
 ), exits AS (
   SELECT *, row_number() OVER (PARTITION BY episode ORDER BY env_frame, late) AS number FROM either
-), trades AS (
-  SELECT e.episode, e.entry_units AS units, e.env_frame AS entry_frame,
-    e.timestamp AS entry_time, e.entry_fill_price AS entry_price, x.env_frame AS exit_frame,
-    x.timestamp AS exit_time, x.price AS exit_price, x.reason AS exit_reason,
-    x.step + x.late - e.step AS bars_held,
-    e.entry_units * (x.price - e.entry_fill_price)
-      - abs(e.entry_units) * (e.entry_fill_price * $taker
-        + x.price * CASE x.reason WHEN 'take_profit' THEN $maker ELSE $taker END)
-      - (x.paid - (e.funding_paid - e.funding)) AS profit
-  FROM entries e JOIN exits x USING (episode, number)
-  WHERE x.env_frame >= $first AND e.env_frame <= $last
-)"""
+)
+SELECT e.episode, e.entry_units AS units, e.env_frame AS entry_frame,
+  e.timestamp AS entry_time, e.entry_fill_price AS entry_price, x.env_frame AS exit_frame,
+  x.timestamp AS exit_time, x.price AS exit_price, x.reason AS exit_reason,
+  x.step + x.late - e.step AS bars_held,
+  e.entry_units * (x.price - e.entry_fill_price)
+    - abs(e.entry_units) * (e.entry_fill_price * $taker
+      + x.price * CASE x.reason WHEN 'take_profit' THEN $maker ELSE $taker END)
+    - (x.paid - (e.funding_paid - e.funding)) AS profit
+FROM entries e JOIN exits x USING (episode, number)
+ORDER BY entry_frame LIMIT $most"""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,12 @@ class TraceQueries:
 
     def __init__(self, cache: Path) -> None:
         self._base = duckdb.connect()
+        self._trades: OrderedDict[tuple[object, ...], pd.DataFrame] = OrderedDict()
+        self._lock = threading.Lock()
         folder = str(cache.resolve()).replace("'", "''")
         for words in (
             f"memory_limit = '{_MEMORY}'",
+            "parquet_metadata_cache = true",
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
             "TimeZone = 'UTC'",
@@ -155,73 +160,32 @@ class TraceQueries:
             GROUP BY episode, step // $every ORDER BY frame"""
         return self._ask(index, text, **_words(part), every=every)
 
-    def trades(
-        self,
-        index: TraceIndex,
-        part: Part,
-        cfg: EnvConfig,
-        *,
-        order: str = "time",
-        most: int = 50,
-        skip: int = 0,
-    ) -> pd.DataFrame:
-        """Trades of a lane that were open in a part, as `metrics.completed_trades` has them.
+    def trades(self, index: TraceIndex, part: Part, cfg: EnvConfig) -> pd.DataFrame:
+        """The trades of a lane, or of one episode of it, as `metrics.completed_trades` has them.
 
         Args:
             index: of the trace.
-            part: with a lane.
+            part: with a lane; its range does not matter.
             cfg: the simulator's parameters; the fee rates are read.
-            order: one of `ORDERS`.
-            most: that are returned.
-            skip: that come before them.
 
         Returns:
             Columns `episode`, `units`, `entry_frame`, `entry_time`, `entry_price`, `exit_frame`,
-            `exit_time`, `exit_price`, `exit_reason`, `bars_held` and `profit`.
+            `exit_time`, `exit_price`, `exit_reason`, `bars_held` and `profit`, in the order of
+            time; the first `MAX_TRADES`.
         """
-        require_one_of("order", order, list(ORDERS))
-        text = f"""{_TRADES} SELECT * FROM trades ORDER BY {ORDERS[order]}, entry_frame
-            LIMIT $most OFFSET $skip"""  # noqa: S608
-        return self._ask_trades(index, part, cfg, text, most, skip)
-
-    def largest(self, index: TraceIndex, part: Part, cfg: EnvConfig, most: int) -> pd.DataFrame:
-        """Of `trades` the `most` that gained or lost most, in the order of time."""
-        text = f"""{_TRADES} SELECT * FROM (SELECT * FROM trades ORDER BY abs(profit) DESC
-            LIMIT $most OFFSET $skip) ORDER BY entry_frame"""  # noqa: S608
-        return self._ask_trades(index, part, cfg, text, most, 0)
-
-    def neighbours(
-        self, index: TraceIndex, part: Part, cfg: EnvConfig, frame: int
-    ) -> tuple[pd.Series | None, pd.Series | None]:
-        """The last of `trades` that was entered before a frame, and the first one after it."""
-        found = []
-        for sign, way in (("<", "DESC"), (">", "ASC")):
-            text = f"""{_TRADES} SELECT * FROM trades WHERE entry_frame {sign} {int(frame)}
-                ORDER BY entry_frame {way} LIMIT $most OFFSET $skip"""  # noqa: S608
-            rows = self._ask_trades(index, part, cfg, text, 1, 0)
-            found.append(None if rows.empty else rows.iloc[0])
-        return found[0], found[1]
-
-    def reasons(self, index: TraceIndex, part: Part, cfg: EnvConfig) -> pd.DataFrame:
-        """By the reason of the exit: columns `exit_reason`, `trades`, `profit` (their sum)."""
-        text = f"""{_TRADES} SELECT exit_reason, count(*) AS trades, sum(profit) AS profit
-            FROM trades WHERE $most >= $skip GROUP BY exit_reason ORDER BY trades DESC"""  # noqa: S608
-        return self._ask_trades(index, part, cfg, text, 0, 0)
-
-    def _ask_trades(
-        self, index: TraceIndex, part: Part, cfg: EnvConfig, text: str, most: int, skip: int
-    ) -> pd.DataFrame:
-        low, high = self._span(index, part)
-        words = {"first": part.first, "last": part.last, "lane": part.lane, "low": low}
-        words |= {"high": high, "most": most, "skip": skip}
         rates = {"taker": cfg.taker_fee_bps * BPS, "maker": cfg.maker_fee_bps * BPS}
-        return self._ask(index, text, **words, **rates)
-
-    def _span(self, index: TraceIndex, part: Part) -> tuple[int, int]:
-        """The first and the last episode of a part; an empty span if it has no rows."""
-        text = f"SELECT min(episode) AS low, max(episode) AS high {_WHERE}"
-        found = self._ask(index, text, **_words(part)).iloc[0]
-        return (0, -1) if pd.isna(found["low"]) else (int(found["low"]), int(found["high"]))
+        key = (index.folder, index.rows, index.seam, part.lane, part.episode, *rates.values())
+        with self._lock:
+            if key in self._trades:
+                self._trades.move_to_end(key)
+                return self._trades[key]
+        words = {"lane": part.lane, "episode": part.episode, "most": MAX_TRADES}
+        found = self._ask(index, _TRADES, **words, **rates)
+        with self._lock:
+            self._trades[key] = found
+            while sum(map(len, self._trades.values())) > MAX_TRADES and len(self._trades) > 1:
+                self._trades.popitem(last=False)
+        return found
 
     def _ask(self, index: TraceIndex, text: str, **words: object) -> pd.DataFrame:
         # A cursor of its own: several questions of one page, and of several, run at a time.

@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from envs.checks import require, require_at_least, require_one_of
 from pipelines.run_insights.trace_index import TraceIndex
-from pipelines.run_insights.trace_queries import METRICS, ORDERS, Part
+from pipelines.run_insights.trace_queries import METRICS, Part
+from pipelines.run_insights.trace_trades import ORDERS
 
 PAGE_ROWS = 25
 _LEAST_FRAMES = 16
