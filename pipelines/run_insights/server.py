@@ -107,7 +107,11 @@ def make_app(cfg: InsightsConfig) -> Dash:
 
 
 def _register(app: Dash, store: TraceStore) -> None:
-    """One callback: controls and charts change the address, the address all that is shown."""
+    """Controls and charts change the address, and the address all that is shown, in one callback.
+
+    While a trace is read a second one asks how far that is: answers of the first take longer than
+    the time between two questions, and a newer question would make Dash drop them.
+    """
 
     @app.callback(
         Output("url", "search"),
@@ -125,7 +129,7 @@ def _register(app: Dash, store: TraceStore) -> None:
         Output("trades", "children"),
         Output("trade-section", "hidden"),
         Input("url", "search"),
-        Input("poll", "n_intervals"),
+        Input("ready", "data"),
         *(Input(name, "value") for name in _CONTROLS),
         *(Input(name, "relayoutData") for name in _CHARTS),
         State("shown", "data"),
@@ -133,6 +137,25 @@ def _register(app: Dash, store: TraceStore) -> None:
     def update(search: str | None, _: int | None, *rest: Any) -> tuple[Any, ...]:
         given = dict(zip((*_CONTROLS, *_CHARTS, "shown"), rest, strict=True))
         return _update(store, search or "", given)
+
+    @app.callback(
+        Output("ready", "data"),
+        Output("poll", "disabled", allow_duplicate=True),
+        Output("message", "children", allow_duplicate=True),
+        Input("poll", "n_intervals"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def look(number: int | None, search: str | None) -> tuple[Any, ...]:
+        view = TraceView.read(search or "")
+        try:
+            name = view.trace or next(iter(store.traces(view.run)))
+            index, share = store.index(view.run, name)
+        except (ValueError, OSError):  # the answer itself says what is wrong
+            return number, True, no_update
+        if index is not None:
+            return number, True, no_update
+        return no_update, False, _reading(name, share)
 
 
 def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any, ...]:
@@ -147,7 +170,7 @@ def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any,
                 view = _controlled(view, name, given[name])
             for name in changed.intersection(_CHARTS):
                 view = _zoomed(view, given[name] or {})
-            if view.search == shown and "poll" not in changed:
+            if view.search == shown and "ready" not in changed:
                 raise PreventUpdate
         return _shown(store, view)
     except (ValueError, OSError) as error:
@@ -183,9 +206,12 @@ def _shown(store: TraceStore, view: TraceView) -> tuple[Any, ...]:
         store.wait(view.run, name, _PATIENCE_S)
         index, share = store.index(view.run, name)
     if index is None:
-        words = f"{name} is read for the first time: {share:.0%}."
-        return _frame(view, traces, name, None, words, poll=True)
+        return _frame(view, traces, name, None, _reading(name, share), poll=True)
     return _frame(view, traces, name, index, store=store)
+
+
+def _reading(name: str, share: float) -> str:
+    return f"{name} is read for the first time: {share:.0%}."
 
 
 def _frame(

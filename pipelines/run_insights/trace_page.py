@@ -36,6 +36,7 @@ def layout() -> html.Div:
         [
             dcc.Location(id="url", refresh="callback-nav"),
             dcc.Store(id="shown"),
+            dcc.Store(id="ready"),
             dcc.Interval(id="poll", interval=500, disabled=True),
             html.Header([html.H1(id="head"), html.P(id="about", className="about")]),
             html.Main(
