@@ -270,6 +270,8 @@ def test_another_host_s_name_is_refused_and_no_other_page_may_read_along(address
     assert get(address, "", Host="evil.example")[0] == 403
     assert get(address, "trace/_dash-layout", Host="evil.example:8050")[0] == 403
     assert get(address, "", Host="127.0.0.1.evil.example:1")[0] == 403
+    assert get(address, "trace/_dash-layout", Origin="http://evil.example")[0] == 403
+    assert get(address, "trace/_dash-layout", Origin=address.rstrip("/"))[0] == 200
     with DIRECT.open(f"{address}trace/") as answer:
         assert "Access-Control-Allow-Origin" not in answer.headers
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]

@@ -68,7 +68,7 @@ def asked(run, tmp_path_factory):
     """Questions to the trace, indexed in pieces of some lines."""
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trace_index, "_PIECE_BYTES", 70_000)
+        patch.setattr(trace_index, "PIECE_BYTES", 70_000)
         index = index_trace(run[0] / "train_actions.csv", cache / "one")
     assert index.pieces > 3
     return TraceQueries(cache), index, run[1]

@@ -88,7 +88,8 @@ def make_app(cfg: InsightsConfig) -> Dash:
     def refuse_other_hosts() -> None:
         # A page of another site may point its own name at this address, and would read along.
         host = flask.request.host.rpartition(":")[0] or flask.request.host
-        if host not in (HOST, "localhost"):
+        origin = flask.request.headers.get("Origin", f"http://{flask.request.host}")
+        if host not in (HOST, "localhost") or origin != f"http://{flask.request.host}":
             flask.abort(403)
 
     @server.after_request

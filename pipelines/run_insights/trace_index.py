@@ -6,7 +6,6 @@ groups, of which a question reads those with its lane and frames. A CSV file tha
 from where it was left.
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -30,7 +29,7 @@ from envs.trace_rows import SCHEMA
 FORMAT = 1
 PAID = "funding_paid"
 _LEFT_OUT = ("run_id", "split", "asset")
-_PIECE_BYTES = 64 * 2**20
+PIECE_BYTES = 64 * 2**20
 _PIECE_ROWS = 250_000
 _GROUP_ROWS = 16_384
 _SEAM = 4_096
@@ -148,7 +147,7 @@ def _csv_pieces(path: Path, known: TraceIndex) -> Iterator[tuple[pa.Table, int, 
         at = known.source_bytes or len(header)
         while True:
             file.seek(at)
-            block = file.read(_PIECE_BYTES)
+            block = file.read(PIECE_BYTES)
             block = block[: block.rfind(b"\n") + 1]
             if not block:
                 return
@@ -238,12 +237,3 @@ def _write_index(folder: Path, known: TraceIndex) -> None:
 def cache_folder(cache: Path, run: str, trace: str) -> Path:
     """Where the index of a run's trace is kept."""
     return cache / hashlib.sha256(f"{run}/{trace}".encode()).hexdigest()[:24]
-
-
-def is_indexed(path: Path, folder: Path) -> bool:
-    """Whether an index is there and up to date."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        values = json.loads((folder / _INDEX).read_text("utf-8"))
-        stat = path.stat()
-        return bool(values["source_time"] == stat.st_mtime_ns and values["pieces"])
-    return False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.run_insights.run_files import find_folders
-from pipelines.run_insights.trace_index import TraceIndex, cache_folder, index_trace
+from pipelines.run_insights.trace_index import PIECE_BYTES, TraceIndex, cache_folder, index_trace
 from pipelines.run_insights.trace_queries import TraceQueries
 
 _PATTERNS = ("*_actions.csv", "*_actions.parquet")
@@ -127,7 +127,7 @@ class TraceStore:
 
     def _progress(self, run: str, trace: str, path: Path) -> float:
         pieces = cache_folder(self._cache, run, trace).glob("piece-*.parquet")
-        read = 64 * 2**20 * sum(1 for _ in pieces)
+        read = PIECE_BYTES * sum(1 for _ in pieces)
         return min(0.99, read / max(path.stat().st_size, 1))
 
 
