@@ -32,6 +32,7 @@ from pipelines.market_data.check_config import CheckConfig
 from pipelines.market_data.download_config import DownloadConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
 from pipelines.reporting.report_config import ReportConfig
+from pipelines.run_insights.insights_config import InsightsConfig
 from pipelines.train_config import TrainConfig, check_minibatch, sequence_length
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
@@ -209,6 +210,7 @@ _PROGRAMS = {
     "evaluate": _Program(EvaluateConfig, "evaluate_schema", ()),
     "report": _Program(ReportConfig, "report_schema", ()),
     "export": _Program(ExportConfig, "export_schema", ()),
+    "insights": _Program(InsightsConfig, "insights_schema", ()),
     "benchmark": _Program(BenchmarkConfig, "benchmark_schema", ()),
     "audit": _Program(AuditConfig, "audit_schema", ("env",)),
     "download": _Program(DownloadConfig, "download_schema", ()),
@@ -226,6 +228,7 @@ def load_config(program: Literal["evaluate"], argv: Sequence[str]) -> EvaluateCo
 def load_config(program: Literal["report"], argv: Sequence[str]) -> ReportConfig: ...
 @overload
 def load_config(program: Literal["export"], argv: Sequence[str]) -> ExportConfig: ...
+def load_config(program: Literal["insights"], argv: Sequence[str]) -> InsightsConfig: ...
 @overload
 def load_config(program: Literal["benchmark"], argv: Sequence[str]) -> BenchmarkConfig: ...
 @overload

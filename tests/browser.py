@@ -31,7 +31,11 @@ class Browser:
 
     def open(self, path: Path, fragment: str = "") -> None:
         """Load a file, until it is drawn."""
-        _send(f"{self.address}/url", {"url": f"{path.resolve().as_uri()}{fragment}"})
+        self.visit(f"{path.resolve().as_uri()}{fragment}")
+
+    def visit(self, url: str) -> None:
+        """Load what is at an address, until it is drawn."""
+        _send(f"{self.address}/url", {"url": url})
 
     def run(self, script: str) -> object:
         """What the body of a JavaScript function returns."""

@@ -84,7 +84,7 @@ class ReportInputs:
             if not paths:
                 raise ValueError(f"{self.folder / EVALUATION}: a seed has no trace")
             rows = in_order(join_parts([read_trace(path) for path in paths]))
-            yield SeedTrace(str(seed["name"]), rows, _simulator(paths[0]))
+            yield SeedTrace(str(seed["name"]), rows, read_simulator(paths[0]))
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -105,8 +105,13 @@ def _read_frame(folder: Path, name: str) -> pd.DataFrame:
     return frame
 
 
-def _simulator(trace: Path) -> EnvConfig:
-    """The parameters that a trace was played under, from the JSON file beside it."""
+def read_simulator(trace: Path) -> EnvConfig:
+    """The parameters that a trace was played under, from the JSON file beside it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no parameters.
+    """
     path = trace.with_suffix(".json")
     try:
         known = json.loads(path.read_text(encoding="utf-8"))["simulator"]

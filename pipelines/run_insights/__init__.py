@@ -1,0 +1,1 @@
+"""All runs on one page, and the trace of one of them."""

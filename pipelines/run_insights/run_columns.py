@@ -1,0 +1,172 @@
+"""The columns of the table of runs: what a cell shows, and what it is sorted by."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.held_out.result import POLICY
+from pipelines.reporting.report_numbers import (
+    NONE,
+    duration,
+    minute,
+    number,
+    percent,
+    signed_percent,
+)
+from pipelines.run_insights.run_records import HOLD, Judged, RunRecord
+
+_MISSING = object()
+# Where a run lies, and how it was started, is not what it is.
+_PLACES = ("run.root", "run.dir", "resume")
+_SECRET = re.compile(r"(?i)secret|token|passw|credential|api_?key")
+_COMMIT_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell.
+
+    Attributes:
+        text: to be read.
+        key: to be sorted by: a number or a text; None comes last.
+    """
+
+    text: str
+    key: float | str | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes:
+        title: of its head.
+        kind: class of its style: ``number``, ``key`` or ``word``.
+        cell: of a run.
+    """
+
+    title: str
+    kind: str
+    cell: Callable[[RunRecord], Cell]
+
+
+def differing_keys(records: Sequence[RunRecord]) -> list[str]:
+    """Keys of the configuration in which runs differ, in order; a missing key is a difference.
+
+    Runs whose configuration cannot be read do not count.
+    """
+    configs = [record.config for record in records if record.config]
+    names = dict.fromkeys(name for config in configs for name in config if name not in _PLACES)
+    return [
+        name
+        for name in names
+        if len({_plain(config.get(name, _MISSING)) for config in configs}) > 1
+    ]
+
+
+def columns(records: Sequence[RunRecord], price_per_hour: float | None) -> list[Column]:
+    """The columns, without those that would be empty in every row."""
+    found = [
+        Column("state", "word", lambda run: Cell(run.state.word, run.state.word)),
+        Column("written, UTC", "word", _written),
+        Column("frames", "number", lambda run: _cell(run.curves.frames, number)),
+        *(_key_column(name) for name in differing_keys(records)),
+        Column("verdict", "word", _verdict),
+        _figure("return", POLICY, "total_return", signed_percent),
+        _figure("buy-and-hold", HOLD, "total_return", signed_percent),
+        _figure("max drawdown", POLICY, "max_drawdown", percent),
+        _figure("trades", POLICY, "trades", number),
+        Column("frames/s", "number", lambda run: _cell(run.curves.speed, number)),
+        Column("time", "number", lambda run: _cell(run.curves.hours, _hours)),
+    ]
+    if price_per_hour is not None:
+        found.append(Column("cost", "number", lambda run: _cost(run, price_per_hour)))
+    found += [
+        Column("device", "word", lambda run: _word(str(run.config.get("device", "")))),
+        Column("commit", "word", lambda run: _word(_short(run.commit))),
+        Column("notes", "notes", lambda run: _word("; ".join(notes(run)))),
+    ]
+    return [column for column in found if any(column.cell(run).text != NONE for run in records)]
+
+
+def notes(run: RunRecord) -> list[str]:
+    """Why a run is not finished, what is wrong with its files, the verdict's first reason."""
+    verdict = [run.judged.reason] if run.judged and run.judged.word else []
+    return [line for line in (run.state.reason, *run.problems, *verdict) if line]
+
+
+def judged_cells(judged: Judged) -> list[Cell]:
+    """An evaluation of several runs: verdict, figures, reason."""
+    policy, hold = judged.policy, judged.hold
+    return [
+        _word(judged.word or "damaged"),
+        _cell(_number(policy.get("total_return_fraction")), signed_percent),
+        _cell(_number(hold.get("total_return_fraction")), signed_percent),
+        _cell(_number(policy.get("max_drawdown_fraction")), percent),
+        _word(judged.reason),
+    ]
+
+
+JUDGED_TITLES = ("evaluation", "verdict", "return", "buy-and-hold", "max drawdown", "because")
+
+
+def _key_column(name: str) -> Column:
+    def cell(run: RunRecord) -> Cell:
+        value = run.config.get(name, _MISSING)
+        if value is _MISSING:
+            return Cell(NONE, None)
+        if _SECRET.search(name):
+            return Cell("hidden", "")
+        plain = type(value) in (int, float)
+        return Cell(_plain(value).strip('"'), float(value) if plain else _plain(value))
+
+    return Column(name, "key", cell)
+
+
+def _figure(title: str, account: str, name: str, show: Callable[[Any], str]) -> Column:
+    return Column(title, "number", lambda run: _cell(run.figure(account, name), show))
+
+
+def _verdict(run: RunRecord) -> Cell:
+    return _word(run.judged.word if run.judged else "")
+
+
+def _written(run: RunRecord) -> Cell:
+    return Cell(minute(run.state.when) or NONE, run.state.when or None)
+
+
+def _cost(run: RunRecord, price_per_hour: float) -> Cell:
+    hours = run.curves.hours
+    return _cell(None if hours is None else hours * price_per_hour, lambda cost: f"{cost:,.2f}")
+
+
+def _hours(hours: float | None) -> str:
+    return NONE if hours is None else duration(3_600.0 * hours)
+
+
+def _cell(value: float | None, show: Callable[[Any], str]) -> Cell:
+    return Cell(NONE if value is None else show(value), value)
+
+
+def _word(text: str) -> Cell:
+    return Cell(text or NONE, text or None)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _short(commit: str) -> str:
+    dirty = "-dirty" * commit.endswith("-dirty")
+    return commit.removesuffix("-dirty")[:_COMMIT_DIGITS] + dirty
+
+
+def _plain(value: object) -> str:
+    return "" if value is _MISSING else json.dumps(value, sort_keys=True)
+
+
+def curve_names(records: Iterable[RunRecord]) -> list[str]:
+    """Names of all curves, in the order in which runs have them."""
+    return list(dict.fromkeys(name for record in records for name in record.curves.points))

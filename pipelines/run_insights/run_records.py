@@ -1,0 +1,164 @@
+"""A run, and an evaluation, as its folder tells of it; what is damaged is said, and left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.checkpoint_store import list_checkpoints
+from pipelines.held_out.evaluation import EVALUATION
+from pipelines.held_out.result import POLICY
+from pipelines.run_insights.learning_curves import Curves, read_curves
+from pipelines.run_insights.run_files import CONFIG, RESULT, find_folders, read_object
+from pipelines.run_insights.run_state import RunState, state_of
+
+HOLD = "buy_and_hold"
+REPORT, REPLAY = "report.html", "replay.html"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation.
+
+    Attributes:
+        name: of its folder, from the folder of all runs on.
+        folder: with ``evaluation.json``.
+        word: of the verdict; empty if the file is damaged.
+        reason: the first of the verdict's, or what is wrong with the file.
+        policy: figures of the judged account's equity.
+        hold: those of buy-and-hold.
+    """
+
+    name: str
+    folder: Path
+    word: str
+    reason: str
+    policy: Mapping[str, Any]
+    hold: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run.
+
+    Attributes:
+        name: of its folder, from the folder of all runs on, with ``/``.
+        folder: of the run.
+        config: every key, by its dotted name.
+        state: how far it has come.
+        curves: what it logged.
+        metrics: of the accounts of ``result.json``, by their names.
+        judged: its own evaluation, if there is one.
+        commit: of the newest checkpoint; empty if it is not known.
+        problems: what is wrong with its files.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    state: RunState
+    curves: Curves
+    metrics: Mapping[str, Mapping[str, Any]]
+    judged: Judged | None
+    commit: str
+    problems: list[str]
+
+    def figure(self, account: str, name: str) -> float | None:
+        """A number of the held-out result; None without one."""
+        return number(self.metrics.get(account, {}), name)
+
+
+def read_all(root: Path) -> tuple[list[RunRecord], list[Judged]]:
+    """Every run under a folder, the newest first, and evaluations of more than one run.
+
+    Raises:
+        NotADirectoryError: if `root` is none.
+    """
+    runs, evaluations = find_folders(root)
+    records = [read_run(root, folder) for folder in runs]
+    records.sort(key=lambda record: record.state.when, reverse=True)
+    return records, [judged for e in evaluations if (judged := _read_judged(root, e))]
+
+
+def read_run(root: Path, folder: Path) -> RunRecord:
+    """The run of a folder under `root`; nothing that is in it raises."""
+    problems: list[str] = []
+    config = read_object(folder / CONFIG, problems)
+    result = read_object(folder / RESULT, problems)
+    curves = read_curves(folder, problems)
+    judged = _read_judged(root, folder / "evaluation")
+    if judged is not None and not judged.word:
+        problems.append(judged.reason)
+    return RunRecord(
+        name=folder.relative_to(root).as_posix(),
+        folder=folder,
+        config=flatten(config or {}),
+        state=state_of(folder, config, curves.frames, result),
+        curves=curves,
+        metrics=_accounts(result or {}, RESULT, problems),
+        judged=judged,
+        commit=_commit(folder / "checkpoints", problems),
+        problems=problems,
+    )
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else None
+        found |= inner or {f"{prefix}{name}": value}
+    return found
+
+
+def number(values: Mapping[str, Any], name: str) -> float | None:
+    """A number of a file; None if it is missing, or something else."""
+    value = values.get(name)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _accounts(
+    values: Mapping[str, Any], name: str, problems: list[str]
+) -> dict[str, dict[str, Any]]:
+    accounts = values.get("metrics")
+    if not isinstance(accounts, dict) or not isinstance(accounts.get(POLICY), dict):
+        if values:
+            problems.append(f"{name}: without the policy's metrics")
+        return {}
+    return {key: each for key, each in accounts.items() if isinstance(each, dict)}
+
+
+def _read_judged(root: Path, folder: Path) -> Judged | None:
+    problems: list[str] = []
+    values = None if folder.is_symlink() else read_object(folder / EVALUATION, problems)
+    if values is None and not problems:
+        return None
+    verdict = (values or {}).get("verdict")
+    verdict = verdict if isinstance(verdict, dict) else {}
+    word = verdict.get("word") or ""
+    reasons = verdict.get("reasons")
+    first = reasons[0] if isinstance(reasons, list) and reasons else ""
+    if not word:
+        first = "; ".join(problems) or f"{EVALUATION}: without a verdict"
+    accounts = (values or {}).get("accounts")
+    accounts = accounts if isinstance(accounts, dict) else {}
+    policy, hold = (_equity(accounts.get(account)) for account in (POLICY, HOLD))
+    name = folder.relative_to(root).as_posix()
+    return Judged(name, folder, str(word), str(first), policy, hold)
+
+
+def _equity(account: object) -> dict[str, Any]:
+    equity = account.get("equity") if isinstance(account, dict) else None
+    return equity if isinstance(equity, dict) else {}
+
+
+def _commit(folder: Path, problems: list[str]) -> str:
+    try:
+        checkpoints = list_checkpoints(folder)
+    except OSError as error:
+        problems.append(f"checkpoints: {error.strerror or error}")
+        return ""
+    if not checkpoints or checkpoints[-1].is_symlink():
+        return ""
+    manifest = read_object(checkpoints[-1] / "manifest.json", problems) or {}
+    return str(manifest.get("git_revision") or "")

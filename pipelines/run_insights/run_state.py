@@ -1,0 +1,91 @@
+"""How far a run has come, and how it ended."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.folder_lock import LOCK
+from pipelines.run_insights.run_files import CONFIG, METRICS, RESULT
+
+Word = Literal["running", "finished", "interrupted", "failed", "broken"]
+_LOCKS = Path("/proc/locks")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The state of a run.
+
+    Attributes:
+        word: ``broken`` if its configuration cannot be read, ``failed`` if numbers were none.
+        reason: why it is not finished, in a sentence; empty if it is, or runs.
+        when: its last line or result was written, ISO 8601, UTC; empty if there is none.
+    """
+
+    word: Word
+    reason: str
+    when: str
+
+
+def state_of(
+    folder: Path, config: dict[str, Any] | None, frames: int, result: dict[str, Any] | None
+) -> RunState:
+    """The state of the run in a folder.
+
+    Args:
+        folder: of the run.
+        config: of ``config.json``, None if it is missing or damaged.
+        frames: that it has been trained on.
+        result: of ``result.json``, likewise.
+    """
+    word, reason = _judge(folder, config, frames, result)
+    return RunState(word, reason, _last_written(folder))
+
+
+def _judge(
+    folder: Path, config: dict[str, Any] | None, frames: int, result: dict[str, Any] | None
+) -> tuple[Word, str]:
+    if _is_locked(folder / LOCK):
+        return "running", ""
+    total = config.get("total_frames") if config else None
+    if config is None or type(total) is not int:
+        return "broken", f"{CONFIG} is missing or damaged"
+    replay = config.get("replay")
+    replayed = not (isinstance(replay, dict) and replay.get("enabled"))
+    if frames >= total and (result is not None or replayed):
+        return "finished", ""
+    if _has_entries(folder / "debug"):
+        return "failed", "a number was none: see debug/"
+    if frames >= total:
+        return "interrupted", "trained to the end, without its held-out replay"
+    if not frames:
+        return "interrupted", "stopped before its first line"
+    return "interrupted", f"stopped at {frames:,} of {total:,} frames"
+
+
+def _last_written(folder: Path) -> str:
+    times = []
+    for name in (CONFIG, METRICS, RESULT):
+        path = folder / name
+        if path.is_file() and not path.is_symlink():
+            times.append(path.stat().st_mtime)
+    return datetime.fromtimestamp(max(times), UTC).isoformat(timespec="seconds") if times else ""
+
+
+def _has_entries(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink() and any(folder.iterdir())
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process of this machine holds a lock; where the system does not list them, False.
+
+    Only looked up, never tried: a trial would hold it, and a run that starts would be refused.
+    """
+    try:
+        inode = os.stat(path, follow_symlinks=False).st_ino
+        held = _LOCKS.read_text("ascii")
+    except OSError:
+        return False
+    rows = (line.split() for line in held.splitlines())
+    return any("FLOCK" in row and row[-3].endswith(f":{inode}") for row in rows if len(row) > 5)

@@ -1,0 +1,258 @@
+"""Serves the page of all runs and the pages of their traces, on 127.0.0.1 and nowhere else."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import flask
+from dash import Dash, Input, Output, State, ctx, html, no_update
+from dash.exceptions import PreventUpdate
+from werkzeug.serving import make_server
+
+from pipelines.run_insights.insights_config import InsightsConfig
+from pipelines.run_insights.run_files import find_folders
+from pipelines.run_insights.runs_page import make_page
+from pipelines.run_insights.trace_answer import answer
+from pipelines.run_insights.trace_figures import NOTHING
+from pipelines.run_insights.trace_index import TraceIndex
+from pipelines.run_insights.trace_page import (
+    PREFIX,
+    lane_options,
+    layout,
+    moves,
+    trades_table,
+)
+from pipelines.run_insights.trace_store import TraceStore
+from pipelines.run_insights.trace_view import TraceView
+
+HOST = "127.0.0.1"
+_CACHE = ".insights"
+_ASSETS = Path(__file__).parent / "assets"
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+_CONTROLS = ("trace", "metric", "lane", "episode", "first", "last", "order")
+_CHARTS = ("metric-chart", "candle-chart")
+# A small trace is read within the first answer.
+_PATIENCE_S = 1.0
+
+
+def run_server(cfg: InsightsConfig) -> None:
+    """Serve until the process is interrupted; the address is printed.
+
+    Raises:
+        NotADirectoryError: if there is no such folder of runs.
+        OSError: if the port is taken, or the cache cannot be written.
+    """
+    app = make_app(cfg)
+    try:
+        server = make_server(HOST, cfg.port, app.server, threaded=True)
+    except SystemExit:  # how werkzeug says that the port is taken
+        raise OSError(f"port={cfg.port} of {HOST} is taken; name another one, or 0") from None
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    print(f"http://{HOST}:{server.server_port}/", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
+
+
+def make_app(cfg: InsightsConfig) -> Dash:
+    """The application: all runs at ``/``, a trace at ``/trace/``.
+
+    Raises:
+        NotADirectoryError: if there is no such folder of runs.
+        OSError: if the cache cannot be made.
+    """
+    root = Path(cfg.runs)
+    find_folders(root)
+    store = TraceStore(root, Path(cfg.cache) if cfg.cache else root / _CACHE)
+    server = flask.Flask("insights", static_folder=None)
+    app = Dash(
+        "insights",
+        server=server,
+        url_base_pathname=PREFIX,
+        assets_folder=str(_ASSETS),
+        title="Trace",
+        update_title="",
+        serve_locally=True,
+    )
+    app.layout = layout()
+    _register(app, store)
+
+    @server.before_request
+    def refuse_other_hosts() -> None:
+        # A page of another site may point its own name at this address, and would read along.
+        host = flask.request.host.rpartition(":")[0] or flask.request.host
+        origin = flask.request.headers.get("Origin", f"http://{flask.request.host}")
+        if host not in (HOST, "localhost") or origin != f"http://{flask.request.host}":
+            flask.abort(403)
+
+    @server.after_request
+    def keep_to_itself(response: flask.Response) -> flask.Response:
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        return response
+
+    @server.get("/")
+    def all_runs() -> str:
+        return make_page(root, cfg.price_per_hour, None)
+
+    return app
+
+
+def _register(app: Dash, store: TraceStore) -> None:
+    """Controls and charts change the address, and the address all that is shown, in one callback.
+
+    While a trace is read a second one asks how far that is: answers of the first take longer than
+    the time between two questions, and a newer question would make Dash drop them.
+    """
+
+    @app.callback(
+        Output("url", "search"),
+        Output("shown", "data"),
+        Output("poll", "disabled"),
+        Output("head", "children"),
+        Output("about", "children"),
+        Output("message", "children"),
+        Output("trace", "options"),
+        Output("lane", "options"),
+        *(Output(name, "value") for name in _CONTROLS),
+        *(Output(name, "figure") for name in _CHARTS),
+        Output("candle-chart", "style"),
+        Output("moves", "children"),
+        Output("trades", "children"),
+        Output("trade-section", "hidden"),
+        Input("url", "search"),
+        Input("ready", "data"),
+        *(Input(name, "value") for name in _CONTROLS),
+        *(Input(name, "relayoutData") for name in _CHARTS),
+        State("shown", "data"),
+    )
+    def update(search: str | None, _: int | None, *rest: Any) -> tuple[Any, ...]:
+        given = dict(zip((*_CONTROLS, *_CHARTS, "shown"), rest, strict=True))
+        return _update(store, search or "", given)
+
+    @app.callback(
+        Output("ready", "data"),
+        Output("poll", "disabled", allow_duplicate=True),
+        Output("message", "children", allow_duplicate=True),
+        Input("poll", "n_intervals"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def look(number: int | None, search: str | None) -> tuple[Any, ...]:
+        view = TraceView.read(search or "")
+        try:
+            name = view.trace or next(iter(store.traces(view.run)))
+            index, share = store.index(view.run, name)
+        except (ValueError, OSError):  # the answer itself says what is wrong
+            return number, True, no_update
+        if index is not None:
+            return number, True, no_update
+        return no_update, False, _reading(name, share)
+
+
+def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any, ...]:
+    """The values of all the outputs, for whatever has changed."""
+    changed = {name.rpartition(".")[0] for name in ctx.triggered_prop_ids}
+    shown = given["shown"]
+    try:
+        view = TraceView.read(search)
+        # Of a page that shows nothing yet only the address counts: its controls are still empty.
+        if shown is not None:
+            for name in changed.intersection(_CONTROLS):
+                view = _controlled(view, name, given[name])
+            for name in changed.intersection(_CHARTS):
+                view = _zoomed(view, given[name] or {})
+            if view.search == shown and "ready" not in changed:
+                raise PreventUpdate
+        return _shown(store, view)
+    except (ValueError, OSError) as error:
+        return _refused(str(error), search)
+
+
+def _controlled(view: TraceView, name: str, value: Any) -> TraceView:
+    if value is None and name not in ("episode", "first", "last"):
+        return view
+    if isinstance(value, float):
+        value = int(value)
+    return view if getattr(view, name) == value else view.changed(**{name: value})
+
+
+def _zoomed(view: TraceView, told: dict[str, Any]) -> TraceView:
+    """The view after a chart was drawn over, or clicked twice."""
+    if told.get("xaxis.autorange"):
+        return view.changed(first=None, last=None)
+    try:
+        first, last = (round(float(told[f"xaxis.range[{i}]"])) for i in (0, 1))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return view
+    return view.changed(first=max(first, 0), last=max(last, 0), trade=view.trade)
+
+
+def _shown(store: TraceStore, view: TraceView) -> tuple[Any, ...]:
+    traces = list(store.traces(view.run))
+    if not traces:
+        raise ValueError(f"the run {view.run} has no trace")
+    name = view.trace or traces[0]
+    index, share = store.index(view.run, name)
+    if index is None:
+        store.wait(view.run, name, _PATIENCE_S)
+        index, share = store.index(view.run, name)
+    if index is None:
+        return _frame(view, traces, name, None, _reading(name, share), poll=True)
+    return _frame(view, traces, name, index, store=store)
+
+
+def _reading(name: str, share: float) -> str:
+    return f"{name} is read for the first time: {share:.0%}."
+
+
+def _frame(
+    view: TraceView,
+    traces: list[str],
+    name: str,
+    index: TraceIndex | None,
+    words: str = "",
+    *,
+    poll: bool = False,
+    store: TraceStore | None = None,
+) -> tuple[Any, ...]:
+    controls = {field: getattr(view, field) for field in _CONTROLS} | {"trace": name}
+    lanes, charts = no_update, (NOTHING, NOTHING)
+    links: list[Any] = []
+    trades: list[Any] = []
+    candles, about = False, ""
+    if index is not None and store is not None:
+        found = answer(store.queries, index, view, store.path(view.run, name))
+        lanes, words = lane_options(index), " ".join(found.notes)
+        controls |= {"lane": -1 if found.part.lane is None else found.part.lane}
+        controls |= {"first": found.part.first, "last": found.part.last}
+        candles = found.candles is not None
+        charts = (found.metric, found.candles or NOTHING)
+        links, trades = moves(index, view, found), trades_table(view, found)
+        about = f"{index.rows:,} rows, {len(index.lanes):,} lanes, frames to {index.last_frame:,}"
+    style = {"height": "460px", "display": "block" if candles else "none"}
+    values = [controls[field] for field in _CONTROLS]
+    head = _head(view.run)
+    return (view.search, view.search, not poll, head, about, words, traces, lanes, *values,
+            *charts, style, links, trades, not candles)  # fmt: skip
+
+
+def _refused(words: str, search: str) -> tuple[Any, ...]:
+    """What is wrong, and nothing else."""
+    style = {"display": "none"}
+    values = [no_update] * len(_CONTROLS)
+    return (no_update, search, True, _head(""), "", f"Not shown: {words}.", no_update, no_update,
+            *values, NOTHING, NOTHING, style, [], [], True)  # fmt: skip
+
+
+def _head(run: str) -> list[Any]:
+    return [html.A("All runs", href="/"), *([" / ", run] if run else [])]

@@ -1,0 +1,167 @@
+"""Everything that a page shows of a view: the charts' values, the trades, and words about both."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from envs.checks import require
+from envs.config import EnvConfig
+from pipelines.held_out.result import counted
+from pipelines.reporting.report_inputs import read_simulator
+from pipelines.run_insights.trace_figures import (
+    MAX_MARKS,
+    Figure,
+    candle_figure,
+    metric_figure,
+)
+from pipelines.run_insights.trace_index import TraceIndex
+from pipelines.run_insights.trace_queries import MAX_CANDLES, MAX_TRADES, Part, TraceQueries
+from pipelines.run_insights.trace_trades import (
+    by_reason,
+    entered_at,
+    largest,
+    neighbours,
+    open_within,
+    page_of,
+)
+from pipelines.run_insights.trace_view import PAGE_ROWS, TraceView
+
+# Bars before and after a trade that its link shows.
+_ROOM_BARS = 40
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a page shows.
+
+    Attributes:
+        part: that is looked at.
+        metric: the chart of the metric.
+        candles: the chart of the bars; None for all lanes.
+        trades: a page of the lane's trades, with the columns of `TraceQueries.trades`, and `link`,
+            the address of the view of each; they stay when the range moves.
+        reasons: of their exits.
+        before: address of the trade before the one that is pointed at, or before the range.
+        after: likewise.
+        more: whether another page of trades follows.
+        notes: what is not shown.
+    """
+
+    part: Part
+    metric: Figure
+    candles: Figure | None
+    trades: pd.DataFrame
+    reasons: pd.DataFrame
+    before: str
+    after: str
+    more: bool
+    notes: list[str]
+
+
+def answer(queries: TraceQueries, index: TraceIndex, view: TraceView, trace: Path) -> Answer:
+    """Ask a trace all that a page shows.
+
+    Raises:
+        ValueError: if the view does not fit the trace.
+    """
+    part = _around_episode(queries, index, view, view.part(index))
+    cfg, notes = _parameters(trace)
+    series = queries.series(index, part, view.metric)
+    if part.lane is None:
+        figure = metric_figure(series, view.metric, part, None)
+        notes.append("Choose one lane to see its bars and trades.")
+        nothing = pd.DataFrame()
+        return Answer(part, figure, None, nothing, nothing, "", "", False, notes)
+    episodes = queries.episodes(index, part)
+    step = _frames_a_bar(episodes)
+    trades = queries.trades(index, part, cfg)
+    if len(trades) == MAX_TRADES:
+        notes.append(f"Of this lane's trades the first {MAX_TRADES:,} are shown.")
+    listed = page_of(trades, view.order, view.page, PAGE_ROWS)
+    chosen = entered_at(trades, view.trade)
+    place = part.first if view.trade is None else view.trade
+    before, after = (
+        "" if near is None else _link(index, view, near, step) for near in neighbours(trades, place)
+    )
+    candles = _candles(queries, index, part, episodes, trades, chosen, notes)
+    return Answer(
+        part=part,
+        metric=metric_figure(series, view.metric, part, chosen),
+        candles=candles,
+        trades=listed.assign(link=[_link(index, view, row, step) for _, row in listed.iterrows()]),
+        reasons=by_reason(trades),
+        before=before,
+        after=after,
+        more=len(trades) > (view.page + 1) * PAGE_ROWS,
+        notes=notes,
+    )
+
+
+def _around_episode(queries: TraceQueries, index: TraceIndex, view: TraceView, part: Part) -> Part:
+    """The range of the chosen episode, where no other one is asked for."""
+    if part.episode is None or view.first is not None or view.last is not None:
+        return part
+    found = queries.episodes(index, part)
+    require(len(found) == 1, "episode", view.episode, f"one of lane {part.lane}")
+    return replace(part, first=int(found["first"].iloc[0]), last=int(found["last"].iloc[0]))
+
+
+def _candles(
+    queries: TraceQueries,
+    index: TraceIndex,
+    part: Part,
+    episodes: pd.DataFrame,
+    trades: pd.DataFrame,
+    chosen: pd.Series | None,
+    notes: list[str],
+) -> Figure:
+    """The candles of the first episodes of a part, and of few enough bars."""
+    total = 0 if episodes.empty else int(episodes["total"].iloc[0])
+    if not total:
+        notes.append("There is no bar in this range.")
+    if len(episodes) < total:
+        notes.append(
+            f"Bars are of the first {len(episodes)} of {counted(total, 'episode')} in this range; "
+            "choose an episode, or a shorter range."
+        )
+    # The first and the last candle of an episode may be parts of one.
+    every = math.ceil(int(episodes["rows"].sum()) / (MAX_CANDLES - 2 * len(episodes))) or 1
+    if every > 1:
+        notes.append(f"A candle is {every} bars; entries and exits keep their own price.")
+    drawn = part if episodes.empty else replace(part, last=int(episodes["last"].max()))
+    inside = open_within(trades, drawn)
+    if len(inside) > MAX_MARKS:
+        notes.append(f"Marked are the {MAX_MARKS} trades that gained or lost most.")
+    marks = largest(inside, MAX_MARKS)
+    return candle_figure(queries.candles(index, drawn, every), marks, drawn, chosen)
+
+
+def _link(index: TraceIndex, view: TraceView, trade: pd.Series, step: int) -> str:
+    """Address of the bars around a trade; the table stays where it is."""
+    entry, end = int(trade["entry_frame"]), int(trade["exit_frame"])
+    first = max(entry - _ROOM_BARS * step, index.first_frame)
+    last = min(end + _ROOM_BARS * step, index.last_frame)
+    return view.changed(first=first, last=last, trade=entry, page=view.page).search
+
+
+def _frames_a_bar(episodes: pd.DataFrame) -> int:
+    """Frames from one step of a lane to its next."""
+    several = episodes[episodes["rows"] > 1]
+    if several.empty:
+        return 1
+    row = several.iloc[0]
+    return max(1, round((row["last"] - row["first"]) / (row["rows"] - 1)))
+
+
+def _parameters(trace: Path) -> tuple[EnvConfig, list[str]]:
+    """The parameters beside a trace; without them profits are before fees, which is said."""
+    try:
+        return read_simulator(trace), []
+    except (OSError, ValueError) as error:
+        free = EnvConfig(taker_fee_bps=0.0, maker_fee_bps=0.0, slippage_bps=0.0,
+                         stop_slippage_bps=0.0, allow_zero_costs=True)  # fmt: skip
+        reason = error.strerror if isinstance(error, OSError) else "damaged"
+        sidecar = trace.with_suffix(".json").name
+        return free, [f"Profits are before fees: {sidecar}: {reason}"]

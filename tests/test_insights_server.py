@@ -1,0 +1,302 @@
+"""The pages that are served, in a browser: the controls, the address, keys, and who is refused."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from envs.config import EnvConfig
+from envs.market import MarketEnv
+from envs.table import BarTable
+from envs.trace import TraceWriter, read_trace
+
+pytest.importorskip("dash")
+pytest.importorskip("duckdb")
+
+ROOT = Path(__file__).resolve().parents[1]
+CFG = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=60)
+EVIL = "<img src=x onerror=\"document.title='owned'\">"
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# The table of trades is the last part of an answer.
+READY = "document.querySelector('#trades table') && document.querySelector('#moves a')"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run with two traces, one that is damaged, and one outside of the folder of all runs."""
+    rng = np.random.default_rng(5)
+    close = 20_000 * np.exp(np.cumsum(rng.normal(0, 0.004, 600)))
+    opens = np.r_[20_000.0, close[:-1]]
+    bars = np.stack([opens, np.maximum(opens, close) * 1.002, np.minimum(opens, close) * 0.998,
+                     close, rng.exponential(3.0, 600)], 1)  # fmt: skip
+    table = BarTable.from_arrays(bars, interval_s=900.0, start="2025-01-01", asset="BTC/USD")
+    root = tmp_path_factory.mktemp("served") / "runs"
+    (root / "one").mkdir(parents=True)
+    (root / "one" / "config.json").write_text(json.dumps({"total_frames": 1, "tag": EVIL}))
+    torch.manual_seed(2)
+    env = MarketEnv(table, CFG, seed=1)
+    for name in ("train", "replay"):
+        with TraceWriter(
+            root / "one" / f"{name}_actions.csv", table, CFG, run_id="one", split=name
+        ) as trace:
+            trace.write(env.rollout(200, break_when_any_done=False))
+    (root / "broken").mkdir()
+    (root / "broken" / "config.json").write_text("{")
+    (root / "broken" / "train_actions.csv").write_text(f"{EVIL}\n")
+    shutil.copytree(root / "one", root.parent / "outside")
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(runs):
+    """Of the server, a process of its own."""
+    words = [sys.executable, str(ROOT / "pipelines" / "insights.py"), "--serve", f"runs={runs}",
+             "port=0", "price_per_hour=1.5"]  # fmt: skip
+    home = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=home) as server:
+        try:
+            said = server.stdout.readline().strip()
+            assert said.startswith("http://127.0.0.1:"), server.stderr.read()
+            yield said
+        finally:
+            server.send_signal(signal.SIGINT)
+            _, errors = server.communicate(timeout=20)
+    assert server.returncode == 0
+    assert errors == ""
+
+
+@pytest.fixture
+def page(chromium, address):
+    """A browser, 1,280 pixels wide, and how to go to an address of the server in it."""
+    chromium.resize(1280, 900)
+
+    def go(search="?run=one&trace=train_actions.csv", ready=READY):
+        chromium.visit(f"{address}trace/{search}")
+        chromium.wait(ready)
+        return chromium
+
+    chromium.errors()
+    return go
+
+
+def points(browser, chart="metric-chart"):
+    return browser.run(
+        f"return document.querySelector('#{chart} .js-plotly-plot').data.map(t => t.x.length)"
+    )
+
+
+def search_of(browser):
+    return browser.run("return location.search")
+
+
+def press(browser, key):
+    for kind in ("keyDown", "keyUp"):
+        browser.tell("Input.dispatchKeyEvent", type=kind, key=key)
+
+
+def choose(browser, control, text):
+    """Open a dropdown of the page and choose an option, with the mouse."""
+    browser.run(f"document.getElementById('{control}').click()")
+    option = f"""[...document.querySelectorAll('.dash-dropdown-option')]
+        .find(o => o.textContent.trim() === {text!r})"""
+    browser.wait(option)
+    browser.run(f"{option}.click()")
+
+
+def test_all_runs_are_the_first_page_and_lead_to_their_traces(chromium, address):
+    chromium.resize(1280, 900)
+    chromium.visit(address)
+    chromium.wait("document.documentElement.dataset.ready")
+    links = chromium.run("return [...document.querySelectorAll('th a')].map(a => a.textContent)")
+    assert sorted(links) == ["broken", "one"]
+    assert EVIL not in chromium.run("return document.body.innerHTML")
+    chromium.run(
+        "[...document.querySelectorAll('th a')].find(a => a.textContent === 'one').click()"
+    )
+    chromium.wait(READY)
+    assert chromium.run("return document.querySelector('#head').textContent") == "All runs / one"
+    assert chromium.errors() == []
+
+
+def test_the_controls_change_the_charts_and_the_address(page, runs):
+    browser = page()
+    choose(browser, "metric", "drawdown")
+    browser.wait("location.search.includes('metric=drawdown')")
+    choose(browser, "lane", "lane 3")
+    browser.wait("location.search.includes('lane=3')")
+    rows = read_trace(runs / "one" / "train_actions.csv")
+    mine = rows[rows["lane"] == 3]
+    drawn = (
+        "document.querySelector('#metric-chart .js-plotly-plot').data[0].y.filter(y => y !== null)"
+    )
+    browser.wait(f"{drawn}.length === {len(mine)}")
+    assert browser.run(f"return {drawn}") == mine["drawdown"].tolist()
+    choose(browser, "trace", "replay_actions.csv")
+    browser.wait("location.search.includes('trace=replay') && !location.search.includes('lane')")
+    assert browser.errors() == []
+
+
+def test_a_trade_of_the_table_leads_to_its_bars_and_the_address_back_there(page, runs):
+    browser = page()
+    whole = points(browser, "candle-chart")[0]
+    link = "document.querySelectorAll('#trades tbody a')[5]"
+    time_of = browser.run(f"return {link}.textContent")
+    browser.run(f"{link}.click()")
+    browser.wait("document.querySelector('#trades tr.chosen')")
+    assert browser.run("return document.querySelector('tr.chosen a').textContent") == time_of
+    there = search_of(browser)
+    assert "trade=" in there
+    browser.wait(
+        f"document.querySelector('#candle-chart .js-plotly-plot').data[0].x.length < {whole}"
+    )
+    seen = browser.run("return document.querySelector('#candle-chart .js-plotly-plot').data")
+    browser = page(there, "document.querySelector('#trades tr.chosen')")
+    again = browser.run("return document.querySelector('#candle-chart .js-plotly-plot').data")
+    assert [(t["name"], t["x"]) for t in again] == [(t["name"], t["x"]) for t in seen]
+    assert browser.errors() == []
+
+
+def test_back_leads_to_the_view_before(page):
+    browser = page()
+    before = points(browser)
+    browser.run("document.querySelector('.move-nearer').click()")
+    browser.wait("location.search.includes('first=')")
+    browser.wait("document.querySelector('#first').value !== '0'")
+    browser.run("history.back()")
+    browser.wait("!location.search.includes('first=')")
+    browser.wait("document.querySelector('#first').value === '0'")
+    assert points(browser) == before
+
+
+def test_a_range_is_drawn_typed_or_walked_by_keys(page):
+    browser = page()
+    browser.run("document.querySelector('#metric-chart').scrollIntoView()")
+    box = browser.run(
+        "return document.querySelector('#metric-chart .nsewdrag').getBoundingClientRect()"
+    )
+    browser.drag(box["left"] + 100, box["left"] + 300, box["top"] + 60)
+    browser.wait("location.search.includes('first=')")
+    first = int(browser.wait("document.querySelector('#first').value"))
+    wanted = 799 * 100 / box["width"]
+    assert abs(first - wanted) < 12
+    press(browser, "ArrowRight")
+    browser.wait(f"Number(document.querySelector('#first').value) > {first}")
+    press(browser, "0")
+    browser.wait("!location.search.includes('first=')")
+    press(browser, "n")
+    browser.wait("location.search.includes('trade=') && document.querySelector('tr.chosen')")
+    one = search_of(browser)
+    press(browser, "n")
+    browser.wait(f"location.search !== {one!r}")
+    browser.wait(f"document.querySelector('.move-before')?.search === {one!r}")
+    press(browser, "p")
+    browser.wait(f"location.search === {one!r}")
+    assert browser.errors() == []
+
+
+def test_a_page_fits_a_phone_and_the_dark(page):
+    browser = page()
+    browser.resize(390, 844, dark=True, phone=True)
+    browser = page()
+    assert browser.run("return document.documentElement.scrollWidth") <= 390
+    assert (
+        browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 28)"
+    )
+    fill = "getComputedStyle(document.querySelector('#candle-chart text')).fill"
+    assert browser.run(f"return {fill}") == "rgb(230, 233, 238)"
+    assert browser.errors() == []
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ("?run=../outside", "there is no run"),
+        ("?run=one&trace=../../outside/train_actions.csv", "has no trace"),
+        ("?run=one&trace=config.json", "has no trace"),
+        ("?run=one&lane=77", "lane=77"),
+        ("?run=one&metric=volume)--", "metric="),
+        ("?run=broken", "its first line is not the columns"),
+        ("", "there is no run"),
+    ],
+)
+def test_what_is_not_there_is_said_and_nothing_else_is_shown(page, search, words):
+    browser = page(search, "document.querySelector('#message')?.textContent")
+    assert words in browser.wait("document.querySelector('#message').textContent")
+    assert browser.run("return document.querySelectorAll('#trades table').length") == 0
+    assert str(ROOT) not in browser.run("return document.body.textContent")
+
+
+def get(address, path, **headers):
+    """Status of an answer, and its text."""
+    request = urllib.request.Request(f"{address}{path}", headers=headers)  # noqa: S310
+    try:
+        with DIRECT.open(request, timeout=20) as answer:
+            return answer.status, answer.read().decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["one/config.json", "../outside/config.json", "%2e%2e/outside/config.json",
+     "trace/assets/../server.py", "trace/assets/%2e%2e/server.py", "trace/assets/..%2fserver.py",
+     "runs/one/config.json"],
+)  # fmt: skip
+def test_no_address_gives_a_file(address, path):
+    host, _, port = address.removeprefix("http://").rstrip("/").partition(":")
+    # As it stands: urllib would tidy the path first.
+    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection.request("GET", f"/{path}")
+    answer = connection.getresponse()
+    text = answer.read().decode("utf-8", "replace")
+    connection.close()
+    assert "total_frames" not in text
+    assert "make_server" not in text
+
+
+def test_another_host_s_name_is_refused_and_no_other_page_may_read_along(address):
+    assert get(address, "", Host="evil.example")[0] == 403
+    assert get(address, "trace/_dash-layout", Host="evil.example:8050")[0] == 403
+    assert get(address, "", Host="127.0.0.1.evil.example:1")[0] == 403
+    assert get(address, "trace/_dash-layout", Origin="http://evil.example")[0] == 403
+    assert get(address, "trace/_dash-layout", Origin=address.rstrip("/"))[0] == 200
+    with DIRECT.open(f"{address}trace/") as answer:
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+
+
+def test_it_listens_on_the_loopback_and_nowhere_else(address):
+    port = int(address.rstrip("/").rpartition(":")[2])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent: which address would be ours?
+            own = probe.getsockname()[0]
+        except OSError:
+            pytest.skip("no address but the loopback's")
+    if own.startswith("127."):
+        pytest.skip("no address but the loopback's")
+    with socket.socket() as other:
+        other.settimeout(5)
+        assert other.connect_ex((own, port)) != 0
+
+
+def test_a_port_that_is_taken_is_refused(runs, address):
+    port = address.rstrip("/").rpartition(":")[2]
+    words = [sys.executable, str(ROOT / "pipelines" / "insights.py"), "serve=true", f"runs={runs}",
+             f"port={port}"]  # fmt: skip
+    home = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, capture_output=True, text=True, env=home, timeout=60)
+    assert done.returncode == 2
+    assert f"port={port} of 127.0.0.1 is taken" in done.stderr
