@@ -13,6 +13,10 @@ from pipelines.tracking.evaluated import Evaluated
 _LOG = logging.getLogger(__name__)
 # Calls that may wait; what comes while so many do is dropped.
 MOST_WAITING = 1000
+# Calls without which the curves are still worth having.
+_OPTIONAL = ("log_counts", "show", "alert", "keep")
+# Seconds for an outlet that keeps to its time by itself.
+_GRACE_S = 2.0
 
 
 class Outlet(Protocol):
@@ -40,18 +44,27 @@ class Outlet(Protocol):
 class BackgroundOutlet:
     """An outlet whose calls are made in order by a thread of its own: none returns late or raises.
 
-    At its first failure it is said once what it was, and nothing is sent any more.
+    A failure is said once: without curves nothing more is sent; of anything else, no more of it.
 
     Args:
         name: for messages.
         start: makes the outlet; called by the thread, since it may take long.
-        finish_s: the most seconds that `close` waits.
+        finish_s: the most seconds that `close` waits, and `_GRACE_S` more.
+        abandon: ends what has failed, or was not done in time, so that the process can end.
     """
 
-    def __init__(self, name: str, start: Callable[[], Outlet], *, finish_s: float) -> None:
-        self.name, self.finish_s = name, finish_s
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], Outlet],
+        *,
+        finish_s: float,
+        abandon: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name, self.finish_s, self._abandon = name, finish_s, abandon
         self._calls: queue.Queue[tuple[str, tuple[Any, ...], dict[str, Any]]] = queue.Queue()
         self._dropped = 0
+        self._is_abandoned = False
         self._closed = False
         self._thread = threading.Thread(
             target=self._work, args=(start,), name=f"outlet {name}", daemon=True
@@ -84,11 +97,11 @@ class BackgroundOutlet:
             return
         self._closed = True
         self._calls.put(("close", (), {"failed": failed}))
-        self._thread.join(self.finish_s)
+        self._thread.join(self.finish_s + _GRACE_S)
         if self._thread.is_alive():
-            _LOG.warning(
-                "%s is not done after %g s, not waiting any longer", self.name, self.finish_s
-            )
+            _LOG.warning("%s is not done after %g s: it is left alone", self.name, self.finish_s)
+            self._is_abandoned = True
+            self._abandon()
         if self._dropped:
             _LOG.warning("%s was too slow: %d calls were dropped", self.name, self._dropped)
 
@@ -101,16 +114,31 @@ class BackgroundOutlet:
             self._calls.put((method, args, {}))
 
     def _work(self, start: Callable[[], Outlet]) -> None:
-        method = "start"
         try:
             outlet = start()
-            while method != "close":
-                method, args, words = self._calls.get()
-                getattr(outlet, method)(*args, **words)
         except Exception as error:  # whatever it is, it must not stop the run
-            _LOG.warning(
-                "%s failed (%s), going on without it: %s", self.name, method, first_line(error)
-            )
+            self._give_up("start", error)
+            return
+        broken: set[str] = set()
+        method = "start"
+        while method != "close":
+            method, args, words = self._calls.get()
+            if method in broken:
+                continue
+            try:
+                getattr(outlet, method)(*args, **words)
+            except Exception as error:  # as above
+                if method not in _OPTIONAL:
+                    self._give_up(method, error)
+                    return
+                _LOG.warning("%s: no more %s: %s", self.name, method, first_line(error))
+                broken.add(method)
+
+    def _give_up(self, method: str, error: Exception) -> None:
+        if not self._is_abandoned:
+            text = "%s failed (%s), going on without it: %s"
+            _LOG.warning(text, self.name, method, first_line(error))
+            self._abandon()
 
 
 def first_line(error: Exception) -> str:

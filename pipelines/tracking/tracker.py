@@ -29,7 +29,7 @@ from pipelines.tracking.outlet import BackgroundOutlet, Outlet, first_line
 from pipelines.tracking.rollout_metrics import action_counts
 from pipelines.tracking.torchrl_outlet import TorchrlOutlet
 from pipelines.tracking.wandb_account import wandb_mode
-from pipelines.tracking.wandb_outlet import WandbOutlet, new_run_id
+from pipelines.tracking.wandb_outlet import WandbOutlet, end_wandb_process, new_run_id
 
 _LOG = logging.getLogger(__name__)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -193,7 +193,9 @@ class Tracker:
         cfg = self._cfg
         if self._wandb_id is not None:
             start = partial(_start_wandb, cfg, self._run, config, mode, self._wandb_id)
-            return BackgroundOutlet("W&B", start, finish_s=cfg.wandb.finish_s)
+            return BackgroundOutlet(
+                "W&B", start, finish_s=cfg.wandb.finish_s, abandon=end_wandb_process
+            )
         if cfg.logger in ("wandb", "none"):
             return None
         frames = None if resume is None else resume.frames

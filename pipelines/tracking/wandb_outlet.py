@@ -1,13 +1,15 @@
 """A run on Weights & Biases, or in its files in the run's folder: the only file that imports it."""
 
+import contextlib
 import os
 import secrets
 import string
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torchrl.record.loggers.wandb import WandbLogger
 
 from pipelines.run_folder import RunFolder
@@ -36,6 +38,8 @@ _PRIVATE: dict[str, Any] = {
     "x_disable_stats": True,
     "x_disable_machine_info": True,
     "x_save_requirements": False,
+    "host": "",
+    "username": "",
 }
 _STAGING = "WANDB_DATA_DIR"
 
@@ -97,7 +101,7 @@ class WandbOutlet:
         """Histograms whose bins lie around the whole numbers from 0."""
         histograms = {
             name: self.wandb.Histogram(
-                np_histogram=(list(numbers), [i - 0.5 for i in range(len(numbers) + 1)])
+                np_histogram=(np.array(numbers), np.arange(len(numbers) + 1) - 0.5)
             )
             for name, numbers in counts.items()
         }
@@ -140,6 +144,20 @@ def new_run_id() -> str:
     return os.environ.get("WANDB_RUN_ID") or "".join(secrets.choice(letters) for _ in range(8))
 
 
+def end_wandb_process() -> None:
+    """Kill W&B's own process, which does not answer: the end of this one would wait for it.
+
+    W&B has no name for this that is public; one that has another form is left as it is.
+    """
+    wandb = sys.modules.get("wandb")
+    if wandb is None:
+        return
+    with contextlib.suppress(Exception):
+        connection = wandb.setup()._connection
+        connection._cleanup()  # what Python is to wait for at its end
+        connection._proc._process.kill()
+
+
 def _known_limits(cfg: WandbConfig) -> dict[str, Any]:
     """How long W&B itself waits at the end, where the installed one can be told."""
     import wandb
@@ -148,7 +166,7 @@ def _known_limits(cfg: WandbConfig) -> dict[str, Any]:
     return {"finish_timeout": cfg.finish_s} if known else {}
 
 
-@contextmanager
+@contextlib.contextmanager
 def _staged_in(folder: Path) -> Iterator[None]:
     """Copies that wait to be sent lie in the run's folder, not at home, unless a person says so.
 
