@@ -41,7 +41,8 @@ class WandbFile:
     """
 
     def __init__(self, run: Path, *, ended: bool = True) -> None:
-        (self.folder,) = (run / "wandb").glob("*run-*")
+        # Where it could not be reached, the folder of the attempt holds next to nothing.
+        (self.folder,) = (run / "wandb").glob("offline-run-*")
         (path,) = self.folder.glob("*.wandb")
         patience = time.monotonic() + 30
         while True:

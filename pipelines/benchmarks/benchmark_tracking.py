@@ -76,7 +76,7 @@ def _train(run: Path, place: str, iterations: int) -> None:
 
 
 def _speed(run: Path) -> float:
-    """Frames a second of all iterations together, the first one too, during which a place starts."""
+    """Frames a second of all iterations, the first ones too, during which a place starts."""
     lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
     speeds = [json.loads(line)["time/sps"] for line in lines]
     return statistics.harmonic_mean(speeds)

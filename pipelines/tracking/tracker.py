@@ -29,7 +29,12 @@ from pipelines.tracking.outlet import BackgroundOutlet, Outlet, first_line
 from pipelines.tracking.rollout_metrics import action_counts
 from pipelines.tracking.torchrl_outlet import TorchrlOutlet
 from pipelines.tracking.wandb_account import wandb_mode
-from pipelines.tracking.wandb_outlet import WandbOutlet, end_wandb_process, new_run_id
+from pipelines.tracking.wandb_outlet import (
+    WandbOutlet,
+    end_wandb_process,
+    forget_attempt,
+    new_run_id,
+)
 
 _LOG = logging.getLogger(__name__)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -230,6 +235,7 @@ def _start_wandb(
             return start(mode=mode)
         except Exception as error:  # whatever it is, it must not stop the run
             _LOG.warning("W&B cannot start online, staying offline: %s", first_line(error))
+            forget_attempt()
     return start(mode="offline")
 
 

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from urllib.parse import urlparse
 
+# Where the service answers, under the older name and the one that newer clients ask.
+_HOSTS = ["api.wandb.ai", "api.forge.coreweave.com"]
 _LOG = logging.getLogger(__name__)
 
 
@@ -31,12 +33,13 @@ def _has_account() -> bool:
     """Whether W&B would find a key by itself, in its variable or in a netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    own = os.environ.get("WANDB_BASE_URL")
+    hosts = [urlparse(own).hostname or ""] if own else _HOSTS
     named = os.environ.get("NETRC")
     places = [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
     for place in places:
         try:
-            if netrc.netrc(place).authenticators(host):
+            if any(map(netrc.netrc(place).authenticators, hosts)):
                 return True
         except (OSError, netrc.NetrcParseError):
             continue

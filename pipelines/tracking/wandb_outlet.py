@@ -144,6 +144,13 @@ def new_run_id() -> str:
     return os.environ.get("WANDB_RUN_ID") or "".join(secrets.choice(letters) for _ in range(8))
 
 
+def forget_attempt() -> None:
+    """Have W&B begin anew: after a start that failed it holds the run's id to be in use."""
+    import wandb
+
+    wandb.teardown()
+
+
 def end_wandb_process() -> None:
     """Kill W&B's own process, which does not answer: the end of this one would wait for it.
 
