@@ -60,7 +60,7 @@ def test_tensorboard_reads_curves_histograms_and_the_configuration(run, caplog):
     histogram = events.Histograms("actions/direction")[0].histogram_value
     assert (histogram.num, histogram.sum) == (3, 4.0)
     text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert json.loads(text)["seed"] == 0
+    assert json.loads(text.removeprefix("```json").removesuffix("```"))["seed"] == 0
     assert caplog.records == []
 
 

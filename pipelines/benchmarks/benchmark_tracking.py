@@ -2,12 +2,13 @@
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.source import ROOT
 
@@ -23,7 +24,6 @@ PLACES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "metrics.jsonl alone": (("logger=none",), {}),
     "W&B offline": (("wandb.mode=offline",), {}),
     "W&B unreachable": (("wandb.mode=online",), _NOWHERE),
-    "CSV": (("logger=csv",), {}),
 }
 
 
@@ -36,47 +36,55 @@ def time_tracking(folder: Path, repeats: int, iterations: int = 120) -> list[dic
         iterations: of each training.
 
     Returns:
-        A row a place: medians over the trainings of the frames a second of the iterations together,
-        of what it is of the first place's in the same turn, and of the seconds of the process.
+        A row a place, with medians over its trainings: of the frames a second of an iteration, of
+        what that is of the first place's in the same turn, of the seconds of the whole process, and
+        of the processor's seconds of it and all that it has started.
     """
-    speeds: dict[str, list[float]] = {name: [] for name in PLACES}
-    seconds: dict[str, list[float]] = {name: [] for name in PLACES}
+    found: dict[str, list[_Cost]] = {name: [] for name in PLACES}
     for turn in range(repeats):
         for number, name in enumerate(PLACES):
-            run = folder / f"{turn}-{number}"
-            begin = time.perf_counter()
-            _train(run, name, iterations)
-            seconds[name].append(time.perf_counter() - begin)
-            speeds[name].append(_speed(run))
-    bare = next(iter(PLACES))
+            found[name].append(_train(folder / f"{turn}-{number}", name, iterations))
+    bare = found[next(iter(PLACES))]
     return [
         {
             "curves go to": name,
             "trainings": repeats,
             "iterations": iterations,
-            "frames/s": statistics.median(speeds[name]),
+            "frames/s": statistics.median(cost.speed for cost in costs),
             "of the first": statistics.median(
-                mine / first for mine, first in zip(speeds[name], speeds[bare], strict=True)
+                mine.speed / first.speed for mine, first in zip(costs, bare, strict=True)
             ),
-            "process, s": statistics.median(seconds[name]),
+            "process, s": statistics.median(cost.seconds for cost in costs),
+            "processor, s": statistics.median(cost.processor_s for cost in costs),
         }
-        for name in PLACES
+        for name, costs in found.items()
     ]
 
 
-def _train(run: Path, place: str, iterations: int) -> None:
+class _Cost(NamedTuple):
+    """Of one training."""
+
+    speed: float  # frames a second of the median iteration
+    seconds: float
+    processor_s: float
+
+
+def _train(run: Path, place: str, iterations: int) -> _Cost:
     words, variables = PLACES[place]
     command = [sys.executable, str(ROOT / "pipelines" / "ppo_transformer.py"), *WORDS, *words]
     command += [f"total_frames={iterations * FRAMES_AN_ITERATION}", f"run.dir={run}"]
+    begin, used = time.perf_counter(), _processor_s()
     done = subprocess.run(  # noqa: S603 (our own program)
         command, env=os.environ | variables, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
-
-
-def _speed(run: Path) -> float:
-    """Frames a second of all iterations, the first ones too, during which a place starts."""
     lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
     speeds = [json.loads(line)["time/sps"] for line in lines]
-    return statistics.harmonic_mean(speeds)
+    return _Cost(statistics.median(speeds), time.perf_counter() - begin, _processor_s() - used)
+
+
+def _processor_s() -> float:
+    """Of all processes that this one has started, and they, once they have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
