@@ -29,7 +29,7 @@ from envs.splits import (
     tradable_runs,
 )
 
-_META_FILE = "table.json"
+META_FILE = "table.json"
 _TENSOR_NAMES = ("timestamp", "ohlcv", "features", "segment", "tradable", "loc", "scale")
 
 
@@ -122,7 +122,7 @@ class BarTable:
         """
         meta = json.dumps(dataclasses.asdict(self.meta), indent=2, allow_nan=False)
         blobs = {f"{name}.npy": _npy_bytes(getattr(self, name)) for name in _TENSOR_NAMES}
-        write_folder(Path(directory), blobs | {_META_FILE: (meta + "\n").encode()})
+        write_folder(Path(directory), blobs | {META_FILE: (meta + "\n").encode()})
 
     @classmethod
     def load(cls, directory: str | Path) -> Self:
@@ -135,9 +135,9 @@ class BarTable:
             ValueError: if a file is no array, naming it.
         """
         folder = Path(directory)
-        if not (folder / _META_FILE).is_file():
-            raise FileNotFoundError(f"{folder}: no bar table here ({_META_FILE} is missing)")
-        values = json.loads((folder / _META_FILE).read_text(encoding="utf-8"))
+        if not (folder / META_FILE).is_file():
+            raise FileNotFoundError(f"{folder}: no bar table here ({META_FILE} is missing)")
+        values = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
         values["splits"] = {name: (rows[0], rows[1]) for name, rows in values["splits"].items()}
         tensors = {name: _map_npy(folder / f"{name}.npy") for name in _TENSOR_NAMES}
         return cls(**tensors, meta=TableMeta(**values))

@@ -2,9 +2,10 @@
 
 ``suite=env`` times the environment, ``suite=speed`` training and what time and memory grow with,
 ``suite=replay`` a year of minutes, ``suite=recorder`` the trace against the training that it
-records; ``suite=learning`` finds out who learns known markets, and how soon, ``suite=faults`` what
-a training survives, ``suite=verdict`` how often luck is called an edge. Times of one run compare
-with each other, and with nothing else: every table names the machine, the versions and the commit.
+records, ``suite=tracking`` places for its curves likewise; ``suite=learning`` finds out who learns
+known markets, and how soon, ``suite=faults`` what a training survives, ``suite=verdict`` how often
+luck is called an edge. Times of one run compare with each other, and with nothing else: every table
+names the machine, the versions and the commit.
 """
 
 import json
@@ -30,6 +31,7 @@ from pipelines.benchmarks.benchmark_page import cell_text, write_page
 from pipelines.benchmarks.benchmark_recorder import time_recorder
 from pipelines.benchmarks.benchmark_replay import time_replays
 from pipelines.benchmarks.benchmark_speed import plan_cells, time_speed
+from pipelines.benchmarks.benchmark_tracking import time_tracking
 from pipelines.benchmarks.benchmark_verdict import try_verdicts
 from pipelines.benchmarks.learning_figure import draw_curves
 from pipelines.benchmarks.speed_figure import draw_speed
@@ -71,6 +73,8 @@ def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
         folder = Path(name)
         if cfg.suite == "faults":
             return try_faults(cfg, folder), {}
+        if cfg.suite == "tracking":
+            return time_tracking(folder, cfg.repeats), {}
         build_table(DataConfig(), window=64, episode_bars=EPISODE_BARS).save(folder)
         if cfg.suite == "env":
             return time_environments(folder, cfg.repeats), {}

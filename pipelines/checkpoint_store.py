@@ -62,6 +62,11 @@ class CheckpointStore:
         self._prune()
         return path
 
+    @property
+    def best_score(self) -> float | None:
+        """The highest score of the checkpoints that are there; None if none was judged."""
+        return max(self._scores.values(), default=None)
+
     def _note(self, path: Path, values: Mapping[str, Any]) -> None:
         score = values.get("score")
         if score is not None:

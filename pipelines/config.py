@@ -33,9 +33,9 @@ from pipelines.market_data.download_config import DownloadConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
 from pipelines.reporting.report_config import ReportConfig
 from pipelines.run_insights.insights_config import InsightsConfig
+from pipelines.tracking.tracking_config import LOGGERS, AlertConfig, WandbConfig
 from pipelines.train_config import TrainConfig, check_minibatch, sequence_length
 
-WANDB_MODES = ("auto", "online", "offline", "disabled")
 RESUMES = ("none", "auto", "changed")
 TRACE_FORMATS = ("csv", "parquet")
 _EMBEDDED_INTERVAL = pd.Timedelta("15min")
@@ -97,24 +97,6 @@ class CheckpointConfig:
 
 
 @dataclass
-class WandbConfig:
-    """Weights & Biases. The local ``metrics.jsonl`` is written whatever stands here.
-
-    Raises:
-        ValueError: for a value out of range, naming the key, the value and what is allowed.
-    """
-
-    # auto (online with an account, else offline), online, offline or disabled.
-    mode: str = "auto"
-    project: str = "pricetaker"
-    entity: str | None = None
-
-    def __post_init__(self) -> None:
-        require_one_of("wandb.mode", self.mode, WANDB_MODES)
-        require(bool(self.project), "wandb.project", self.project, "a name")
-
-
-@dataclass
 class FinalReplayConfig:
     """The replay on held-out bars with which a training ends.
 
@@ -154,6 +136,8 @@ class RunConfig:
     resume: str = "none"
     # Folder of a run, or of one of its checkpoints, whose weights a new run begins with.
     init_from: str | None = None
+    # Where curves go besides metrics.jsonl: wandb, tensorboard, csv, trackio or none.
+    logger: str = "wandb"
     run: RunDirConfig = field(default_factory=RunDirConfig)
     data: DataConfig = field(default_factory=DataConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -162,6 +146,7 @@ class RunConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     recorder: RecorderConfig = field(default_factory=RecorderConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    alerts: AlertConfig = field(default_factory=AlertConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
     replay: FinalReplayConfig = field(default_factory=FinalReplayConfig)
 
@@ -171,6 +156,7 @@ class RunConfig:
         require_seed_and_device(self.seed, self.device)
         require_at_least("total_frames", self.total_frames, 1)
         require_one_of("resume", self.resume, RESUMES)
+        require_one_of("logger", self.logger, LOGGERS)
         check_minibatch(
             self.train,
             accounts=self.env.accounts,
@@ -228,6 +214,7 @@ def load_config(program: Literal["evaluate"], argv: Sequence[str]) -> EvaluateCo
 def load_config(program: Literal["report"], argv: Sequence[str]) -> ReportConfig: ...
 @overload
 def load_config(program: Literal["export"], argv: Sequence[str]) -> ExportConfig: ...
+@overload
 def load_config(program: Literal["insights"], argv: Sequence[str]) -> InsightsConfig: ...
 @overload
 def load_config(program: Literal["benchmark"], argv: Sequence[str]) -> BenchmarkConfig: ...

@@ -14,6 +14,9 @@ import logging
 import sys
 from contextlib import ExitStack, closing
 from functools import partial
+from typing import Any
+
+from torchrl.modules import ActorValueOperator
 
 from envs.compiled import require_compiler
 from envs.factory import make_env
@@ -35,7 +38,10 @@ from pipelines.resume import inexact_notes, open_run
 from pipelines.run_folder import RunFolder
 from pipelines.saver import Saver, trace_mark, tracker_mark
 from pipelines.source import ROOT, git_revision
-from pipelines.tracking import Tracker, rollout_metrics
+from pipelines.tracking.evaluated import baseline_returns, read_replay
+from pipelines.tracking.rollout_metrics import rollout_metrics
+from pipelines.tracking.torchrl_outlet import require_logger
+from pipelines.tracking.tracker import Tracker
 from pipelines.training import Training
 from pipelines.validation import Validation
 
@@ -46,6 +52,7 @@ def main(cfg: RunConfig) -> RunFolder:
     seed_everything(cfg.seed)
     with plain_refusals():
         device = pick_device(cfg.device)
+        require_logger(cfg.logger)
         table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
         check_tick(table, cfg.env)
         for key, wanted in (("env.compile", cfg.env.compile), ("train.compile", cfg.train.compile)):
@@ -59,6 +66,34 @@ def main(cfg: RunConfig) -> RunFolder:
     run.replace_bars(table)
     keep_compiled(run.path.parent)
 
+    with ExitStack() as logs:
+        tracker = train(cfg, run, table, model, initial, checkpoint, logs)
+        if cfg.recorder.format == "parquet" and run.trace("train").exists():
+            pack_trace(run.trace("train"))
+        if cfg.replay.enabled:
+            result = replay(
+                run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device
+            )
+            tracker.show(read_replay(run, cfg), baseline_returns(result))
+        tracker.keep_files()
+    return run
+
+
+def train(
+    cfg: RunConfig,
+    run: RunFolder,
+    table: BarTable,
+    model: ActorValueOperator,
+    initial: Checkpoint | None,
+    checkpoint: Checkpoint | None,
+    logs: ExitStack,
+) -> Tracker:
+    """Train `model` to the end, from `checkpoint`, else `initial` weights, else from nothing.
+
+    Returns:
+        Where the metrics went, open as long as `logs` is.
+    """
+    device = next(model.parameters()).device
     with ExitStack() as stack:
         env = make_env(
             run.bars,
@@ -78,33 +113,38 @@ def main(cfg: RunConfig) -> RunFolder:
                 print(begins, *inexact_notes(checkpoint, cfg, table), sep="\n")
         stack.callback(training.close)
         stack.enter_context(watch_workers(env, partial(ENDING.end, WORKER_LOST)))
+        about = describe(cfg, table)
+        with plain_refusals():
+            # Not before the workers: it starts a thread, beside which no process should fork.
+            tracker = Tracker(
+                run,
+                cfg,
+                total_frames=training.total_frames,
+                about=about,
+                resume=None if checkpoint is None else tracker_mark(checkpoint),
+            )
+            logs.enter_context(tracker)
         if training.frames < training.total_frames:
-            train(cfg, run, table, training, checkpoint)
-
-    if cfg.recorder.format == "parquet" and run.trace("train").exists():
-        pack_trace(run.trace("train"))
-    if cfg.replay.enabled:
-        replay(run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device)
-    return run
+            iterate(cfg, run, table, training, checkpoint, tracker, about)
+    return tracker
 
 
-def train(
+def iterate(
     cfg: RunConfig,
     run: RunFolder,
     table: BarTable,
     training: Training,
     checkpoint: Checkpoint | None,
+    tracker: Tracker,
+    about: dict[str, Any],
 ) -> None:
-    """Train to the end, with trace, logs and checkpoints, from where `training` stands."""
+    """Every iteration that is left, with trace, logs and checkpoints."""
     with ExitStack() as stack:
         with plain_refusals():
-            resumed = None if checkpoint is None else tracker_mark(checkpoint)
-            tracker = Tracker(run, cfg, total_frames=training.total_frames, resume=resumed)
-            stack.enter_context(tracker)
             trace = open_trace(cfg, run, table, checkpoint)
         if trace is not None:
             stack.enter_context(closing(trace))
-        store = CheckpointStore(run.checkpoints, describe(cfg, table))
+        store = CheckpointStore(run.checkpoints, about)
         saver = Saver(store, tracker, trace, every_s=cfg.checkpoint.every_s)
         saver.hold(training.snapshot(), on_disk=checkpoint is not None)
         ENDING.set_last_will(saver.save_and_tell)
@@ -115,14 +155,15 @@ def train(
             if trace is not None:
                 trace.write(iteration.rollout)
             tracker.log({**rollout_metrics(iteration.rollout), **iteration.stats}, iteration.frames)
+            tracker.log_actions(iteration.rollout, iteration.frames)
             snapshot = training.snapshot()
             saver.hold(snapshot)
             if saver.is_due or iteration.frames == training.total_frames:
-                score = validation.score()
-                if score is not None:
-                    tracker.log({"val/log_growth": score}, iteration.frames)
+                judged = validation.judge()
+                if judged is not None:
+                    tracker.show(judged.evaluated, judged.scores(store.best_score))
                     saver.hold(snapshot)
-                saver.save(score)
+                saver.save(None if judged is None else judged.score)
 
 
 def open_trace(

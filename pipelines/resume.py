@@ -14,7 +14,8 @@ from pipelines.run_folder import RunFolder
 # Keys that change where a run writes, what it does when it ends and how it computes, and none of
 # its numbers; what a file of bars holds counts by its hash, not by its name.
 FREE = (
-    *("resume", "run.", "wandb.", "replay.", "checkpoint.", "recorder.format"),
+    *("resume", "run.", "logger", "wandb.", "alerts.", "replay.", "checkpoint."),
+    "recorder.format",
     "env.compile",
     *("data.path", "data file: file"),
 )

@@ -16,7 +16,7 @@ from pipelines.checkpoint import Checkpoint
 from pipelines.checkpoint_store import CheckpointStore, list_checkpoints
 from pipelines.non_finite import NonFiniteError
 from pipelines.snapshot import Snapshot
-from pipelines.tracking import Tracker, TrackerMark
+from pipelines.tracking.tracker import Tracker, TrackerMark
 
 _TRACE = "trace"
 

@@ -1,12 +1,29 @@
 """How good a policy is while it trains: a few tiles of the validation split, played through."""
 
+from typing import NamedTuple
+
 import torch
 from torchrl.modules import ActorValueOperator
 
 from envs.table import BarTable
 from pipelines.config import RunConfig
+from pipelines.held_out.baselines import buy_and_hold
+from pipelines.held_out.metrics import in_order
 from pipelines.held_out.rollout import log_growth, play_tiles, split_tiles
 from pipelines.held_out.rollout_policy import RolloutPolicy
+from pipelines.tracking.evaluated import Evaluated
+
+
+class Judged(NamedTuple):
+    """What came of it."""
+
+    score: float  # mean log growth of equity over a tile, net of costs
+    evaluated: Evaluated
+
+    def scores(self, best: float | None) -> dict[str, float]:
+        """This score and the best one so far, of which `best` was the highest before."""
+        highest = self.score if best is None else max(self.score, best)
+        return {"val/log_growth": self.score, "val/best_log_growth": highest}
 
 
 class Validation:
@@ -27,9 +44,16 @@ class Validation:
         tiles = cfg.checkpoint.val_episodes
         self.bounds = split_tiles(table, cfg.env, "val", tiles) if tiles else None
 
-    def score(self) -> float | None:
-        """Mean log growth of equity over a tile, net of costs; None if none are to be played."""
+    def judge(self) -> Judged | None:
+        """Play the policy as it stands; None if no tiles are to be played."""
         if self.bounds is None:
             return None
         played = play_tiles(self.table, self.cfg, self.bounds, self.policy, device=self.device)
-        return float(log_growth(played, self.cfg.initial_cash).mean())
+        evaluated = Evaluated(
+            name="val",
+            rows=in_order(played.rows(self.table, self.cfg)),
+            hold=in_order(buy_and_hold(self.table, self.cfg, self.bounds)),
+            cfg=self.cfg,
+            interval_s=self.table.meta.interval_s,
+        )
+        return Judged(float(log_growth(played, self.cfg.initial_cash).mean()), evaluated)

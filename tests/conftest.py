@@ -255,6 +255,12 @@ def load_helper(name: str):
     return sys.modules[name]
 
 
+@pytest.fixture(scope="session")
+def wandb_file():
+    """Reads what W&B's own client wrote into a run's folder: ``tests/wandb_file.py``."""
+    return load_helper("wandb_file").WandbFile
+
+
 @pytest.fixture
 def local_exchange(monkeypatch):
     """A server that behaves like an exchange, or as badly as told: ``tests/local_exchange.py``."""

@@ -16,7 +16,7 @@ from pipelines.benchmarks.learning_learners import COMPARED, LEARNERS
 NETWORKS = ("mission", "aligned", "mlp", "streaming")
 SHARING = (1, 4, 16, 64)
 LANES = (16, 256, 4_096, 65_536)
-SUITES = ("env", "speed", "replay", "recorder", "learning", "faults", "verdict")
+SUITES = ("env", "speed", "replay", "recorder", "tracking", "learning", "faults", "verdict")
 
 
 @dataclass
@@ -27,7 +27,7 @@ class BenchmarkConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # What to measure: env, speed, replay, recorder, learning, faults or verdict.
+    # What to measure: env, speed, replay, recorder, tracking, learning, faults, verdict.
     suite: str = "env"
     # Repetitions of a timing, of which the median counts.
     repeats: int = 5

@@ -23,7 +23,8 @@ SPLIT = "test"
 # Keys in which runs of one configuration may differ: the seed, and what changes no number. A file
 # of bars counts by its hash.
 SEED_KEYS = (
-    *("seed", "tag", "device", "resume", "run.", "wandb.", "replay.", "recorder."),
+    *("seed", "tag", "device", "resume", "run.", "logger", "wandb.", "alerts.", "replay."),
+    "recorder.",
     *("checkpoint.every_s", "data.path", "env.compile"),
 )
 

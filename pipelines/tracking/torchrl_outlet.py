@@ -1,0 +1,113 @@
+"""Curves and histograms by TorchRL's own loggers: TensorBoard, CSV files, trackio."""
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torchrl.record.loggers import Logger
+from torchrl.record.loggers.csv import CSVLogger
+from torchrl.record.loggers.tensorboard import TensorboardLogger
+from torchrl.record.loggers.trackio import TrackioLogger
+
+from pipelines.run_folder import RunFolder
+from pipelines.tracking.alerts import Alert
+from pipelines.tracking.artifacts import Artifact
+from pipelines.tracking.evaluated import Evaluated
+
+# Of those that are not installed with this project.
+_PACKAGES = {"tensorboard": "tensorboard", "trackio": "trackio"}
+_PROJECT = "pricetaker"
+
+
+def require_logger(name: str) -> None:
+    """Refuse a logger whose package is missing.
+
+    Raises:
+        ValueError: saying how to install it.
+    """
+    package = _PACKAGES.get(name)
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"logger={name} needs the package {package}: pip install -e '.[{package}]'"
+        )
+
+
+class TorchrlOutlet:
+    """Scalars and histograms; trades, files and alerts go nowhere from here.
+
+    Args:
+        name: ``tensorboard``, ``csv`` or ``trackio``.
+        run: its folder takes the files: ``tensorboard/``, ``csv/``, ``trackio/``.
+        config: plain values to be kept beside the curves.
+        frames: where a resumed run goes on; None: it is a new one.
+    """
+
+    def __init__(
+        self, name: str, run: RunFolder, config: Mapping[str, Any], frames: int | None = None
+    ) -> None:
+        self.name = name
+        if name == "csv" and frames is not None:
+            cut_csv(run.path / name / "scalars", frames)
+        self.logger = _START[name](run)
+        if name == "tensorboard":
+            self.logger.experiment.add_text(
+                "config", f"```json\n{json.dumps(config, indent=2)}\n```"
+            )
+        else:
+            self.logger.log_hparams(dict(config))
+
+    def log(self, values: Mapping[str, float], frames: int) -> None:
+        """Scalars at a number of frames."""
+        self.logger.log_metrics(dict(values), step=frames)
+
+    def log_counts(self, counts: Mapping[str, Sequence[int]], frames: int) -> None:
+        """Histograms over the whole numbers from 0; CSV files hold none."""
+        if self.name == "csv":
+            return
+        for name, numbers in counts.items():
+            data = np.repeat(np.arange(len(numbers)), numbers)
+            edges: Any = np.arange(len(numbers) + 1) - 0.5
+            bins = edges if self.name == "tensorboard" else len(numbers)
+            self.logger.log_histogram(name, data, step=frames, bins=bins)
+
+    def show(self, evaluated: Evaluated, frames: int) -> None:
+        """Nothing: these loggers know no charts and tables in common."""
+
+    def alert(self, alert: Alert) -> None:
+        """Nothing: nobody is told but by the terminal."""
+
+    def keep(self, artifacts: Sequence[Artifact]) -> None:
+        """Nothing: the run's folder has them."""
+
+    def close(self, *, failed: bool) -> None:
+        """Write what is left."""
+        self.logger.shutdown()
+
+
+def cut_csv(folder: Path, frames: int) -> None:
+    """Drop the lines beyond `frames`: a resumed run writes them again."""
+    for path in folder.rglob("*.csv"):
+        lines = path.read_text("utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= frames]
+        path.write_text("".join(kept), "utf-8")
+
+
+def _start_tensorboard(run: RunFolder) -> Logger:
+    return TensorboardLogger("tensorboard", str(run.path))
+
+
+def _start_csv(run: RunFolder) -> Logger:
+    return CSVLogger("csv", str(run.path))
+
+
+def _start_trackio(run: RunFolder) -> Logger:
+    # Read when trackio is first imported; by default everything lies in the home folder.
+    os.environ.setdefault("TRACKIO_DIR", str(run.path.resolve() / "trackio"))
+    return TrackioLogger(run.name, _PROJECT, auto_log_gpu=False, auto_log_cpu=False)
+
+
+_START = {"tensorboard": _start_tensorboard, "csv": _start_csv, "trackio": _start_trackio}

@@ -1,0 +1,46 @@
+"""Whether Weights & Biases may be reached, without anybody being asked."""
+
+import logging
+import netrc
+import os
+from pathlib import Path
+from urllib.parse import urlparse
+
+# Where the service answers, under the older name and the one that newer clients ask.
+_HOSTS = ["api.wandb.ai", "api.forge.coreweave.com"]
+_LOG = logging.getLogger(__name__)
+
+
+def wandb_mode(wanted: str) -> str:
+    """The mode that W&B is started in: never one that would ask for an account.
+
+    ``auto`` heeds the variable WANDB_MODE, and is online only if there is an account. So is
+    ``online``, with a warning if there is none.
+    """
+    if wanted in ("offline", "disabled"):
+        return wanted
+    variable = os.environ.get("WANDB_MODE", "").lower()
+    if wanted == "auto" and variable in ("offline", "dryrun", "disabled"):
+        return "disabled" if variable == "disabled" else "offline"
+    if _has_account():
+        return "online"
+    if wanted == "online":
+        _LOG.warning("wandb.mode=online, but there is no account (`wandb login`): staying offline")
+    return "offline"
+
+
+def _has_account() -> bool:
+    """Whether W&B would find a key by itself, in its variable or in a netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    own = os.environ.get("WANDB_BASE_URL")
+    hosts = [urlparse(own).hostname or ""] if own else _HOSTS
+    named = os.environ.get("NETRC")
+    places = [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    for place in places:
+        try:
+            if any(map(netrc.netrc(place).authenticators, hosts)):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False

@@ -1,0 +1,110 @@
+"""A place for curves in the background: it may fail, hang or be slow, and nobody waits for it."""
+
+import logging
+import threading
+
+import pytest
+
+from pipelines.tracking import outlet as outlets
+from pipelines.tracking.alerts import Alert
+from pipelines.tracking.outlet import BackgroundOutlet
+
+
+class Place:
+    """Notes what it is told; fails at one method, or waits there until it is let go."""
+
+    def __init__(self, fails="", waits=""):
+        self.fails, self.waits = fails, waits
+        self.go_on = threading.Event()
+        self.told = []
+
+    def __getattr__(self, method):
+        def tell(*args, **words):
+            self.told.append((method, *args, *words.values()))
+            if method == self.waits:
+                self.go_on.wait(30)
+            if method == self.fails:
+                raise RuntimeError("the service died\nwith details")
+
+        return tell
+
+
+def methods(place):
+    return [method for method, *_ in place.told]
+
+
+def said(caplog):
+    return [record.message for record in caplog.records]
+
+
+def test_calls_are_made_in_their_order_and_the_end_waits_for_them(caplog):
+    place = Place()
+    background = BackgroundOutlet("a place", lambda: place, finish_s=30)
+    for frames in range(50):
+        background.log({"a": 1.0}, frames)
+    background.close(failed=True)
+    background.log({"a": 1.0}, 51)
+    background.close()
+    assert place.told == [("log", {"a": 1.0}, i) for i in range(50)] + [("close", True)]
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize("fails", ["log", "close", "start"])
+def test_without_curves_it_is_given_up_said_once_and_ended(caplog, fails):
+    place, abandoned = Place(fails), []
+
+    def start():
+        if fails == "start":
+            raise RuntimeError("no such place")
+        return place
+
+    with caplog.at_level(logging.WARNING):
+        background = BackgroundOutlet(
+            "a place", start, finish_s=30, abandon=lambda: abandoned.append(1)
+        )
+        for frames in range(3):
+            background.log({}, frames)
+        background.close()
+    assert len(said(caplog)) == 1
+    assert f"a place failed ({fails}), going on without it" in said(caplog)[0]
+    assert "details" not in said(caplog)[0]
+    assert methods(place).count("log") == {"log": 1, "close": 3, "start": 0}[fails]
+    assert abandoned == [1]
+
+
+@pytest.mark.parametrize("fails", ["log_counts", "show", "alert", "keep"])
+def test_a_chart_that_fails_takes_no_curve_with_it(caplog, fails):
+    place = Place(fails)
+    with caplog.at_level(logging.WARNING):
+        background = BackgroundOutlet("a place", lambda: place, finish_s=30)
+        for frames in range(2):
+            background.log({}, frames)
+            background.log_counts({}, frames)
+            background.show(None, frames)
+            background.alert(Alert("a", "b"))
+            background.keep([])
+        background.close()
+    assert said(caplog) == [f"a place: no more {fails}: the service died"]
+    assert methods(place).count(fails) == 1
+    assert methods(place).count("log") == 2
+    assert methods(place)[-1] == "close"
+
+
+def test_what_hangs_is_left_alone_and_what_it_does_not_take_is_dropped(caplog, monkeypatch):
+    monkeypatch.setattr(outlets, "MOST_WAITING", 10)
+    monkeypatch.setattr(outlets, "_GRACE_S", 0.0)
+    place, abandoned = Place(waits="log"), []
+    with caplog.at_level(logging.WARNING):
+        background = BackgroundOutlet(
+            "a place", lambda: place, finish_s=0.1, abandon=lambda: abandoned.append(1)
+        )
+        for frames in range(100):
+            background.log({}, frames)
+        background.close()
+    left_alone, dropped = said(caplog)
+    assert left_alone == "a place is not done after 0.1 s: it is left alone"
+    assert "a place was too slow" in dropped
+    assert abandoned == [1]
+    place.go_on.set()
+    background._thread.join(30)
+    assert len(place.told) <= 13
