@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from envs.assets import asset_folder
 from pipelines.config import EvaluateConfig, load_config
 from pipelines.held_out.candidate import Candidate, load_candidate
 from pipelines.held_out.evaluate_config import DRAWS
@@ -88,7 +89,8 @@ def choose_folder(cfg: EvaluateConfig) -> Path:
     if cfg.out:
         return Path(cfg.out)
     if cfg.run:
-        return Path(cfg.run) / "evaluation"
+        of_asset = "" if cfg.data.asset is None else f"_{asset_folder(cfg.data.asset)}"
+        return Path(cfg.run) / f"evaluation{of_asset}"
     kind = "evaluation" if cfg.folds is None else "walk_forward"
     root = Path(cfg.runs[0]).parent if cfg.runs else Path("runs")
     return root / f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{kind}"
@@ -109,6 +111,7 @@ def _load_runs(cfg: EvaluateConfig, folder: Path) -> Candidate:
             data_path=cfg.data.path,
             checkpoint=cfg.checkpoint,
             device=cfg.device,
+            asset=cfg.data.asset,
         )
 
 
@@ -116,6 +119,8 @@ def _plan(cfg: EvaluateConfig, folder: Path) -> WalkForward:
     words = [*cfg.train, f"device={cfg.device}"]
     if cfg.data.path is not None:
         words.append(f"data.path={cfg.data.path}")
+    if cfg.data.asset is not None:
+        words.append(f"data.asset={cfg.data.asset}")
     return plan_runs(
         words,
         folder=folder / "runs",

@@ -84,7 +84,11 @@ def main(cfg: RunConfig) -> RunFolder:
     if cfg.recorder.format == "parquet" and run.trace("train").exists():
         pack_trace(run.trace("train"))
     if cfg.replay.enabled:
-        replay(run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device)
+        for asset in table.asset_names:
+            replay(
+                run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device,
+                asset=asset,
+            )  # fmt: skip
     return run
 
 

@@ -1,6 +1,7 @@
 """Replay a trained policy on held-out bars: ``python pipelines/replay.py run=runs/NAME``.
 
-``data.path=FILE`` replays other bars than the run's own; ``split=`` and ``episodes=`` choose which,
+``data.path=FILE`` replays other bars than the run's own, ``data.asset=NAME`` one market of a run of
+several; ``split=`` and ``episodes=`` choose which,
 ``beside=[runs/OTHER]`` plays more policies over the same tiles. Writes the trace of every action,
 the result beside its baselines, and a page to look at. ``actions=FILE`` plays a trace again.
 """
@@ -57,11 +58,11 @@ def main(cfg: ReplayConfig) -> Result | None:
     with plain_refusals():
         inputs = load_inputs(
             cfg.run, data_path=cfg.data.path, split=cfg.split, episodes=cfg.episodes,
-            device=cfg.device, checkpoint=cfg.checkpoint,
+            device=cfg.device, checkpoint=cfg.checkpoint, asset=cfg.data.asset,
         )  # fmt: skip
         beside = [load_beside(path, inputs, cfg.checkpoint) for path in cfg.beside]
         require_distinct([inputs, *beside])
-        folder = Path(cfg.out) if cfg.out else inputs.run.path
+        folder = Path(cfg.out) if cfg.out else inputs.folder
         folder.mkdir(parents=True, exist_ok=True)
     manner = Manner(cfg.bulk, cfg.live_like, cfg.sampled, cfg.seed)
     return play(inputs, folder, manner=manner, beside=beside)
@@ -75,8 +76,9 @@ def replay(
     episodes: int | None = None,
     device: torch.device | str = "auto",
     checkpoint: str = "last",
+    asset: str | None = None,
 ) -> Result:
-    """Replay a run's policy into the run's own folder.
+    """Replay a run's policy into the run's own folder, or one in it for each of several markets.
 
     Args:
         run_dir: folder of the run.
@@ -85,16 +87,19 @@ def replay(
         episodes: at most so many tiles; None: all.
         device: where to compute.
         checkpoint: ``last``, or ``best`` on the validation split.
+        asset: which of the run's markets, or the name of what `data_path` holds.
 
     Raises:
         FileNotFoundError: if the run lacks its checkpoint or its bars.
-        ValueError: if the checkpoint is damaged, or the bars do not fit the policy.
+        ValueError: if the checkpoint is damaged, or the bars do not fit the policy; if the run has
+            several markets and none is named.
     """
     inputs = load_inputs(
         run_dir, data_path=data_path, split=split, episodes=episodes, device=device,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint, asset=asset,
     )  # fmt: skip
-    return play(inputs, inputs.run.path)
+    inputs.folder.mkdir(exist_ok=True)
+    return play(inputs, inputs.folder)
 
 
 def play(

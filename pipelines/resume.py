@@ -16,7 +16,7 @@ from pipelines.run_folder import RunFolder
 FREE = (
     *("resume", "run.", "wandb.", "replay.", "checkpoint.", "recorder.format"),
     "env.compile",
-    *("data.path", "data file: file"),
+    *("data.path", "data.assets", "data file: file"),
 )
 
 

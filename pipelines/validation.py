@@ -5,12 +5,14 @@ from torchrl.modules import ActorValueOperator
 
 from envs.table import BarTable
 from pipelines.config import RunConfig
-from pipelines.held_out.rollout import log_growth, play_tiles, split_tiles
+from pipelines.held_out.rollout import log_growth, market_tiles, play_tiles
 from pipelines.held_out.rollout_policy import RolloutPolicy
 
 
 class Validation:
     """Plays the first `checkpoint.val_episodes` tiles of the validation split.
+
+    Of several markets each plays its first tiles, as many as any other.
 
     Drawing no random number, it leaves the training what it was.
 
@@ -25,7 +27,7 @@ class Validation:
         self.policy = RolloutPolicy(model)
         self.device: torch.device = next(model.parameters()).device
         tiles = cfg.checkpoint.val_episodes
-        self.bounds = split_tiles(table, cfg.env, "val", tiles) if tiles else None
+        self.bounds = market_tiles(table, cfg.env, "val", tiles) if tiles else None
 
     def score(self) -> float | None:
         """Mean log growth of equity over a tile, net of costs; None if none are to be played."""

@@ -110,6 +110,7 @@ def load_candidate(
     checkpoint: str = "best",
     device: str = "auto",
     folds: Sequence[dict[str, Any]] = (),
+    asset: str | None = None,
 ) -> Candidate:
     """Load the runs of every seed.
 
@@ -120,6 +121,7 @@ def load_candidate(
         checkpoint: ``best`` on the validation split, or ``last``.
         device: where to compute.
         folds: how each part was cut.
+        asset: which of the runs' markets, or the name of what `data_path` holds.
 
     Raises:
         FileNotFoundError: if a run lacks its checkpoint or its bars.
@@ -131,7 +133,7 @@ def load_candidate(
         parts = [
             load_inputs(
                 path, data_path=data_path, split=SPLIT, episodes=None, device=device,
-                checkpoint=checkpoint,
+                checkpoint=checkpoint, asset=asset,
             )
             for path in own
         ]  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.bar_files import time_text
+from envs.checks import require
 from envs.table import BarTable, build_table
 from pipelines.checkpoint_store import list_checkpoints, load_newest
 from pipelines.config import RunConfig, compose_config
@@ -96,6 +97,9 @@ def plan_runs(
     except ValueError as error:
         raise ValueError(f"train=[...]: {error}") from error
     table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
+    alone = len(table.asset_names) == 1
+    allowed = "one market: a walk-forward measures one account in the order of time"
+    require(alone, "train=[data.assets=...]", table.asset_names, allowed)
     layout = Layout(
         folds=folds,
         mode=mode,

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from envs.checks import require, require_at_least, require_between, require_one_of
+from envs.checks import require, require_at_least, require_between, require_cell, require_one_of
 from envs.splits import SPLITS
 
 CHECKPOINTS = ("last", "best")
@@ -16,6 +16,13 @@ class ReplayDataConfig:
 
     # Parquet or CSV; null: the bars that the run was trained on.
     path: str | None = None
+    # The market: one of those that the run was trained on, or the name of what `path` holds; null:
+    # the run's only one.
+    asset: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.asset is not None:
+            require_cell("data.asset", self.asset)
 
 
 @dataclass
