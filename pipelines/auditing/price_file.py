@@ -115,14 +115,15 @@ def files_of(
     Raises:
         ValueError: if they are not of the markets of the trace.
     """
-    if not isinstance(prices, Mapping):
-        prices = {str(about.get("asset")): str(prices)}
-    names = list(about.get("assets", [about.get("asset")]))
-    if set(prices) != set(names):
+    names = list(about.get("assets", [str(about.get("asset"))]))
+    if not isinstance(prices, Mapping) and len(names) == 1:
+        return {names[0]: Path(prices)}
+    if not isinstance(prices, Mapping) or set(prices) != set(names):
+        given = " and ".join(prices) if isinstance(prices, Mapping) else "one market"
         files = ",".join(f"{name}=FILE" for name in names)
         raise ValueError(
-            f"{trace}: the market is {' and '.join(map(str, names))}, and bars were given of "
-            f"{' and '.join(prices)}: data.assets=[{files}]"
+            f"{trace}: a trace of {' and '.join(names)}, and bars were given of {given}: "
+            f"data.assets=[{files}]"
         )
     return {name: Path(prices[name]) for name in names}
 
