@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from pipelines.audit import main as audit
 from pipelines.auditing.audit_rows import DoesNotAddUp
 from pipelines.auditing.trace_audit import audit_trace
 from pipelines.checkpoint import describe
-from pipelines.checkpoint_store import load_newest
+from pipelines.checkpoint_store import list_checkpoints, load_newest
 from pipelines.config import RunConfig, compose_config
 from pipelines.evaluate import main as evaluate
 from pipelines.held_out.replay_inputs import load_inputs
@@ -30,7 +31,7 @@ WORDS = [
     "env=btcusd_1m_risk_based", "data.timeframes=[5min,15min]", "model=tiny", "env.paths=4",
     "env.accounts=2", "env.workers=0", "env.window=8", "env.episode_bars=24", "env.tick_size=0.01",
     "train.steps=32", "train.minibatch=64", "train.epochs=1", "total_frames=768",
-    "checkpoint.val_episodes=5", "wandb.mode=disabled",
+    "checkpoint.every_s=0", "checkpoint.val_episodes=5", "wandb.mode=disabled",
 ]  # fmt: skip
 
 
@@ -52,21 +53,23 @@ def write(path, seed, first, rows=2_400):
     return path
 
 
+def train_on(files, folder, *words):
+    """Train in `folder`; what was printed."""
+    assets = ",".join(f"{name}={file}" for name, file in files.items())
+    told, printed = [f"data.assets=[{assets}]", f"run.dir={folder}", *WORDS, *words], io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        train(compose_config("ppo_transformer", told))
+    return printed.getvalue()
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a run on two markets, and what it printed."""
     folder = tmp_path_factory.mktemp("several")
     files = {"BTC/USD": write(folder / "btc.parquet", 1, 30_000.0),
              "ETH/USD": write(folder / "eth.parquet", 2, 1_500.0)}  # fmt: skip
-    assets = ",".join(f"{name}={file}" for name, file in files.items())
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        train(
-            compose_config(
-                "ppo_transformer", [f"data.assets=[{assets}]", f"run.dir={folder / 'run'}", *WORDS]
-            )
-        )
-    return RunFolder(folder / "run"), files, printed.getvalue()
+    printed = train_on(files, folder / "run")
+    return RunFolder(folder / "run"), files, printed
 
 
 def test_each_market_gets_a_replay_of_its_own(trained):
@@ -205,6 +208,21 @@ def test_an_evaluation_is_of_one_market(trained, capsys):
             evaluate(compose_config("evaluate", words))
         assert ended.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(trained, tmp_path):
+    run, files, _ = trained
+    again = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, again.path)
+    for folder in list_checkpoints(again.checkpoints)[1:]:
+        shutil.rmtree(folder)
+    printed = train_on(files, again.path, "resume=auto", "replay.enabled=false")
+    assert "going on from" in printed
+    assert "frame 256" in printed
+    assert again.trace("train").read_bytes() == run.trace("train").read_bytes()
+    one, two = (load_newest(r.checkpoints) for r in (run, again))
+    assert one.values["frames"] == two.values["frames"] == 768
+    assert one.manifest["files"] == two.manifest["files"]
 
 
 def test_a_checkpoint_knows_the_markets_and_not_where_their_files_lay(trained, tmp_path):
