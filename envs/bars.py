@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from envs.assets import parse_assets
 from envs.bar_files import OHLCV, default_bars_path, file_sha256, read_bars, time_text
 from envs.bar_folder import FolderManifest, read_folder
 from envs.checks import require, require_at_least, require_between, require_cell
@@ -20,6 +21,7 @@ from envs.mending import (
     refuse_insane_prices,
     sort_and_merge,
 )
+from envs.timeframes import require_timeframes
 
 
 @dataclass
@@ -51,12 +53,23 @@ class DataConfig:
     test_start: str | None = None
     # Bars left out between two splits; None: env.window + env.episode_bars, which is the least.
     embargo_bars: int | None = None
+    # Several markets instead of one file, [NAME=PATH,...] or paths alone; splits share dates.
+    assets: list[str] | None = None
+    # Lengths of coarser bars whose last closed one adds columns, as [15min,1h]; null: none.
+    timeframes: list[str] | None = None
     # A generated market instead of a file.
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
     def __post_init__(self) -> None:
         fits = self.path is None or not self.synthetic.market
         require(fits, "data.path", self.path, "unset with data.synthetic.market: bars are drawn")
+        if self.assets is not None:
+            alone = self.path is None and not self.synthetic.market
+            allowed = "null with data.path or data.synthetic.market: it says where the bars are"
+            require(alone, "data.assets", self.assets, allowed)
+            parse_assets(self.assets)
+        if self.timeframes is not None:
+            require_timeframes(self.timeframes)
         require_cell("data.asset", self.asset)
         require_between("data.fill_gap_bars", self.fill_gap_bars, 0, 1000)
         for key in ("train_frac", "val_frac"):

@@ -249,8 +249,15 @@ def read_trace(path: str | Path) -> pd.DataFrame:
 
 def _about(table: BarTable, cfg: EnvConfig) -> dict[str, object]:
     """What a reader needs besides the rows."""
-    return {
+    meta = table.meta
+    about: dict[str, object] = {
         "simulator": dataclasses.asdict(cfg),
-        "data": {"file": table.meta.source_name, "sha256": table.meta.source_sha256},
-        "interval_s": table.meta.interval_s,
+        "data": {"file": meta.source_name, "sha256": meta.source_sha256},
+        "interval_s": meta.interval_s,
     }
+    if meta.assets is not None:
+        about["assets"] = {
+            part.asset: {"file": part.source_name, "sha256": part.source_sha256}
+            for part in meta.assets
+        }
+    return about

@@ -108,7 +108,8 @@ class RowMaker:
     Args:
         table: the market that pointers point into.
         cfg: the meaning of the actions.
-        texts: ``run_id``, ``split`` and ``asset``, the same in every row.
+        texts: ``run_id``, ``split`` and ``asset``, the same in every row; of a table of several
+            markets, a row has the name of its own.
         first_frame: ``env_frame`` of the first row.
     """
 
@@ -118,6 +119,9 @@ class RowMaker:
         self._texts = texts
         self._timestamp = table.timestamp.cpu().numpy()
         self._ohlcv = table.ohlcv.cpu().numpy()
+        parts = table.meta.assets or []
+        self._asset_names = [part.asset for part in parts]
+        self._asset_ends = np.array([part.rows[1] for part in parts])
         self._meanings = [np.array(values) for values in action_values(cfg).values()]
         self._next_frame = first_frame
         self._episode: np.ndarray | None = None
@@ -167,7 +171,14 @@ class RowMaker:
         add("truncated", chunk.truncated.T)
         rows = int(keep.sum())
         columns |= {name: pa.repeat(text, rows) for name, text in self._texts.items()}
+        if self._asset_names:
+            columns["asset"] = self._assets(bar.reshape(-1)[keep])
         return pa.table([columns[name].cast(kind) for name, kind in _TYPES.items()], schema=SCHEMA)
+
+    def _assets(self, bar: np.ndarray) -> pa.Array:
+        """Names of the markets whose bars these are."""
+        index = np.searchsorted(self._asset_ends, bar, side="right")
+        return pa.array(self._asset_names).take(pa.array(index))
 
     def _counters(self, chunk: Chunk) -> dict[str, np.ndarray]:
         """Frame, lane, episode and step of every row, int64 [T, kept lanes].

@@ -8,6 +8,7 @@ of ``env=PRESET``: nobody may earn. Exit code 0: nothing found; 1: something, wh
 import sys
 from pathlib import Path
 
+from envs.assets import parse_assets
 from envs.bar_files import default_bars_path
 from pipelines.auditing.audit_report import explain, summary
 from pipelines.auditing.audit_rows import DoesNotAddUp
@@ -25,7 +26,11 @@ def main(cfg: AuditConfig) -> int:
 
 def check_trace(cfg: AuditConfig) -> int:
     """Print one page on a trace that adds up, or the first row that does not."""
-    prices = default_bars_path() if cfg.data.path is None else Path(cfg.data.path)
+    prices: Path | dict[str, str]
+    if cfg.data.assets is not None:
+        prices = dict(parse_assets(cfg.data.assets))
+    else:
+        prices = default_bars_path() if cfg.data.path is None else Path(cfg.data.path)
     try:
         totals = audit_trace(str(cfg.trace), prices, fill_gap_bars=cfg.data.fill_gap_bars)
     except DoesNotAddUp as verdict:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from envs.bars import Bars, check_bars, read_raw, report_lines
+from envs.checks import require
 from envs.durable import write_file
-from envs.features import FEATURE_NAMES, market_features
-from envs.table import BarTable, cut_table
+from envs.table import BarTable, cut_table, file_features
 from pipelines.config import CheckConfig, load_config
 from pipelines.market_data.data_page import headline, write_data_page
 from pipelines.market_data.data_quality import DataQuality, measure_quality
@@ -37,21 +37,25 @@ def check(cfg: CheckConfig) -> tuple[DataQuality, Bars]:
         FileNotFoundError: if there is no such file.
         ValueError: for data that cannot be used, naming the file, the row and what is wrong.
     """
+    allowed = "one file at a time: data.path=FILE"
+    require(cfg.data.assets is None, "data.assets", cfg.data.assets, allowed)
     raw = read_raw(cfg.data)
     bars = check_bars(raw.frame, raw.cfg, raw.source_name, raw.source_sha256)
-    columns = market_features(bars.ohlcv, bars.segment)
-    table, refusal = _cut(cfg, bars, columns)
+    columns, names = file_features(bars, cfg.data)
+    table, refusal = _cut(cfg, bars, columns, names)
     tradable = np.isfinite(columns).all(axis=1)
-    names = (cfg.data.asset, cfg.env.window, cfg.env.episode_bars)
-    quality = measure_quality(raw.frame, bars, tradable, table, names=names, refusal=refusal)
+    about = (cfg.data.asset, cfg.env.window, cfg.env.episode_bars)
+    quality = measure_quality(raw.frame, bars, tradable, table, names=about, refusal=refusal)
     return quality, bars
 
 
-def _cut(cfg: CheckConfig, bars: Bars, columns: np.ndarray) -> tuple[BarTable | None, str]:
+def _cut(
+    cfg: CheckConfig, bars: Bars, columns: np.ndarray, names: list[str]
+) -> tuple[BarTable | None, str]:
     """The table that a training would use, or why it would have none."""
     try:
         table = cut_table(
-            bars, columns, list(FEATURE_NAMES), cfg.data,
+            bars, columns, names, cfg.data,
             window=cfg.env.window, episode_bars=cfg.env.episode_bars,
         )  # fmt: skip
     except ValueError as error:

@@ -157,19 +157,26 @@ def describe(cfg: RunConfig, table: BarTable) -> dict[str, Any]:
     """What was trained, on what, by which code."""
     meta, config = table.meta, dataclasses.asdict(cfg)
     plain = json.dumps(config, sort_keys=True).encode()
+    data: dict[str, Any] = {
+        "file": meta.source_name,
+        "sha256": meta.source_sha256,
+        "asset": meta.asset,
+        "interval_s": meta.interval_s,
+        "splits": {name: list(rows) for name, rows in meta.splits.items()},
+    }
+    if meta.assets is not None:
+        data["assets"] = {
+            part.asset: {"sha256": part.source_sha256, "rows": list(part.rows)}
+            | {"splits": {name: list(rows) for name, rows in part.splits.items()}}
+            for part in meta.assets
+        }
     return {
         "format": FORMAT,
         "config": config,
         "config_sha256": hashlib.sha256(plain).hexdigest(),
         "actions": action_values(cfg.env),
         "features": meta.feature_names,
-        "data": {
-            "file": meta.source_name,
-            "sha256": meta.source_sha256,
-            "asset": meta.asset,
-            "interval_s": meta.interval_s,
-            "splits": {name: list(rows) for name, rows in meta.splits.items()},
-        },
+        "data": data,
         "git_revision": git_revision(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()}

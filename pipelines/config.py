@@ -164,7 +164,7 @@ class RunConfig:
             sequence=self.sequence_length,
         )
         interval = self.data.interval
-        own_bars = self.data.path or self.data.synthetic.market
+        own_bars = self.data.path or self.data.assets or self.data.synthetic.market
         fits = own_bars or not interval or pd.Timedelta(interval) == _EMBEDDED_INTERVAL
         require(
             bool(fits),

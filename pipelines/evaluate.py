@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from envs.assets import asset_folder
 from envs.checks import require
 from pipelines.config import EvaluateConfig, load_config
 from pipelines.held_out.candidate import Candidate, load_candidate
@@ -88,7 +89,8 @@ def choose_folder(cfg: EvaluateConfig) -> Path:
     if cfg.out:
         return Path(cfg.out)
     if cfg.run:
-        return Path(cfg.run) / "evaluation"
+        of_asset = "" if cfg.data.asset is None else f"_{asset_folder(cfg.data.asset)}"
+        return Path(cfg.run) / f"evaluation{of_asset}"
     kind = "evaluation" if cfg.folds is None else "walk_forward"
     root = Path(cfg.runs[0]).parent if cfg.runs else Path("runs")
     return root / f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{kind}"
@@ -107,9 +109,9 @@ def _load_runs(cfg: EvaluateConfig, folder: Path) -> Candidate:
             folder.resolve().name if cfg.run is None else Path(cfg.run).resolve().name,
             [[path] for path in runs],
             data_path=cfg.data.path,
-            asset=cfg.data.asset,
             checkpoint=cfg.checkpoint,
             device=cfg.device,
+            asset=cfg.data.asset,
         )
 
 

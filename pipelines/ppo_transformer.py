@@ -71,10 +71,13 @@ def main(cfg: RunConfig) -> RunFolder:
         if cfg.recorder.format == "parquet" and run.trace("train").exists():
             pack_trace(run.trace("train"))
         if cfg.replay.enabled:
-            result = replay(
-                run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device
-            )
-            tracker.show(read_replay(run, cfg), baseline_returns(result))
+            for asset in table.asset_names:
+                result = replay(
+                    run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device,
+                    asset=asset,
+                )  # fmt: skip
+                replayed = read_replay(run, cfg, asset)
+                tracker.show(replayed, baseline_returns(result, replayed.name))
         tracker.keep_files()
     return run
 
@@ -161,7 +164,11 @@ def iterate(
             if saver.is_due or iteration.frames == training.total_frames:
                 judged = validation.judge()
                 if judged is not None:
-                    tracker.show(judged.evaluated, judged.scores(store.best_score))
+                    scores = judged.scores(store.best_score)
+                    if judged.evaluated is None:
+                        tracker.log(scores, iteration.frames)
+                    else:
+                        tracker.show(judged.evaluated, scores)
                     saver.hold(snapshot)
                 saver.save(None if judged is None else judged.score)
 

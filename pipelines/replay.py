@@ -1,6 +1,7 @@
 """Replay a trained policy on held-out bars: ``python pipelines/replay.py run=runs/NAME``.
 
-``data.path=FILE`` replays other bars than the run's own; ``split=`` and ``episodes=`` choose which,
+``data.path=FILE`` replays other bars than the run's own, ``data.asset=NAME`` one market of a run of
+several; ``split=`` and ``episodes=`` choose which,
 ``beside=[runs/OTHER]`` plays more policies over the same tiles. Writes the trace of every action,
 the result beside its baselines, and a page to look at. ``actions=FILE`` plays a trace again.
 """
@@ -62,7 +63,7 @@ def main(cfg: ReplayConfig) -> Result | None:
         )  # fmt: skip
         beside = [load_beside(path, inputs, cfg.checkpoint) for path in cfg.beside]
         require_distinct([inputs, *beside])
-        folder = Path(cfg.out) if cfg.out else inputs.run.path
+        folder = Path(cfg.out) if cfg.out else inputs.folder
         folder.mkdir(parents=True, exist_ok=True)
         _look(inputs, beside, Path(cfg.registry) if cfg.registry else None)
     manner = Manner(cfg.bulk, cfg.live_like, cfg.sampled, cfg.seed)
@@ -77,8 +78,9 @@ def replay(
     episodes: int | None = None,
     device: torch.device | str = "auto",
     checkpoint: str = "last",
+    asset: str | None = None,
 ) -> Result:
-    """Replay a run's policy into the run's own folder.
+    """Replay a run's policy into the run's own folder, or one in it for each of several markets.
 
     Args:
         run_dir: folder of the run.
@@ -87,18 +89,20 @@ def replay(
         episodes: at most so many tiles; None: all.
         device: where to compute.
         checkpoint: ``last``, or ``best`` on the validation split.
+        asset: which of the run's markets, or the name of what `data_path` holds.
 
     Raises:
         FileNotFoundError: if the run lacks its checkpoint or its bars.
         ValueError: if the checkpoint is damaged, the bars do not fit the policy, or the registry of
-            looks at test bars is damaged.
+            looks at test bars is damaged; if the run has several markets and none is named.
     """
     inputs = load_inputs(
         run_dir, data_path=data_path, split=split, episodes=episodes, device=device,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint, asset=asset,
     )  # fmt: skip
     _look(inputs)
-    return play(inputs, inputs.run.path)
+    inputs.folder.mkdir(exist_ok=True)
+    return play(inputs, inputs.folder)
 
 
 def _look(inputs: Inputs, beside: Sequence[Inputs] = (), registry: Path | None = None) -> None:

@@ -17,7 +17,7 @@ FREE = (
     *("resume", "run.", "logger", "wandb.", "alerts.", "replay.", "checkpoint."),
     "recorder.format",
     "env.compile",
-    *("data.path", "data file: file"),
+    *("data.path", "data.assets", "data file: file"),
 )
 
 

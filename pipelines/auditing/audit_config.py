@@ -25,7 +25,7 @@ class AuditConfig:
     episodes: int = 4_000
     # Of check=free_lunch: of the coins.
     seed: int = 0
-    # Of check=trace: `path` (null: the embedded bars) and `fill_gap_bars`, as in the run.
+    # Of check=trace: `path` or `assets` (none: the embedded bars), `fill_gap_bars`, as in the run.
     data: DataConfig = field(default_factory=DataConfig)
     # Of check=free_lunch: the rules to play under, but for the costs; a trace has its own.
     env: EnvConfig = field(default_factory=EnvConfig)

@@ -50,7 +50,7 @@ class Order:
         self._turn, self._time, self._base = -1, 0, 0
         self._first_round = True
         self._clocks: dict[int, tuple[int, int]] = {}
-        self._early: list[Finding] = []
+        self._early: list[tuple[Finding, int]] = []  # and the row of the price file
         # Tiles of which no row came when it was their turn: what to say if one comes, and if none.
         self._silent: dict[int, tuple[Finding, Finding]] = {}
 
@@ -80,10 +80,9 @@ class Order:
         row = self.row
         lane.end = "terminated" if row.terminated else "truncated" if row.truncated else ""
         if lane.end == "truncated" and lane.path_step + 1 < self.terms.episode_bars:
-            self._early.append(self._finding(
-                "truncated", False, True, "R-EPISODE-8",
-                f"step {lane.path_step + 1} of {self.terms.episode_bars}, and more bars follow",
-            ))  # fmt: skip
+            why = f"step {lane.path_step + 1} of {self.terms.episode_bars}, and more bars follow"
+            early = self._finding("truncated", False, True, "R-EPISODE-8", why)
+            self._early.append((early, lane.at))
 
     def finish(self, visited: np.ndarray) -> None:
         """What can only be said when all rows have been seen.
@@ -94,9 +93,7 @@ class Order:
         Raises:
             DoesNotAddUp: for a tile that ended too early, or not at all.
         """
-        for finding in self._early:
-            assert finding.time_ns is not None  # noqa: S101
-            at = int(self.prices.find(np.array([finding.time_ns]))[0])
+        for finding, at in self._early:
             if at < self.prices.last[at] and visited[at + 1]:
                 raise DoesNotAddUp(finding)
         if self.terms.flatten_at_end and not self.restarts:
@@ -140,7 +137,7 @@ class Order:
         if row.env_frame is None or row.lane is None:
             return
         fits = (row.env_frame - self._base - row.lane) % self._num_lanes() == 0
-        for finding in self._early:
+        for finding, _ in self._early:
             if fits and finding.lane == row.lane:
                 raise DoesNotAddUp(finding)
 
@@ -186,7 +183,7 @@ class Order:
         if self.restarts is None:
             self.restarts = self.row.env_frame == frame
         if self.restarts and self._early and self.terms.flatten_at_end:
-            raise DoesNotAddUp(self._early[0])
+            raise DoesNotAddUp(self._early[0][0])
         if not self.restarts:
             self.finished.add(number)
         return not self.restarts
@@ -233,6 +230,8 @@ class Order:
     def _walk(self, lane: Lane, at: int) -> None:
         """The bar follows the one before, and lies where episodes may lie."""
         prices, row = self.prices, self.row
+        if prices.spans and row.asset not in prices.spans:
+            self.refuse("asset", " or ".join(prices.spans), row.asset, "R-TRACE-7")
         if at < 0:
             self.refuse("timestamp", "a bar of the price file", row.timestamp, "R-CLOCK-1")
         if lane.path_step > 0:
@@ -241,6 +240,9 @@ class Order:
                 self.refuse("timestamp", "an end before the hole", row.timestamp, "R-EPISODE-1")
             if at != follows:
                 expected = int(prices.time_ns[follows])
+                if row.timestamp == expected:
+                    market = next(n for n, (_, end) in prices.spans.items() if follows < end)
+                    self.refuse("asset", market, row.asset, "R-TRACE-7", "a path keeps its market")
                 self.refuse("timestamp", expected, row.timestamp, "R-CLOCK-2")
         else:
             room = 0 if self.terms.flatten_at_end else self.terms.episode_bars - 1

@@ -7,8 +7,10 @@ monthly files is read in the order of its ``manifest.json``.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,17 +28,47 @@ class PriceFile:
         time_ns: int64 [N], opening times, ns since 1970 UTC.
         ohlcv: float64 [N, 5].
         first, last: int64 [N], rows at which the bar's segment begins and ends.
+        spans: of several markets end to end, the half-open range of rows of each, by name.
     """
 
     time_ns: np.ndarray
     ohlcv: np.ndarray
     first: np.ndarray
     last: np.ndarray
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def find(self, time_ns: np.ndarray) -> np.ndarray:
-        """Rows of the bars that open at `time_ns`; -1 where there is none."""
-        at = np.searchsorted(self.time_ns, time_ns).clip(max=len(self.time_ns) - 1)
-        return np.where(self.time_ns[at] == time_ns, at, -1)
+    @classmethod
+    def join(cls, markets: Mapping[str, "PriceFile"]) -> "PriceFile":
+        """Several markets end to end."""
+        ends = np.cumsum([len(market.time_ns) for market in markets.values()]).tolist()
+        firsts = [0, *ends[:-1]]
+        pairs = list(zip(markets.values(), firsts, strict=True))
+        return cls(
+            np.concatenate([market.time_ns for market, _ in pairs]),
+            np.concatenate([market.ohlcv for market, _ in pairs]),
+            np.concatenate([market.first + first for market, first in pairs]),
+            np.concatenate([market.last + first for market, first in pairs]),
+            dict(zip(markets, zip(firsts, ends, strict=True), strict=True)),
+        )
+
+    def find(self, time_ns: np.ndarray, assets: Sequence[str | None] = ()) -> np.ndarray:
+        """Rows of the bars that open at `time_ns`; -1 where there is none.
+
+        Args:
+            time_ns: int64 [n].
+            assets: of several markets, the name of the one that each bar is sought in.
+        """
+        if not self.spans:
+            return self._within(time_ns, 0, len(self.time_ns))
+        at, names = np.full(len(time_ns), -1), np.array(assets, dtype=object)
+        for name, (first, end) in self.spans.items():
+            at[names == name] = self._within(time_ns[names == name], first, end)
+        return at
+
+    def _within(self, time_ns: np.ndarray, first: int, end: int) -> np.ndarray:
+        known = self.time_ns[first:end]
+        at = np.searchsorted(known, time_ns).clip(max=len(known) - 1)
+        return np.where(known[at] == time_ns, first + at, -1)
 
 
 def read_prices(path: str | Path, interval_ns: int, fill_gap_bars: int) -> PriceFile:
@@ -68,6 +100,32 @@ def prices_sha256(path: str | Path) -> str:
         return hashlib.sha256(files[0].read_bytes()).hexdigest()
     lines = [f"{f.name[:7]} {hashlib.sha256(f.read_bytes()).hexdigest()}\n" for f in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def files_of(
+    trace: Path, about: dict[str, Any], prices: str | Path | Mapping[str, str]
+) -> dict[str, Path]:
+    """The price file of every market of a trace.
+
+    Args:
+        trace: the file, for messages.
+        about: the JSON beside it.
+        prices: the only market's file, or those of several by name.
+
+    Raises:
+        ValueError: if they are not of the markets of the trace.
+    """
+    names = list(about.get("assets", [str(about.get("asset"))]))
+    if not isinstance(prices, Mapping) and len(names) == 1:
+        return {names[0]: Path(prices)}
+    if not isinstance(prices, Mapping) or set(prices) != set(names):
+        given = " and ".join(prices) if isinstance(prices, Mapping) else "one market"
+        files = ",".join(f"{name}=FILE" for name in names)
+        raise ValueError(
+            f"{trace}: a trace of {' and '.join(names)}, and bars were given of {given}: "
+            f"data.assets=[{files}]"
+        )
+    return {name: Path(prices[name]) for name in names}
 
 
 def _files(path: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ from pipelines.auditing.audit_rows import OUTCOME, OUTCOME_SLICE, Row, read_chun
 from pipelines.auditing.audit_rules import rule_of
 from pipelines.auditing.double_entry import Account, Fill, Prices, Step, Terms
 from pipelines.auditing.double_entry import Order as Wanted
-from pipelines.auditing.price_file import PriceFile, prices_sha256, read_prices
+from pipelines.auditing.price_file import PriceFile, files_of, prices_sha256, read_prices
 
 RELATIVE = 1e-11
 # What a difference is measured by: the account where large numbers cancel, else the number itself.
@@ -53,34 +54,42 @@ class Totals:
         return self.profit - (self.moves - self.fees - self.slippage_cost - self.funding)
 
 
-def audit_trace(trace: str | Path, prices: str | Path, *, fill_gap_bars: int = 3) -> Totals:
+def audit_trace(
+    trace: str | Path, prices: str | Path | Mapping[str, str], *, fill_gap_bars: int = 3
+) -> Totals:
     """Explain every row of a trace from the price file and the parameters beside it.
 
     Args:
         trace: CSV or parquet; read in chunks, its size does not matter.
-        prices: the file or folder of bars that was traded on.
+        prices: the file or folder of bars that was traded on; of several markets, each by name.
         fill_gap_bars: as the run was given it.
 
     Raises:
         DoesNotAddUp: at the first row that cannot be explained.
         OSError: if a file is missing.
-        ValueError: if one cannot be read, or holds no rows.
+        ValueError: if one cannot be read, or holds no rows; if the trace is of several markets and
+            the files are not, or are of others.
     """
-    trace, prices = Path(trace), Path(prices)
+    trace = Path(trace)
     about = read_sidecar(trace)
     terms = Terms(about["simulator"], about["interval_s"])
-    bars = read_prices(prices, round(about["interval_s"] * 1e9), fill_gap_bars)
+    files = files_of(trace, about, prices)
+    interval_ns = round(about["interval_s"] * 1e9)
+    read = {name: read_prices(path, interval_ns, fill_gap_bars) for name, path in files.items()}
+    bars = PriceFile.join(read) if "assets" in about else next(iter(read.values()))
     audit = Audit(terms, bars, about)
     for columns in read_chunks(trace):
         audit.chunk(columns)
     totals = audit.finish()
     if not totals.rows:
         raise ValueError(f"{trace}: no rows")
-    if about["data"].get("sha256") not in ("", prices_sha256(prices)):
-        totals.notes.append(
-            f"{prices.name} is not the very file that the run read ({about['data'].get('file')}), "
-            "but has every bar of the trace"
-        )
+    for name, path in files.items():
+        data = about["assets"][name] if "assets" in about else about["data"]
+        if data.get("sha256") not in ("", prices_sha256(path)):
+            totals.notes.append(
+                f"{path.name} is not the very file that the run read ({data.get('file')}), "
+                "but has every bar of the trace"
+            )
     return totals
 
 
@@ -96,6 +105,8 @@ class Audit:
     def __init__(self, terms: Terms, prices: PriceFile, about: dict[str, Any]) -> None:
         self.terms, self.prices = terms, prices
         self.texts = tuple(about.get(name) for name in _TEXTS)
+        if prices.spans:  # every row has its own market, which finds its bar
+            self.texts = self.texts[:-1]
         self.order = Order(terms, prices, about.get("lanes"))
         self.totals = Totals()
         self.visited = np.zeros(len(prices.time_ns), dtype=bool)
@@ -109,7 +120,8 @@ class Audit:
             DoesNotAddUp: at the first row that cannot be explained.
         """
         times = columns[Row._fields.index("timestamp")]
-        at = self.prices.find(np.array([time or 0 for time in times], dtype=np.int64))
+        assets = columns[Row._fields.index("asset")]
+        at = self.prices.find(np.array([time or 0 for time in times], dtype=np.int64), assets)
         self.visited[at[at >= 0]] = True
         bars = self.prices.ohlcv[at].tolist()
         volumes = self.prices.ohlcv[at - 1, 4].tolist()
@@ -141,7 +153,7 @@ class Audit:
         if self.totals.rows == 1:
             self.totals.first_ns = row.timestamp or 0
         lane = order.place(self.totals.rows, row, at)
-        if row[:3] != self.texts:
+        if row[: len(self.texts)] != self.texts:
             self._texts(row)
         if [row.open, row.high, row.low, row.close, row.volume] != bar:
             self._bar(row, bar)
@@ -162,7 +174,7 @@ class Audit:
         order.close_row(lane)
 
     def _texts(self, row: Row) -> None:
-        for name, expected, found in zip(_TEXTS, self.texts, row[:3], strict=True):
+        for name, expected, found in zip(_TEXTS, self.texts, row, strict=False):
             if expected != found:
                 self.order.refuse(name, expected, found, "R-TRACE-7")
 

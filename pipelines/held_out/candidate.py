@@ -110,10 +110,10 @@ def load_candidate(
     runs: Sequence[Sequence[str | Path]],
     *,
     data_path: str | None = None,
-    asset: str | None = None,
     checkpoint: str = "best",
     device: str = "auto",
     folds: Sequence[dict[str, Any]] = (),
+    asset: str | None = None,
 ) -> Candidate:
     """Load the runs of every seed.
 
@@ -121,10 +121,10 @@ def load_candidate(
         name: of the evaluation.
         runs: folders, of every seed, in the order of time.
         data_path: other bars than those that the runs were trained on.
-        asset: name of the market that these are of; None: the runs' own.
         checkpoint: ``best`` on the validation split, or ``last``.
         device: where to compute.
         folds: how each part was cut.
+        asset: which of the runs' markets, or the name of what `data_path` holds.
 
     Raises:
         FileNotFoundError: if a run lacks its checkpoint or its bars.

@@ -8,6 +8,7 @@ from typing import Any
 
 from envs.bar_files import time_text
 from envs.bars import DataConfig
+from envs.checks import require
 from envs.episodes import RandomStarts
 from envs.splits import SPLITS
 from envs.table import BarTable, build_table
@@ -100,6 +101,9 @@ def plan_runs(
     except ValueError as error:
         raise ValueError(f"train=[...]: {error}") from error
     table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
+    alone = len(table.asset_names) == 1
+    allowed = "one market: a walk-forward measures one account in the order of time"
+    require(alone, "train=[data.assets=...]", table.asset_names, allowed)
     layout = Layout(
         folds=folds,
         mode=mode,

@@ -98,9 +98,7 @@ def _bounds(
 ) -> Tensor:
     """Where the episodes lie in the table; one that was not truncated has bars to go."""
     times = rows["timestamp"].dt.as_unit("ns").astype("int64").to_numpy()
-    known = table.timestamp.numpy()
-    bar = np.searchsorted(known, times)
-    found = known[bar.clip(max=len(known) - 1)] == times
+    bar, found = _find(times, rows["asset"].to_numpy(), table)
     if not found.all():
         row = rows.loc[int(np.argmin(found))]
         raise ValueError(
@@ -128,6 +126,24 @@ def _require_prices(rows: pd.DataFrame, ohlcv: np.ndarray, path: Path) -> None:
                 f"{path}: lane {row['lane']}, episode {row['episode']}, step {row['step']} has "
                 f"{name} = {row[name]!r}, the bar {values[at].item()!r}"
             )
+
+
+def _find(times: np.ndarray, assets: np.ndarray, table: BarTable) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a table that open at `times`, of several markets those of the one that is named.
+
+    Returns:
+        int64 [rows] and bool [rows], whether there is such a bar.
+    """
+    bar, found = np.zeros_like(times), np.zeros(len(times), dtype=bool)
+    several = table.meta.assets is not None
+    spans = [part.rows for part in table.meta.assets or ()] or [(0, len(table))]
+    for name, (first, end) in zip(table.asset_names, spans, strict=True):
+        own = assets == name if several else np.ones(len(times), dtype=bool)
+        known = table.timestamp[first:end].numpy()
+        at = np.searchsorted(known, times[own])
+        bar[own] = first + at
+        found[own] = known[at.clip(max=len(known) - 1)] == times[own]
+    return bar, found
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from envs.checks import require, require_at_least, require_between, require_one_of
+from envs.checks import require, require_at_least, require_between, require_cell, require_one_of
 from envs.splits import SPLITS
 
 CHECKPOINTS = ("last", "best")
@@ -16,12 +16,13 @@ class ReplayDataConfig:
 
     # Parquet or CSV; null: the bars that the run was trained on.
     path: str | None = None
-    # Name of the market that the bars of `path` are of; null: the run's own market.
+    # The market: one of those that the run was trained on, or the name of what `path` holds; null:
+    # the run's only one.
     asset: str | None = None
 
     def __post_init__(self) -> None:
-        own = "null without data.path: a run's own bars have a name"
-        require(self.asset is None or self.path is not None, "data.asset", self.asset, own)
+        if self.asset is not None:
+            require_cell("data.asset", self.asset)
 
 
 @dataclass

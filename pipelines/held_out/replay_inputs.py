@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torchrl.modules import ActorValueOperator
 
+from envs.assets import asset_folder
+from envs.checks import require
 from envs.config import EnvConfig
 from envs.table import BarTable, build_table
 from pipelines.checkpoint import Checkpoint
@@ -58,6 +60,13 @@ class Inputs:
     trained: RunConfig
     checkpoint: Path
 
+    @property
+    def folder(self) -> Path:
+        """Where results belong: in the run, under the market's name if the run has several."""
+        if len(self.trained.data.assets or ()) < 2:
+            return self.run.path
+        return self.run.path / f"replay_{asset_folder(self.table.meta.asset)}"
+
 
 def load_inputs(
     run_dir: str | Path,
@@ -73,12 +82,7 @@ def load_inputs(
     run = RunFolder(Path(run_dir))
     loaded = _LOADERS[checkpoint](run.checkpoints)
     cfg = loaded.config.env
-    if data_path is None:
-        table = BarTable.load(run.bars)
-    else:
-        known = loaded.config.data
-        data = dataclasses.replace(known, path=data_path, asset=asset or known.asset)
-        table = build_table(data, window=cfg.window, episode_bars=cfg.episode_bars)
+    table = load_bars_of(run, loaded.config, data_path, asset)
     require_fit(loaded, table)
     bounds = split_tiles(table, cfg, split, episodes)
     device = pick_device(str(device))
@@ -96,6 +100,30 @@ def load_inputs(
         trained=loaded.config,
         checkpoint=loaded.folder,
     )
+
+
+def load_bars_of(
+    run: RunFolder, trained: RunConfig, path: str | None, asset: str | None
+) -> BarTable:
+    """One market: of the run's own bars, or of another file, read as the run's was.
+
+    Args:
+        run: the run's folder.
+        trained: its configuration.
+        path: the other file; None: the run's own bars.
+        asset: the market's name; None: the only one of the run.
+
+    Raises:
+        FileNotFoundError: if the bars are gone.
+        ValueError: if they cannot be read, or it is not said which market is meant.
+    """
+    if path is None:
+        return BarTable.load(run.bars).one_asset(asset)
+    data, cfg = trained.data, trained.env
+    named = asset is not None or data.assets is None
+    require(named, "data.asset", asset, f"the name of the market of {path}: the run has its own")
+    data = dataclasses.replace(data, path=path, assets=None, asset=asset or data.asset)
+    return build_table(data, window=cfg.window, episode_bars=cfg.episode_bars)
 
 
 def load_beside(run_dir: str | Path, first: Inputs, checkpoint: str = "last") -> Inputs:
@@ -184,9 +212,11 @@ def seen_bars(run: RunFolder, table: BarTable, bounds: Tensor) -> dict[str, int]
     bars = torch.cat([torch.arange(a + 1, b + 1) for a, b in bounds.tolist()])
     times, counts = table.timestamp[bars], {}
     for how, split in (("trained", "train"), ("chosen", "val")):
-        first, end = own.meta.splits[split]
-        after, before = own.timestamp[first], own.timestamp[end - 1]
-        counts[how] = int(((times >= after) & (times <= before)).sum()) if end > first else 0
+        ranges = [part.splits[split] for part in own.meta.assets or (own.meta,)]
+        rows = torch.cat([torch.arange(first, end) for first, end in ranges])
+        span = own.timestamp[rows]
+        inside = (times >= span.min()) & (times <= span.max()) if len(span) else times[:0]
+        counts[how] = int(inside.sum())
     return counts
 
 

@@ -89,13 +89,32 @@ def split_tiles(table: BarTable, cfg: EnvConfig, split: str, limit: int | None =
         limit: at most so many tiles, the first ones.
 
     Raises:
-        ValueError: if the split is unknown or holds no window with a bar after it.
+        ValueError: if the split is unknown or holds no window with a bar after it, or the table
+            several markets.
     """
+    table = table.one_asset()  # tiles of several would not follow each other
     if limit is not None:
         require(limit >= 1, "episodes", limit, "a whole number, at least 1; none for all")
     bounds = tile(table.runs(split), cfg.window, cfg.episode_bars)[:limit]
     require(len(bounds) > 0, "split", split, f"a split with more than {cfg.window} bars in a row")
     return bounds
+
+
+def market_tiles(table: BarTable, cfg: EnvConfig, split: str, limit: int) -> Tensor:
+    """At most `limit` tiles of a split, but one at least of each market: its first ones.
+
+    Tiles of one market's split are in the order of time, markets are not: what they return must
+    not be chained.
+
+    Raises:
+        ValueError: if a market's split holds no window with a bar after it.
+    """
+    names, bounds = table.asset_names, []
+    for i, name in enumerate(names):
+        share = max(1, limit // len(names) + (i < limit % len(names)))
+        offset = table.meta.assets[i].rows[0] if table.meta.assets else 0
+        bounds.append(split_tiles(table.one_asset(name), cfg, split, share) + offset)
+    return torch.cat(bounds)
 
 
 def play_tiles(

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from envs.assets import asset_folder
 from envs.config import BPS, EnvConfig
 from envs.table import BarTable
 from envs.trace import read_trace
@@ -84,26 +85,32 @@ def figures(name: str, metrics: Metrics) -> dict[str, float]:
     return {f"{name}/{k}": float(v) for k, v in values if k not in _NO_RESULTS and v is not None}
 
 
-def baseline_returns(result: Result) -> dict[str, float]:
-    """What accounts without any learning earned in a replay, as ``replay/<name>_return``."""
+def baseline_returns(result: Result, name: str) -> dict[str, float]:
+    """What accounts without any learning earned in a replay, as ``<name>/<account>_return``."""
     return {
-        f"replay/{name}_return": metrics.total_return
-        for name, metrics in result.metrics.items()
-        if name != POLICY
+        f"{name}/{account}_return": metrics.total_return
+        for account, metrics in result.metrics.items()
+        if account != POLICY
     }
 
 
-def read_replay(run: RunFolder, cfg: RunConfig) -> Evaluated:
-    """The replay with which a training has ended, from its trace in the run's folder.
+def read_replay(run: RunFolder, cfg: RunConfig, asset: str) -> Evaluated:
+    """The replay of a market with which a training has ended, from its trace in the run's folder.
+
+    Its name is ``replay``, of several markets ``replay_<market>``.
 
     Raises:
         FileNotFoundError: if there is none.
     """
-    table = BarTable.load(run.bars)
+    name = "replay"
+    if len(cfg.data.assets or ()) > 1:
+        name = f"replay_{asset_folder(asset)}"
+    folder = run if name == "replay" else RunFolder(run.path / name)
+    table = BarTable.load(run.bars).one_asset(asset)
     bounds = split_tiles(table, cfg.env, cfg.replay.split, cfg.replay.episodes)
     return Evaluated(
-        name="replay",
-        rows=in_order(read_trace(run.trace("replay"))),
+        name=name,
+        rows=in_order(read_trace(folder.trace("replay"))),
         hold=in_order(buy_and_hold(table, cfg.env, bounds)),
         cfg=cfg.env,
         interval_s=table.meta.interval_s,

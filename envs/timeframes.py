@@ -1,0 +1,41 @@
+"""Lengths of time for coarser bars: what is allowed, and how columns name them."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pandas as pd
+
+from envs.checks import require
+
+_DAY_S = 86_400
+_ALLOWED = 'lengths of time such as "15min" or "1h", each once, the shortest first'
+
+
+def require_timeframes(timeframes: Sequence[str]) -> None:
+    """Refuse texts that are no lengths of time, or not in order.
+
+    Raises:
+        ValueError: naming the key, the value and what is allowed.
+    """
+    seconds = [timeframe_seconds(text) for text in timeframes]
+    fits = all(0 < s <= _DAY_S and _DAY_S % s == 0 for s in seconds)
+    ascending = all(a < b for a, b in pairwise(seconds))
+    allowed = f"{_ALLOWED}, of which a day is a whole multiple"
+    require(bool(seconds) and fits and ascending, "data.timeframes", list(timeframes), allowed)
+
+
+def timeframe_seconds(text: str) -> int:
+    """A length of time in whole seconds; 0 if it is none."""
+    try:
+        seconds = pd.Timedelta(text).total_seconds()
+    except ValueError:
+        return 0
+    return int(seconds) if seconds == round(seconds) else 0
+
+
+def timeframe_name(seconds: int) -> str:
+    """``1d``, ``4h``, ``15min`` or ``30s``: how columns name a length of time."""
+    for unit, size in (("d", _DAY_S), ("h", 3600), ("min", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
