@@ -21,6 +21,7 @@ RUN python /tmp/build/list_dependencies.py /tmp/build/pyproject.toml download hu
 
 COPY --chown=trader:trader . .
 RUN pip install --no-cache-dir --no-deps -e . \
+    && git config --system --add safe.directory /opt/pricetaker \
     && for folder in bars checks runs; do ln -s "/workspace/$folder" "$folder"; done
 
 # On the volume, so that a pod that starts again compiles and downloads nothing twice.
@@ -32,7 +33,9 @@ ENV WORKSPACE=/workspace \
     WANDB_DIR=/workspace/.cache/wandb \
     PYTHONUNBUFFERED=1
 # The same for whoever comes by ssh, which starts with an empty environment.
-RUN env | grep -E '^(PATH|WORKSPACE|XDG_|PIP_|TORCH|TRITON_|WANDB_|PYTHONUN)' > /etc/environment
+RUN printf '%s=%s\n' PATH "$PATH" WORKSPACE "$WORKSPACE" XDG_CACHE_HOME "$XDG_CACHE_HOME" \
+    PIP_CACHE_DIR "$PIP_CACHE_DIR" TORCHINDUCTOR_CACHE_DIR "$TORCHINDUCTOR_CACHE_DIR" \
+    TRITON_CACHE_DIR "$TRITON_CACHE_DIR" WANDB_DIR "$WANDB_DIR" > /etc/environment
 
 VOLUME /workspace
 # As root for a moment: it makes the volume's folders the user's, starts ssh if there is a key, and

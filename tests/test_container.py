@@ -124,7 +124,7 @@ STANDINS = {
     "setpriv": 'echo "setpriv $1 $2"; while [ "${1#--}" != "$1" ]; do shift; done\n'
     'BECAME=1000 exec "$@"',
     "python": 'echo "python $* as $(id) pid $$ home $HOME"',
-    "other": 'echo "other $* as $(id)"',
+    "other": 'echo "other $* as $(id) pid $$"',
 }
 
 
@@ -158,8 +158,8 @@ def test_it_trains_as_the_user_and_goes_on(tmp_path: Path, words: tuple[str, ...
 
 
 def test_any_other_words_are_a_command(tmp_path: Path) -> None:
-    _, said, _ = enter(tmp_path, "other", "a b")
-    assert said.splitlines()[-1] == "other a b as 1000"
+    process, said, _ = enter(tmp_path, "other", "a b")
+    assert said.splitlines()[-1] == f"other a b as 1000 pid {process.pid}"
 
 
 def test_a_volume_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch) -> None:
