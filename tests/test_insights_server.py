@@ -71,8 +71,8 @@ def address(runs):
             assert said.startswith("http://127.0.0.1:"), server.stderr.read()
             yield said
         finally:
-            server.send_signal(signal.SIGINT)
-            _, errors = server.communicate(timeout=20)
+            server.send_signal(signal.SIGTERM)
+            _, errors = server.communicate(timeout=60)
     assert server.returncode == 0
     assert errors == ""
 

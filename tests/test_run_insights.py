@@ -64,6 +64,8 @@ def runs(tmp_path):
     root = tmp_path / "runs"
     make_run(root / "good", config(), growth=0.3)
     judge(root / "good" / "evaluation", "no edge", f"It fell. {EVIL}")
+    with open(root / "good" / "metrics.jsonl", "a") as file:
+        print(json.dumps({"frames": 20_480, EVIL: 1.0}), file=file)
     make_run(root / "faster", config(seed=7, train=dataclasses.replace(config().train, lr=1e-3)),
              speed=800.0, growth=-0.1)  # fmt: skip
     make_run(root / "walk" / "stopped", config(seed=3), lines=4, replayed=False)
@@ -316,4 +318,5 @@ def test_the_page_fits_a_phone_and_the_dark_and_runs_no_words_of_files(opened, r
     assert opened.run("return document.querySelectorAll('img').length") == 0
     assert "owned" not in opened.run("return document.title")
     assert EVIL in opened.run("return document.body.textContent")
+    assert EVIL in opened.run("return [...byId('curve').options].map(o => o.value)")
     assert opened.errors() == []

@@ -1,6 +1,7 @@
 """Serves the page of all runs and the pages of their traces, on 127.0.0.1 and nowhere else."""
 
 import logging
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def run_server(cfg: InsightsConfig) -> None:
     except SystemExit:  # how werkzeug says that the port is taken
         raise OSError(f"port={cfg.port} of {HOST} is taken; name another one, or 0") from None
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    # Of a process that was started in the background the shell has SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     print(f"http://{HOST}:{server.server_port}/", flush=True)
     try:
         server.serve_forever()
