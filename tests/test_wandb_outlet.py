@@ -182,7 +182,9 @@ def test_drawing_trades_and_starting_leave_every_generator_as_it_was(run, evalua
 
 SECRETS = ("argv-secret-0123456789", "env-secret-0123456789", KEY)
 LEAKY = """
+import os
 import sys
+import time
 from pipelines.config import RunConfig, WandbConfig
 from pipelines.run_folder import RunFolder
 from pipelines.tracking.tracker import Tracker
@@ -190,7 +192,11 @@ from pipelines.tracking.tracker import Tracker
 run = RunFolder.create(".", "run", "test")
 with Tracker(run, RunConfig(wandb=WandbConfig(mode="offline")), total_frames=10) as tracker:
     tracker.log({"a": 1.0}, 5)
-    print("what is printed is not collected")
+    print("what is printed is not collected", flush=True)
+    while tracker._outlet._calls.qsize():
+        time.sleep(0.05)
+    tracker.leave()  # as after a signal
+    os._exit(7)
 """
 UNREACHABLE = """
 from pipelines.config import RunConfig, WandbConfig
@@ -234,14 +240,16 @@ def in_a_process(code, folder, *argv, **variables):
     )  # fmt: skip
 
 
-def test_neither_key_nor_argument_nor_environment_are_in_any_file(tmp_path):
+def test_nothing_secret_is_in_any_file_and_what_was_logged_before_a_signal_is(tmp_path, wandb_file):
     home = tmp_path / "home"
     home.mkdir()
     done = in_a_process(
         LEAKY, tmp_path, f"--token={SECRETS[0]}",
         MY_TOKEN=SECRETS[1], WANDB_API_KEY=SECRETS[2], HOME=str(home),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 7, done.stderr
+    told = wandb_file(tmp_path / "run")
+    assert [(row["_step"], row["a"]) for row in told.history] == [(5, 1.0)]
     files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
     assert any(path.suffix == ".wandb" for path in files)
     found = b"".join(path.read_bytes() for path in files)
