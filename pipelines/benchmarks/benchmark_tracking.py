@@ -3,6 +3,7 @@
 Counted in seconds of the processor, thread by thread: what else runs on the machine does not count.
 """
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -70,6 +71,7 @@ def time_tracking(folder: Path, place: str, iterations: int) -> dict[str, Any]:
         Milliseconds of the processor an iteration, what all but the training itself is of the
         training, and the seconds of the processor that the start took.
     """
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     words, variables = PLACES[place]
     os.environ.update(variables)
     cfg: RunConfig = compose_config("ppo_transformer", [*WORDS, *words])
