@@ -31,7 +31,7 @@ from pipelines.benchmarks.benchmark_page import cell_text, write_page
 from pipelines.benchmarks.benchmark_recorder import time_recorder
 from pipelines.benchmarks.benchmark_replay import time_replays
 from pipelines.benchmarks.benchmark_speed import plan_cells, time_speed
-from pipelines.benchmarks.benchmark_tracking import time_tracking
+from pipelines.benchmarks.benchmark_tracking import time_places
 from pipelines.benchmarks.benchmark_verdict import try_verdicts
 from pipelines.benchmarks.learning_figure import draw_curves
 from pipelines.benchmarks.speed_figure import draw_speed
@@ -74,7 +74,7 @@ def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
         if cfg.suite == "faults":
             return try_faults(cfg, folder), {}
         if cfg.suite == "tracking":
-            return time_tracking(folder, cfg.repeats), {}
+            return time_places(folder, cfg.iterations), {}
         build_table(DataConfig(), window=64, episode_bars=EPISODE_BARS).save(folder)
         if cfg.suite == "env":
             return time_environments(folder, cfg.repeats), {}

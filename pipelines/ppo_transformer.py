@@ -150,7 +150,7 @@ def iterate(
         store = CheckpointStore(run.checkpoints, about)
         saver = Saver(store, tracker, trace, every_s=cfg.checkpoint.every_s)
         saver.hold(training.snapshot(), on_disk=checkpoint is not None)
-        ENDING.set_last_will(saver.save_and_tell)
+        ENDING.set_last_will(saver.leave)
         stack.enter_context(saver.saved_on_error(run.debug))
         validation = Validation(cfg, table, training.model)
 

@@ -89,6 +89,13 @@ class Saver:
         path = self.save()
         return None if path is None else f"checkpoint: {path}"
 
+    def leave(self) -> str | None:
+        """The same when the process ends at once, from whichever thread; the logs are ended too."""
+        try:
+            return self.save_and_tell()
+        finally:
+            self.tracker.leave()
+
     def save(self, score: float | None = None) -> Path | None:
         """Write the boundary that is held, unless the disk has it; its checkpoint.
 

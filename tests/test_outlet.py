@@ -90,6 +90,23 @@ def test_a_chart_that_fails_takes_no_curve_with_it(caplog, fails):
     assert methods(place)[-1] == "close"
 
 
+def test_a_process_that_ends_at_once_gives_it_a_moment_and_no_more(caplog, monkeypatch):
+    place = Place()
+    background = BackgroundOutlet("a place", lambda: place, finish_s=30)
+    background.log({}, 1)
+    background.leave()
+    background.leave()
+    assert place.told == [("log", {}, 1), ("close", True)]
+    monkeypatch.setattr(outlets, "_MOMENT_S", 0.1)
+    hanging = Place(waits="log")
+    background = BackgroundOutlet("a place", lambda: hanging, finish_s=30)
+    background.log({}, 1)
+    background.leave()
+    assert methods(hanging) == ["log"]
+    hanging.go_on.set()
+    assert said(caplog) == []
+
+
 def test_what_hangs_is_left_alone_and_what_it_does_not_take_is_dropped(caplog, monkeypatch):
     monkeypatch.setattr(outlets, "MOST_WAITING", 10)
     monkeypatch.setattr(outlets, "_GRACE_S", 0.0)

@@ -22,9 +22,10 @@ from pipelines.tracking.artifacts import run_artifacts
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = (
-    *("model=mlp", "env.window=8", "env.workers=0", "env.episode_bars=48", "env.paths=4"),
+    *("data=synthetic/planted", "data.synthetic.bars=24576", "model=mlp", "env.window=8"),
+    *("env.workers=0", "env.episode_bars=48", "env.paths=4"),
     *("env.accounts=4", "train.steps=16", "train.minibatch=256", "total_frames=1280"),
-    *("checkpoint.every_s=0", "checkpoint.val_episodes=2", "replay.episodes=2", "seed=3"),
+    *("checkpoint.every_s=0", "checkpoint.val_episodes=2", "replay.episodes=6", "seed=1"),
 )
 DOCUMENTED = re.compile(r"`([a-z]+/[a-z_]+)`")
 
@@ -119,7 +120,7 @@ def test_artifacts_are_whole_and_best_is_the_one_that_validation_chose(told, fol
         assert load_checkpoint(copy).manifest == load_checkpoint(chosen).manifest
         about = json.loads(version.metadata)
         assert about["score"] == load_checkpoint(chosen).values["score"]
-    (data,) = (each for name, (each,) in told.artifacts.items() if name.startswith("bars-"))
+    ((data,),) = (found for name, found in told.artifacts.items() if name.startswith("bars-"))
     assert [entry.path for entry in data.manifest.contents] == ["table.json"]
     assert json.loads(data.metadata)["sha256"] == told.config["provenance"]["data"]["sha256"]
     for stage in ("train", "replay"):

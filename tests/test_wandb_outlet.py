@@ -130,8 +130,9 @@ def test_a_run_goes_on_under_its_own_id_or_the_one_that_an_agent_gave(run, tmp_p
     with Tracker(run, config(), total_frames=100, resume=mark) as tracker:
         assert tracker.mark.wandb_id == mark.wandb_id
         tracker.log({"a": 1.0}, 20)
-    names = sorted(path.name for path in (run.path / "wandb").glob("*run-*"))
-    assert [name.endswith(f"-{mark.wandb_id}") for name in names] == [True] * len(names)
+    names = [path.name for path in (run.path / "wandb").glob("offline-run-*")]
+    assert [name for name in names if f"-{mark.wandb_id}" not in name] == []
+    assert len(names) == 2, "every process writes files of its own"
     assert new_run_id() == "sweep123"
     monkeypatch.delenv("WANDB_RUN_ID")
     assert re.fullmatch("[a-z0-9]{8}", new_run_id())
@@ -182,7 +183,9 @@ def test_drawing_trades_and_starting_leave_every_generator_as_it_was(run, evalua
 
 SECRETS = ("argv-secret-0123456789", "env-secret-0123456789", KEY)
 LEAKY = """
+import os
 import sys
+import time
 from pipelines.config import RunConfig, WandbConfig
 from pipelines.run_folder import RunFolder
 from pipelines.tracking.tracker import Tracker
@@ -190,7 +193,11 @@ from pipelines.tracking.tracker import Tracker
 run = RunFolder.create(".", "run", "test")
 with Tracker(run, RunConfig(wandb=WandbConfig(mode="offline")), total_frames=10) as tracker:
     tracker.log({"a": 1.0}, 5)
-    print("what is printed is not collected")
+    print("what is printed is not collected", flush=True)
+    while tracker._outlet._calls.qsize():
+        time.sleep(0.05)
+    tracker.leave()  # as after a signal
+    os._exit(7)
 """
 UNREACHABLE = """
 from pipelines.config import RunConfig, WandbConfig
@@ -234,14 +241,16 @@ def in_a_process(code, folder, *argv, **variables):
     )  # fmt: skip
 
 
-def test_neither_key_nor_argument_nor_environment_are_in_any_file(tmp_path):
+def test_nothing_secret_is_in_any_file_and_what_was_logged_before_a_signal_is(tmp_path, wandb_file):
     home = tmp_path / "home"
     home.mkdir()
     done = in_a_process(
         LEAKY, tmp_path, f"--token={SECRETS[0]}",
         MY_TOKEN=SECRETS[1], WANDB_API_KEY=SECRETS[2], HOME=str(home),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 7, done.stderr
+    told = wandb_file(tmp_path / "run")
+    assert [(row["_step"], row["a"]) for row in told.history] == [(5, 1.0)]
     files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
     assert any(path.suffix == ".wandb" for path in files)
     found = b"".join(path.read_bytes() for path in files)

@@ -57,6 +57,8 @@ class BenchmarkConfig:
     # step too.
     bars: int = 525_600
     compared: int = 4_800
+    # Of tracking: iterations that are measured, after as many others.
+    iterations: int = 100
     # Of faults: trainings killed; every other fault is tried in proportion to 100 kills.
     kills: int = 100
     # Of verdict: matrices of returns without an edge, of every kind; or, in full, whole trainings
@@ -68,7 +70,7 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         require_one_of("suite", self.suite, SUITES)
-        for key in ("repeats", "seeds", "workers", "epochs", "kills", "matrices"):
+        for key in ("repeats", "seeds", "workers", "epochs", "kills", "matrices", "iterations"):
             require_at_least(key, getattr(self, key), 1)
         for key in ("driftless", "planted"):
             require_at_least(key, getattr(self, key), 0)

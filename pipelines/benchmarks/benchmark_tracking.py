@@ -1,90 +1,148 @@
-"""``suite=tracking``: what a place for curves costs a small training, reachable or not."""
+"""``suite=tracking``: what a place for curves costs a small training, reachable or not.
 
-import json
+Counted in seconds of the processor, thread by thread: what else runs on the machine does not count.
+"""
+
+import logging
+import multiprocessing
 import os
-import resource
-import statistics
-import subprocess
-import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.source import ROOT
+from envs.factory import make_env
+from envs.table import build_table
+from pipelines.config import RunConfig, compose_config
+from pipelines.model import make_model
+from pipelines.run_folder import RunFolder
+from pipelines.tracking.rollout_metrics import rollout_metrics
+from pipelines.tracking.tracker import Tracker
+from pipelines.training import Training
 
 # A training of many quick iterations: beside a large network a log costs less.
 WORDS = (
     *("data=synthetic/planted", "data.synthetic.bars=24576", "model=mlp", "env.window=8"),
-    *("train.steps=16", "train.minibatch=256", "replay.enabled=false", "checkpoint.val_episodes=0"),
+    *("env.workers=0", "train.steps=16", "train.minibatch=256", "device=cpu"),
 )
-FRAMES_AN_ITERATION = 1024
 # Nobody listens there; the key is of nobody.
 _NOWHERE = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
 PLACES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
-    "metrics.jsonl alone": (("logger=none",), {}),
     "W&B offline": (("wandb.mode=offline",), {}),
     "W&B unreachable": (("wandb.mode=online",), _NOWHERE),
+    "CSV": (("logger=csv",), {}),
+    "metrics.jsonl alone": (("logger=none",), {}),
 }
+_SERVICE = "wandb-core"
 
 
-def time_tracking(folder: Path, repeats: int, iterations: int = 120) -> list[dict[str, Any]]:
-    """Trainings in processes of their own, the places in turns.
+class _Used(NamedTuple):
+    """Seconds of the processor."""
+
+    training: float  # the main thread, without its logs
+    logs: float  # what the training waits for
+    threads: float  # all other threads of Python
+    service: float  # W&B's own process
+
+
+def time_places(folder: Path, iterations: int) -> list[dict[str, Any]]:
+    """A row a place, each measured in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    rows = []
+    for number, place in enumerate(PLACES):
+        with ProcessPoolExecutor(1, context) as pool:
+            job = pool.submit(time_tracking, folder / str(number), place, iterations)
+            rows.append(job.result())
+    return rows
+
+
+def time_tracking(folder: Path, place: str, iterations: int) -> dict[str, Any]:
+    """One training in this process, which should be a new one: W&B reads its variables once.
 
     Args:
-        folder: for their files.
-        repeats: trainings for each place.
-        iterations: of each training.
+        folder: for its files.
+        place: of `PLACES`.
+        iterations: to train, and as many before them, in which the place may start.
 
     Returns:
-        A row a place, with medians over its trainings: of the frames a second of an iteration, of
-        what that is of the first place's in the same turn, of the seconds of the whole process, and
-        of the processor's seconds of it and all that it has started.
+        Milliseconds of the processor an iteration, what all but the training itself is of the
+        training, and the seconds of the processor that the start took.
     """
-    found: dict[str, list[_Cost]] = {name: [] for name in PLACES}
-    for turn in range(repeats):
-        for number, name in enumerate(PLACES):
-            found[name].append(_train(folder / f"{turn}-{number}", name, iterations))
-    bare = found[next(iter(PLACES))]
-    return [
-        {
-            "curves go to": name,
-            "trainings": repeats,
-            "iterations": iterations,
-            "frames/s": statistics.median(cost.speed for cost in costs),
-            "of the first": statistics.median(
-                mine.speed / first.speed for mine, first in zip(costs, bare, strict=True)
-            ),
-            "process, s": statistics.median(cost.seconds for cost in costs),
-            "processor, s": statistics.median(cost.processor_s for cost in costs),
-        }
-        for name, costs in found.items()
-    ]
-
-
-class _Cost(NamedTuple):
-    """Of one training."""
-
-    speed: float  # frames a second of the median iteration
-    seconds: float
-    processor_s: float
-
-
-def _train(run: Path, place: str, iterations: int) -> _Cost:
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     words, variables = PLACES[place]
-    command = [sys.executable, str(ROOT / "pipelines" / "ppo_transformer.py"), *WORDS, *words]
-    command += [f"total_frames={iterations * FRAMES_AN_ITERATION}", f"run.dir={run}"]
-    begin, used = time.perf_counter(), _processor_s()
-    done = subprocess.run(  # noqa: S603 (our own program)
-        command, env=os.environ | variables, capture_output=True, text=True, check=False
+    os.environ.update(variables)
+    cfg: RunConfig = compose_config("ppo_transformer", [*WORDS, *words])
+    run = RunFolder.create(str(folder), str(folder / "run"), "tracking")
+    with _training(cfg, run) as training:
+        rollouts = iter(training)
+        next(rollouts)  # what is slow once
+        with Tracker(run, cfg, total_frames=training.total_frames) as tracker:
+            first = _train(rollouts, tracker, iterations)
+            used = _train(rollouts, tracker, iterations)
+    milli = 1e3 / iterations
+    return {
+        "curves go to": place,
+        "iterations": iterations,
+        "training, ms": milli * used.training,
+        "its logs, ms": milli * used.logs,
+        "other threads, ms": milli * used.threads,
+        "W&B's process, ms": milli * used.service,
+        "logs / training": used.logs / used.training,
+        "all / training": (used.logs + used.threads + used.service) / used.training,
+        "start, s": first.threads + first.service - used.threads - used.service,
+    }
+
+
+def _train(rollouts: Iterator[Any], tracker: Tracker, iterations: int) -> _Used:
+    training = logs = 0.0
+    others, service = _other_threads_s(), _service_s()
+    for _ in range(iterations):
+        begin = time.thread_time()
+        iteration = next(rollouts)
+        trained = time.thread_time()
+        tracker.log({**rollout_metrics(iteration.rollout), **iteration.stats}, iteration.frames)
+        tracker.log_actions(iteration.rollout, iteration.frames)
+        training += trained - begin
+        logs += time.thread_time() - trained
+    return _Used(training, logs, _other_threads_s() - others, _service_s() - service)
+
+
+@contextmanager
+def _training(cfg: RunConfig, run: RunFolder) -> Iterator[Training]:
+    cfg.total_frames = 10**9
+    table = build_table(cfg.data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
+    table.save(run.bars)
+    env = make_env(run.bars, cfg.env, seed=cfg.seed)
+    training = Training(cfg, table, env, make_model(cfg.model, cfg.env, table))
+    try:
+        yield training
+    finally:
+        training.close()
+
+
+def _other_threads_s() -> float:
+    """Of the threads of Python that are alive, but for this one."""
+    mine = threading.get_ident()
+    idents = [thread.ident for thread in threading.enumerate()]
+    return sum(
+        time.clock_gettime(time.pthread_getcpuclockid(ident))
+        for ident in idents
+        if ident not in (None, mine)
     )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
-    lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
-    speeds = [json.loads(line)["time/sps"] for line in lines]
-    return _Cost(statistics.median(speeds), time.perf_counter() - begin, _processor_s() - used)
 
 
-def _processor_s() -> float:
-    """Of all processes that this one has started, and they, once they have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _service_s() -> float:
+    """Of W&B's process, where the system tells it; 0 if there is none."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = path.read_text("utf-8").partition("(")[2].rpartition(")")
+        except OSError:  # it has ended
+            continue
+        fields = rest.split()
+        if name == _SERVICE and int(fields[1]) == os.getpid():
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")

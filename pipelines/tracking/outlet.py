@@ -17,6 +17,7 @@ MOST_WAITING = 1000
 _OPTIONAL = ("log_counts", "show", "alert", "keep")
 # Seconds for an outlet that keeps to its time by itself.
 _GRACE_S = 2.0
+_MOMENT_S = 1.0
 
 
 class Outlet(Protocol):
@@ -104,6 +105,13 @@ class BackgroundOutlet:
             self._abandon()
         if self._dropped:
             _LOG.warning("%s was too slow: %d calls were dropped", self.name, self._dropped)
+
+    def leave(self) -> None:
+        """End as far as that takes a moment, since the process is about to be gone."""
+        if not self._closed:
+            self._closed = True
+            self._calls.put(("close", (), {"failed": True}))
+            self._thread.join(_MOMENT_S)
 
     def _put(self, method: str, *args: Any) -> None:
         if self._closed or not self._thread.is_alive():

@@ -177,6 +177,11 @@ class Tracker:
         if self._outlet is not None:
             self._outlet.close(failed=self._failed)
 
+    def leave(self) -> None:
+        """Send on what has been logged, as far as that takes a moment: the process ends now."""
+        if self._outlet is not None:
+            self._outlet.leave()
+
     def __enter__(self) -> Self:
         return self
 
