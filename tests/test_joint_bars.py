@@ -142,6 +142,8 @@ def test_a_market_in_a_joint_table_is_the_one_of_its_own_file_under_one_normalis
         assert (part.meta.source_sha256, part.meta.asset) == (own.meta.source_sha256, name)
         assert part.meta.feature_names == own.meta.feature_names
         assert part.loc is joint.loc
+    assert joint.segment.unique().tolist() == [0, 1, 2, 3]
+    assert (joint.segment.diff() >= 0).all()
     rows = []
     for part in joint.meta.assets:
         first, end = part.splits["train"]
