@@ -111,6 +111,7 @@ def test_assets_are_named_or_named_by_their_files():
         ({"assets": ["A=x.csv", "A=y.csv"]}, "a name of its own, not that of x.csv"),
         ({"assets": ["A/B=x.csv", "A-B=y.csv"]}, "a name of its own"),
         ({"assets": ["x.csv"], "path": "y.csv"}, "null with data.path"),
+        ({"assets": ["x.csv"], "asset": "ETH/USD"}, "data.asset='ETH/USD' is not allowed: unset"),
     ],
 )
 def test_other_lists_of_assets_are_refused(config, message):
