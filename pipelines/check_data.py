@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from envs.bars import Bars, check_bars, read_raw, report_lines
-from envs.checks import require
 from envs.durable import write_file
 from envs.table import BarTable, cut_table, file_features
 from pipelines.config import CheckConfig, load_config
@@ -37,8 +36,6 @@ def check(cfg: CheckConfig) -> tuple[DataQuality, Bars]:
         FileNotFoundError: if there is no such file.
         ValueError: for data that cannot be used, naming the file, the row and what is wrong.
     """
-    allowed = "one file at a time: data.path=FILE"
-    require(cfg.data.assets is None, "data.assets", cfg.data.assets, allowed)
     raw = read_raw(cfg.data)
     bars = check_bars(raw.frame, raw.cfg, raw.source_name, raw.source_sha256)
     columns, names = file_features(bars, cfg.data)

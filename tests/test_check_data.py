@@ -227,6 +227,20 @@ def test_a_generated_market_is_no_file(check):
         compose_config("check_data", ["data.synthetic.market=ar1"])
 
 
+def test_several_markets_are_no_file(check):
+    with pytest.raises(ValueError, match=r"data\.assets=\['a\.csv', 'b\.csv'\] is not allowed"):
+        compose_config("check_data", ["data.assets=[a.csv,b.csv]"])
+
+
+def test_what_a_training_would_use_counts_the_warm_up_of_coarser_bars(check):
+    tradable = []
+    for words in ([], ["data.timeframes=[30min]"]):
+        code, _, _, plain = check(market(), *words)
+        assert code == 0
+        tradable.append(sum(row["tradable_bars"] for row in plain["segments"]["rows"]))
+    assert tradable[0] > tradable[1] > 0
+
+
 # Points of the chart.
 
 

@@ -99,6 +99,17 @@ def test_what_happens_inside_a_coarser_bar_is_seen_at_its_close_first(inside):
     assert differs[154, volume]
 
 
+def test_a_segment_begins_with_rows_that_have_no_coarser_bars():
+    bars = bars_of(market(700), holes=range(301, 304))
+    columns = coarse_features(bars, ["5min"])
+    again = int(np.flatnonzero(bars.segment == 1)[0])
+    assert bars.time_ns[again] == at("2024-03-01T05:04")
+    first = again + 1 + 5 * 20 - 1  # 05:05 is the first whole bar's opening
+    assert np.isfinite(columns[again - 1]).all()
+    assert np.isnan(columns[again:first]).all()
+    assert np.isfinite(columns[first:]).all()
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     t=st.integers(0, 798),
@@ -163,17 +174,6 @@ def test_columns_are_those_of_their_definitions(seed, start, hole):
     slow = np.concatenate([slow_columns(bars, 3), slow_columns(bars, 5)], axis=1)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(slow))
     np.testing.assert_allclose(found, slow, rtol=1e-5, atol=1e-6)
-
-
-def test_a_segment_begins_with_rows_that_have_no_coarser_bars():
-    bars = bars_of(market(700), holes=range(301, 304))
-    columns = coarse_features(bars, ["5min"])
-    again = int(np.flatnonzero(bars.segment == 1)[0])
-    assert bars.time_ns[again] == at("2024-03-01T05:04")
-    first = again + 1 + 5 * 20 - 1  # 05:05 is the first whole bar's opening
-    assert np.isfinite(columns[again - 1]).all()
-    assert np.isnan(columns[again:first]).all()
-    assert np.isfinite(columns[first:]).all()
 
 
 def test_bars_off_the_full_minute_have_coarser_bars_off_it_too():

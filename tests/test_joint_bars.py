@@ -111,6 +111,7 @@ def test_assets_are_named_or_named_by_their_files():
         ({"assets": ["A=x.csv", "A=y.csv"]}, "a name of its own, not that of x.csv"),
         ({"assets": ["A/B=x.csv", "A-B=y.csv"]}, "a name of its own"),
         ({"assets": ["x.csv"], "path": "y.csv"}, "null with data.path"),
+        ({"assets": ["x.csv"], "asset": "ETH/USD"}, "data.asset='ETH/USD' is not allowed: unset"),
     ],
 )
 def test_other_lists_of_assets_are_refused(config, message):
@@ -142,6 +143,8 @@ def test_a_market_in_a_joint_table_is_the_one_of_its_own_file_under_one_normalis
         assert (part.meta.source_sha256, part.meta.asset) == (own.meta.source_sha256, name)
         assert part.meta.feature_names == own.meta.feature_names
         assert part.loc is joint.loc
+    assert joint.segment.unique().tolist() == [0, 1, 2, 3]
+    assert (joint.segment.diff() >= 0).all()
     rows = []
     for part in joint.meta.assets:
         first, end = part.splits["train"]

@@ -25,4 +25,6 @@ class CheckConfig:
     def __post_init__(self) -> None:
         market = self.data.synthetic.market
         require(not market, "data.synthetic.market", market, "unset: a file is checked")
+        assets = self.data.assets
+        require(assets is None, "data.assets", assets, "null: one file at a time, data.path=FILE")
         require(bool(self.out), "out", self.out, "a folder")
