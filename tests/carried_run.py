@@ -25,9 +25,10 @@ SECRET = "hf_0123456789abcdefghijklmnopqrstuvwx"  # noqa: S105
 STRANGE = (".env", "notes.txt", "bars/.netrc", "checkpoints/000000002/run_me.py", "id_ed25519")
 
 
-def write_bars(path: Path, bars: int = 3_000) -> Path:
+def write_bars(path: Path, bars: int = 3_000, seed: int = 0) -> Path:
     """Bars of a random walk, 15 minutes long."""
-    rng = np.random.default_rng(0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
     close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
     opens = np.r_[20_000.0, close[:-1]]
     columns = {
@@ -40,10 +41,18 @@ def write_bars(path: Path, bars: int = 3_000) -> Path:
     return path
 
 
-def make_run(folder: Path, bars: Path) -> Path:
-    """An untrained run with three checkpoints, of which the second is the best."""
+def make_run(folder: Path, bars: Path | dict[str, Path]) -> Path:
+    """An untrained run with three checkpoints, of which the second is the best.
+
+    Args:
+        folder: of the run.
+        bars: a file, or a file each of several markets.
+    """
+    several = isinstance(bars, dict)
+    named = [f"{name}={path}" for name, path in bars.items()] if several else None
+    path = None if several else str(bars)
     cfg = RunConfig(
-        data=DataConfig(path=str(bars), train_frac=0.4, val_frac=0.1), env=ENV, model=MODEL,
+        data=DataConfig(path=path, assets=named, train_frac=0.4, val_frac=0.1), env=ENV, model=MODEL,
         train=TrainConfig(steps=8, minibatch=8), wandb=WandbConfig(entity="somebody"),
         init_from=str(folder.parent / "private" / "first"),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from envs.assets import parse_assets
 from envs.table import BarTable
 from pipelines.checkpoint import MODEL, Checkpoint, load_checkpoint, save_checkpoint
 from pipelines.checkpoint_store import load_best, load_newest
@@ -81,6 +82,9 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
     for section, key in ((plain["data"], "path"), (plain, "init_from")):
         if section[key] is not None:
             section[key] = Path(section[key]).name
+    if plain["data"]["assets"] is not None:
+        assets = parse_assets(plain["data"]["assets"])
+        plain["data"]["assets"] = [f"{name}={Path(path).name}" for name, path in assets]
     plain["run"] = {"root": "runs", "dir": None}
     plain["wandb"]["entity"] = None
     return plain

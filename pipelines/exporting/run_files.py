@@ -17,16 +17,24 @@ from pipelines.folder_lock import LOCK, lock_folder
 
 # Of an archive, at the top of the folder that was unpacked; made anew when that is packed.
 MANIFEST = "manifest.json"
-_TRACE = re.compile(r"(?:evaluation/)?[^/]+_actions\.(?:csv|json|parquet)")
+# What was held out lies in the run or, a market each, in folders that bear the market's name.
+_JUDGED = r"evaluation(?:_[A-Za-z0-9._-]+)?/"
+_PLAYED = r"replay_[A-Za-z0-9._-]+/"
+_TRACE = re.compile(rf"(?:{_JUDGED}|{_PLAYED})?[^/]+_actions\.(?:csv|json|parquet)")
 _CHECKPOINT = re.compile(r"checkpoints/\d{9}/(?:[a-z_]+\.safetensors|manifest\.(?:json|sha256))")
 _WANDB = re.compile(r"wandb/(?:offline-)?run-[^/]+/.+")
 _OTHERS = re.compile(
-    r"config\.json|metrics\.jsonl|result\.json|replay\.html"
+    rf"config\.json|metrics\.jsonl|(?:{_PLAYED})?(?:result\.json|replay\.html)"
     r"|bars/(?:table\.json|[a-z_]+\.npy)"
     r"|debug/[0-9-]+/(?:tensors\.safetensors|place\.json)"
-    r"|evaluation/(?:evaluation\.json|(?:equity|returns)\.parquet|(?:report|quantstats)\.html)"
+    rf"|{_JUDGED}(?:evaluation\.json|(?:equity|returns)\.parquet|(?:report|quantstats)\.html)"
 )
-_KINDS = (_TRACE, _CHECKPOINT, _WANDB, _OTHERS)
+_LOGGERS = re.compile(
+    r"csv/scalars/(?:[^/]+/)*[^/]+\.csv|csv/texts/[^/]+\.txt"
+    r"|tensorboard/events\.out\.tfevents\.[^/]+"
+    r"|trackio/[^/]+\.(?:db(?:-wal|-shm)?|lock)"
+)
+_KINDS = (_TRACE, _CHECKPOINT, _WANDB, _OTHERS, _LOGGERS)
 _LONGEST_NAME = 1_024
 
 
