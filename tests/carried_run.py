@@ -52,8 +52,9 @@ def make_run(folder: Path, bars: Path | dict[str, Path]) -> Path:
     named = [f"{name}={path}" for name, path in bars.items()] if several else None
     path = None if several else str(bars)
     cfg = RunConfig(
-        data=DataConfig(path=path, assets=named, train_frac=0.4, val_frac=0.1), env=ENV, model=MODEL,
-        train=TrainConfig(steps=8, minibatch=8), wandb=WandbConfig(entity="somebody"),
+        data=DataConfig(path=path, assets=named, train_frac=0.4, val_frac=0.1),
+        env=ENV, model=MODEL, train=TrainConfig(steps=8, minibatch=8),
+        wandb=WandbConfig(entity="somebody"),
         init_from=str(folder.parent / "private" / "first"),
     )  # fmt: skip
     table = build_table(cfg.data, window=ENV.window, episode_bars=ENV.episode_bars)

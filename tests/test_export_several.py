@@ -57,9 +57,9 @@ def test_what_several_markets_left_in_a_run_is_carried(run, carried_run, tmp_pat
 
 @pytest.mark.parametrize(
     "path",
-    ["replay_X/notes.txt", "evaluation_X/id_ed25519", "replay_X/y/result.json", "replay_/result.json",
-     "replay_a b/result.json", "evaluation_X/run_me.py", "csv/scalars/x.py", "csv/x.csv",
-     "tensorboard/keys", "trackio/keys.json", "tensorboard/a/events.out.tfevents.1"],
+    ["replay_X/notes.txt", "evaluation_X/id_ed25519", "replay_X/y/result.json",
+     "replay_/result.json", "replay_a b/result.json", "evaluation_X/run_me.py",
+     "csv/scalars/x.py", "csv/x.csv", "tensorboard/keys", "trackio/keys.json", "tensorboard/a/events.out.tfevents.1"],
 )  # fmt: skip
 def test_beside_the_files_of_a_market_or_a_logger_nothing_is_a_file_of_a_run(path):
     assert not is_run_file(path)
@@ -110,3 +110,65 @@ def test_no_path_of_a_market_reaches_what_is_published(run, tmp_path):
     (manifest,) = model.rglob("manifest.json")
     data = json.loads(manifest.read_text())["config"]["data"]
     assert data["assets"] == ["BTC/USD=btc=1m.parquet", "ETH/USD=eth=1m.parquet"]
+
+
+def make_card(run, folder, *words):
+    export(compose_config("export", [f"run={run}", f"model={folder}", *words]))
+    return (folder / "README.md").read_text("utf-8")
+
+
+PLAYED = """
+from pipelines.held_out.rollout import play_tiles
+print(table.meta.asset, len(play_tiles(table, inputs.cfg, inputs.bounds[:2], policy).batch))
+"""
+
+
+def test_the_lines_of_a_card_load_and_play_a_model_of_several_markets(run, tmp_path):
+    text = make_card(run, tmp_path / "policy")
+    assert "A trading policy for BTC/USD and ETH/USD, bars of" in text
+    (tmp_path / "bars.parquet").symlink_to(run.parent.parent / "alice" / "btc=1m.parquet")
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    blocks = dict(BLOCK.findall(text))
+    loaded = [sys.executable, "-c", blocks["python"] + PLAYED]
+    played = ["bash", "-c", blocks["bash"].strip() + " episodes=2"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for command, said in ((loaded, "BTC/USD "), (played, "replay_BTC-USD/replay.html")):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+
+
+def test_a_card_lists_the_bars_of_every_market(run, tmp_path):
+    text = make_card(run, tmp_path / "model")
+    for name, file in zip(MARKETS, ("btc=1m.parquet", "eth=1m.parquet"), strict=True):
+        for split in ("train", "val", "test"):
+            assert f"| {name} | {split} | " in text
+        assert f"{name}: {file}, sha256 `" in text
+
+
+def test_a_card_has_the_verdict_of_each_market_and_says_which_has_none(run, tmp_path):
+    text = make_card(run, tmp_path / "model")
+    found = json.loads((run / "evaluation_ETH-USD" / "evaluation.json").read_text())
+    word = found["verdict"]["word"]
+    assert f"**Verdict: {word}.** On ETH/USD, file eth=1m.parquet.\n" in text
+    assert "**No verdict on BTC/USD**" in text
+    assert text.count("**Verdict: ") == 1
+    other = make_card(run, tmp_path / "last", "checkpoints=last")
+    assert "is another checkpoint" in other
+    assert "**Verdict: " not in other
+
+
+def test_a_verdict_on_another_file_says_so(carried_run, tmp_path):
+    run = carried_run.make_run(tmp_path / "mine", carried_run.write_bars(tmp_path / "b.parquet"))
+    later = carried_run.write_bars(tmp_path / "later.parquet", seed=7)
+    words = [f"run={run}", f"data.path={later}", "draws=20"]
+    evaluate(compose_config("evaluate", words))
+    evaluate(compose_config("evaluate", [*words, "data.asset=SOL/USD"]))
+    text = make_card(run, tmp_path / "model")
+    for market in ("BTC/USD", "SOL/USD"):
+        where = f"On {market}, file later.parquet, which is no file that it was trained on."
+        assert text.count(where) == 1
+    assert str(tmp_path) not in text

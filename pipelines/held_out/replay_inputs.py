@@ -160,11 +160,14 @@ def load_beside(run_dir: str | Path, first: Inputs, checkpoint: str = "last") ->
 def require_distinct(inputs: Sequence[Inputs]) -> None:
     """Refuse two runs of one name, which would share a line and a trace.
 
+    Args:
+        inputs: the first one's line is ``policy``, whatever its name; the others' are their names.
+
     Raises:
         ValueError: naming it.
     """
     names = [each.run.name for each in inputs]
-    for name in names:
+    for name in names[1:]:
         if names.count(name) > 1 or name in _TAKEN:
             raise ValueError(f"beside={name}: a name of its own is needed for every policy")
 

@@ -1,0 +1,87 @@
+"""What the card of a model says of held-out bars: every verdict on it, each with its market."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.exporting.markdown import plain, table
+from pipelines.exporting.published_run import Model
+from pipelines.held_out.evaluation import EVALUATION
+from pipelines.held_out.result import counted
+from pipelines.reporting.report_inputs import ReportInputs
+from pipelines.reporting.report_numbers import duration, minute, percent, ratio, signed_percent
+from pipelines.run_folder import RunFolder
+
+
+def held_out_blocks(model: Model) -> list[str]:
+    """Blocks of Markdown: the verdicts of the run's evaluations, or that there is none.
+
+    Args:
+        model: what is published; evaluations of another checkpoint say nothing about it.
+
+    Raises:
+        ValueError: if an evaluation of the run is damaged.
+    """
+    folders = RunFolder(model.run).evaluations()
+    found = [folder for folder in folders if (folder / EVALUATION).is_file()]
+    if not found:
+        return ["**No verdict.** This policy was not evaluated on held-out bars. Nobody knows."]
+    verdicts = [verdict for folder in found if (verdict := _read(folder, model))]
+    if not verdicts:
+        return ["**No verdict.** What was evaluated on held-out bars is another checkpoint."]
+    markets = {market for market, _ in verdicts}
+    missing = [name for name in model.table.asset_names if name not in markets]
+    return [block for _, blocks in verdicts for block in blocks] + [
+        f"**No verdict on {plain(name)}**, which it was trained on too. Nobody knows."
+        for name in missing
+    ]
+
+
+def _read(folder: Path, model: Model) -> tuple[str, list[str]] | None:
+    """The market and the blocks of one evaluation; None if it is of another checkpoint."""
+    values = ReportInputs.read(folder).values
+    try:
+        judged = [item["sha256"] for seed in values["seeds"] for item in seed["checkpoints"]]
+        if judged != [model.checkpoint.sha256]:
+            return None
+        return values["bars"]["asset"], _verdict(values, model)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / EVALUATION}: not an evaluation: {error!r}") from error
+
+
+def _verdict(values: dict[str, Any], model: Model) -> list[str]:
+    verdict, bars, looks = values["verdict"], values["bars"], values["looks"]
+    looked = (
+        f"{counted(looks['openings'], 'look')} at these bars by "
+        f"{counted(looks['trials'], 'candidate')} known, {looks['earlier']:,} before this one"
+    )
+    span = f"{plain(minute(bars['first_bar']))} to {plain(minute(bars['last_bar']))}"
+    return [
+        f"**Verdict: {plain(verdict['word'])}.** {_where(bars, model)}",
+        "\n".join(f"- {plain(reason)}" for reason in verdict["reasons"]),
+        f"{bars['bars']:,} test bars, {span}, {duration(86_400 * bars['days'])}; {looked}.",
+        table(_accounts(values)),
+        f"{plain(values['costs']['break_even']['sentence'])} {plain(values['random']['sentence'])}",
+    ]
+
+
+def _where(bars: dict[str, Any], model: Model) -> str:
+    known = [part.source_sha256 for part in model.table.meta.assets or (model.table.meta,)]
+    own = bars["source_sha256"] in known
+    other = "" if own else ", which is no file that it was trained on"
+    return f"On {plain(bars['asset'])}, file {plain(bars['source_name'])}{other}."
+
+
+def _accounts(values: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("", "return", "Sharpe ratio", "largest drawdown", "trades")]
+    for name, account in values["accounts"].items():
+        equity, trades = account["equity"], account["trades"]
+        rows.append(
+            (
+                plain(name.replace("_", "-")),
+                signed_percent(equity["total_return_fraction"]),
+                ratio(account["period_sharpe"]),
+                percent(equity["max_drawdown_fraction"]),
+                "" if trades is None else f"{trades['trades']:,}",
+            )
+        )
+    return rows
