@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipelines.export import main as export
 from pipelines.exporting.pack import pack_run
 from pipelines.exporting.run_files import Choice, is_run_file
 from pipelines.exporting.unpack import unpack_archive
+from pipelines.judging.registry import Registry
 from pipelines.replay import replay
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +61,8 @@ def test_what_several_markets_left_in_a_run_is_carried(run, carried_run, tmp_pat
     "path",
     ["replay_X/notes.txt", "evaluation_X/id_ed25519", "replay_X/y/result.json",
      "replay_/result.json", "replay_a b/result.json", "evaluation_X/run_me.py",
-     "csv/scalars/x.py", "csv/x.csv", "tensorboard/keys", "trackio/keys.json", "tensorboard/a/events.out.tfevents.1"],
+     "csv/scalars/x.py", "csv/x.csv", "tensorboard/keys", "trackio/keys.json",
+     "tensorboard/a/events.out.tfevents.1"],
 )  # fmt: skip
 def test_beside_the_files_of_a_market_or_a_logger_nothing_is_a_file_of_a_run(path):
     assert not is_run_file(path)
@@ -172,3 +175,23 @@ def test_a_verdict_on_another_file_says_so(carried_run, tmp_path):
         where = f"On {market}, file later.parquet, which is no file that it was trained on."
         assert text.count(where) == 1
     assert str(tmp_path) not in text
+
+
+def test_looks_of_a_pod_go_on_counting_in_a_folder_of_their_own(run, carried_run, tmp_path):
+    """As ``docs/runpod.md`` has it: no registry that is at home already is written to."""
+    home = tmp_path / "runs"
+    other = carried_run.make_run(home / "other", carried_run.write_bars(tmp_path / "b.parquet"))
+    replay(other, episodes=1)
+    kept = {path.name: path.read_bytes() for path in home.glob("openings.jsonl*")}
+    packed = pack_run(run, tmp_path / "a.tar.gz")
+    got = unpack_archive(packed.path, home / "from_pod", limit_gb=1)
+    for name in ("openings.jsonl", "openings.jsonl.head"):
+        shutil.copy(run.parent / name, home / "from_pod" / name)
+    earlier = len(Registry(run.parent / "openings.jsonl").openings())
+    evaluate(compose_config("evaluate", [f"run={got}", "data.asset=ETH/USD", "draws=20"]))
+    assert len(Registry(home / "from_pod" / "openings.jsonl").openings()) == earlier + 1
+    assert {path.name: path.read_bytes() for path in home.glob("openings.jsonl*")} == kept
+    text = (ROOT / "docs" / "runpod.md").read_text("utf-8")
+    (copied,) = re.findall(r"^scp .*$", text, re.MULTILINE)
+    assert re.findall(r"openings\S*", copied) == ["openings.jsonl", "openings.jsonl.head"]
+    assert copied.endswith(" runs/from_pod/")
