@@ -14,6 +14,7 @@ import logging
 import sys
 from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torchrl.modules import ActorValueOperator
@@ -29,6 +30,8 @@ from pipelines.checkpoint_store import CheckpointStore
 from pipelines.config import RunConfig, load_config
 from pipelines.device import keep_compiled, pick_device
 from pipelines.exit_codes import WORKER_LOST
+from pipelines.held_out.candidate import SPLIT
+from pipelines.held_out.looks import verify_registry
 from pipelines.initial_weights import find_initial_weights
 from pipelines.model import make_model
 from pipelines.random_state import seed_everything
@@ -58,6 +61,8 @@ def main(cfg: RunConfig) -> RunFolder:
         for key, wanted in (("env.compile", cfg.env.compile), ("train.compile", cfg.train.compile)):
             if wanted:
                 require_compiler(key, device)
+        if cfg.replay.enabled and cfg.replay.split == SPLIT:
+            verify_registry(Path(cfg.run.dir or Path(cfg.run.root) / "new"))
         initial = find_initial_weights(cfg.init_from, table) if cfg.init_from else None
         model = make_model(cfg.model, cfg.env, table).to(device)
         run, checkpoint = open_run(cfg, table)

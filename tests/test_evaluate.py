@@ -19,12 +19,13 @@ from pipelines.checkpoint import describe, save_checkpoint
 from pipelines.config import RunConfig, compose_config
 from pipelines.evaluate import evaluate, main
 from pipelines.held_out import fold_training, played_seed
-from pipelines.held_out.candidate import load_candidate
+from pipelines.held_out.candidate import differing_keys, load_candidate
 from pipelines.held_out.evaluate_config import EvaluateConfig
 from pipelines.held_out.evaluation_text import as_text
 from pipelines.held_out.replay_config import ReplayDataConfig
 from pipelines.judging.registry import Registry
 from pipelines.model import make_model
+from pipelines.ppo_transformer import main as train_run
 from pipelines.replay import replay
 from pipelines.train_config import TrainConfig
 
@@ -130,7 +131,7 @@ def test_a_registry_begun_anew_is_refused(runs, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         evaluate(runs[:1], out=tmp_path / "1", registry=registry, draws=5)
     assert ended.value.code == 2
-    assert "it was begun anew" in capsys.readouterr().err
+    assert "Either that was begun anew, or the run was made on another" in capsys.readouterr().err
 
 
 def test_runs_of_other_configurations_are_refused_by_the_keys_that_differ(runs):
@@ -248,6 +249,44 @@ def test_a_replay_of_test_bars_is_a_look_and_one_of_others_is_none(runs, tmp_pat
     assert any("opened 2 times before" in text for text in again.verdict.reasons)
     other = evaluate(copies[1:], draws=5)
     assert (other.looks.earlier, other.looks.trials) == (3, 2)
+
+
+def test_a_run_from_elsewhere_is_told_to_bring_its_registry(runs, tmp_path, capsys):
+    there, here = tmp_path / "there" / "runs", tmp_path / "here" / "runs"
+    shutil.copytree(runs[0], there / "a")
+    evaluate([there / "a"], draws=5)
+    shutil.copytree(there / "a", here / "a")
+    shutil.copytree(runs[1], here / "b")
+    evaluate([here / "b"], draws=5)
+    with pytest.raises(SystemExit):
+        evaluate([here / "a"], draws=5)
+    assert "made on another machine: then bring its registry" in capsys.readouterr().err
+    brought = here / "from_there"
+    brought.mkdir()
+    for file in there.glob("openings.jsonl*"):
+        shutil.copy(file, brought)
+    shutil.move(here / "a", brought)
+    assert evaluate([brought / "a"], draws=5).looks.earlier == 1
+
+
+def test_files_of_markets_elsewhere_make_no_other_configuration():
+    def named(folder, *names):
+        return RunConfig(data=DataConfig(assets=[f"{n}={folder}/{n}.csv" for n in names]))
+
+    here, there = named("here", "A", "B"), named("there", "A", "B")
+    assert differing_keys(here, there) == []
+    assert differing_keys(here, named("here", "A", "C")) != []
+
+
+def test_a_damaged_registry_is_refused_before_a_training(tmp_path, capsys):
+    registry = tmp_path / "openings.jsonl"
+    registry.write_text("{}\n")
+    words = [*WORDS, f"run.dir={tmp_path / 'run'}", "wandb.mode=disabled"]
+    with pytest.raises(SystemExit) as ended:
+        train_run(compose_config("ppo_transformer", words))
+    assert ended.value.code == 2
+    assert "openings.jsonl" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_time_that_was_not_played_is_said(tmp_path):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -107,12 +108,21 @@ def press(browser, key):
 
 
 def choose(browser, control, text):
-    """Open a dropdown of the page and choose an option, with the mouse."""
-    browser.run(f"document.getElementById('{control}').click()")
+    """Open a dropdown of the page and choose an option, with the mouse.
+
+    One that has only just appeared may not listen yet: it is asked until it shows the choice.
+    """
     option = f"""[...document.querySelectorAll('.dash-dropdown-option')]
         .find(o => o.textContent.trim() === {text!r})"""
-    browser.wait(option)
-    browser.run(f"{option}.click()")
+    chosen = f"document.getElementById('{control}').textContent.trim() === {text!r}"
+    for _ in range(8):
+        browser.run(f"if (!{option}) document.getElementById('{control}').click()")
+        browser.wait(option)
+        browser.run(f"{option}.click()")
+        with suppress(AssertionError):
+            browser.wait(chosen, 2.0)
+            return
+    raise AssertionError(f"{control} does not take {text!r}")
 
 
 def test_all_runs_are_the_first_page_and_lead_to_their_traces(chromium, address):

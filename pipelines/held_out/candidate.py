@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from envs.assets import parse_assets
 from envs.bar_files import time_text
 from envs.config import EnvConfig
 from envs.table import BarTable
@@ -71,7 +72,7 @@ class Candidate:
     @property
     def config_sha256(self) -> str:
         """Of the configuration, whatever the seed, and of the folds."""
-        values = _without(dataclasses.asdict(self.parts[0].trained))
+        values = _without(_named(dataclasses.asdict(self.parts[0].trained)))
         plain = json.dumps([values, self.folds], sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 
@@ -185,7 +186,17 @@ def _require_one_configuration(seeds: dict[str, list[Inputs]]) -> None:
 
 def differing_keys(first: RunConfig, other: RunConfig) -> list[str]:
     """Keys in which two runs are of different configurations, with both values."""
-    return differences(dataclasses.asdict(first), dataclasses.asdict(other), free=SEED_KEYS)
+    a, b = (_named(dataclasses.asdict(cfg)) for cfg in (first, other))
+    return differences(a, b, free=SEED_KEYS)
+
+
+def _named(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a configuration with its markets by their names alone, wherever files lie."""
+    assets = values["data"]["assets"]
+    if assets is not None:
+        names = [asset.name for asset in parse_assets(assets)]
+        values["data"] = values["data"] | {"assets": names}
+    return values
 
 
 def _without(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

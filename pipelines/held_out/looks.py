@@ -73,6 +73,18 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
     ]
 
 
+def verify_registry(run: Path) -> None:
+    """Refuse a damaged registry before a training whose end will look at test bars.
+
+    Args:
+        run: the folder of the run, there or not.
+
+    Raises:
+        BrokenChainError: naming the first line that is wrong.
+    """
+    Registry(find_registry([run])).verify()
+
+
 def verify_receipts(folders: Sequence[Path], registry: Path) -> None:
     """Hold a registry to the receipts of evaluations that are to be replaced, or were rivals.
 
@@ -91,8 +103,14 @@ def verify_receipts(folders: Sequence[Path], registry: Path) -> None:
         if known is None:
             continue
         receipt, file = known
-        if receipt.registry == book.identity or file == registry.resolve():
+        if receipt.registry == book.identity:
             book.verify([receipt])
+        elif file == registry.resolve():
+            raise BrokenChainError(
+                f"{folder / EVALUATION}: {registry} did not count this look. Either that was begun "
+                "anew, or the run was made on another machine: then bring its registry, "
+                "registry=PATH, or look with this one and leave that result where it is, out=PATH"
+            )
         elif file.exists():
             Registry(file).verify([receipt])  # counted elsewhere, and still there
         else:

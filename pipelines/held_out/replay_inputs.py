@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchrl.modules import ActorValueOperator
 
-from envs.assets import asset_folder
+from envs.assets import asset_folder, parse_assets
 from envs.checks import require
 from envs.config import EnvConfig
 from envs.table import BarTable, build_table
@@ -62,8 +62,10 @@ class Inputs:
 
     @property
     def folder(self) -> Path:
-        """Where results belong: in the run, under the market's name if the run has several."""
-        if len(self.trained.data.assets or ()) < 2:
+        """Where results belong: in the run, under the market's name if it is not the only one."""
+        data = self.trained.data
+        own = [asset.name for asset in parse_assets(data.assets)] if data.assets else [data.asset]
+        if own == [self.table.meta.asset]:
             return self.run.path
         return self.run.path / f"replay_{asset_folder(self.table.meta.asset)}"
 

@@ -167,6 +167,11 @@ def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any,
     """The values of all the outputs, for whatever has changed."""
     changed = {name.rpartition(".")[0] for name in ctx.triggered_prop_ids}
     shown = given["shown"]
+    if shown is not None:
+        # A chart that is drawn asks too, and Dash then drops the answer to a choice made just
+        # before: what a control holds and the page does not show is a change as well.
+        known = shown["controls"] | shown["charts"]
+        changed |= {name for name, value in known.items() if given[name] != value}
     try:
         view = TraceView.read(search)
         # Of a page that shows nothing yet only the address counts: its controls are still empty.
@@ -175,9 +180,11 @@ def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any,
                 view = _controlled(view, name, given[name])
             for name in changed.intersection(_CHARTS):
                 view = _zoomed(view, given[name] or {})
-            if view.search == shown and "ready" not in changed:
+            if view.search == shown["search"] and "ready" not in changed:
                 raise PreventUpdate
-        return _shown(store, view)
+        answer = _shown(store, view)
+        answer[1]["charts"] = {name: given[name] for name in _CHARTS}
+        return answer
     except (ValueError, OSError) as error:
         return _refused(str(error), search)
 
@@ -246,7 +253,8 @@ def _frame(
     style = {"height": "460px", "display": "block" if candles else "none"}
     values = [controls[field] for field in _CONTROLS]
     head = _head(view.run)
-    return (view.search, view.search, not poll, head, about, words, traces, lanes, *values,
+    shown = {"search": view.search, "controls": dict(zip(_CONTROLS, values, strict=True))}
+    return (view.search, shown, not poll, head, about, words, traces, lanes, *values,
             *charts, style, links, trades, not candles)  # fmt: skip
 
 
@@ -254,7 +262,8 @@ def _refused(words: str, search: str) -> tuple[Any, ...]:
     """What is wrong, and nothing else."""
     style = {"display": "none"}
     values = [no_update] * len(_CONTROLS)
-    return (no_update, search, True, _head(""), "", f"Not shown: {words}.", no_update, no_update,
+    shown = {"search": search, "controls": {}, "charts": {}}
+    return (no_update, shown, True, _head(""), "", f"Not shown: {words}.", no_update, no_update,
             *values, NOTHING, NOTHING, style, [], [], True)  # fmt: skip
 
 
