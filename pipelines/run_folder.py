@@ -87,6 +87,18 @@ class RunFolder:
         """The trace of every action: `stage` is ``train`` or ``replay``."""
         return self.path / f"{stage}_actions.{suffix}"
 
+    def replays(self) -> list[Path]:
+        """``replay_<market>/`` of every market that was replayed, by name; links are left out."""
+        return self._folders("replay_*")
+
+    def evaluations(self) -> list[Path]:
+        """``evaluation/`` and ``evaluation_<market>/``, by name; links are left out."""
+        return [f for f in self._folders("evaluation*") if f.name[10:11] in ("", "_")]
+
+    def _folders(self, pattern: str) -> list[Path]:
+        found = self.path.glob(pattern)
+        return sorted(path for path in found if path.is_dir() and not path.is_symlink())
+
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y%m%d-%H%M%S")

@@ -402,6 +402,19 @@ def test_no_name_of_a_trace_leads_outside(run, tmp_path, name):
         store.index("one", name)
 
 
+def test_the_traces_of_every_market_are_listed_and_links_are_not(run, tmp_path):
+    root = tmp_path / "runs"
+    shutil.copytree(run[0], root / "one")
+    places = ("replay_BTC-USDT", "replay_ETH-USDT", "evaluation", "evaluation_ETH-USDT")
+    for place in (*places, "evaluations"):
+        (root / "one" / place).mkdir()
+        shutil.copy(run[0] / "train_actions.csv", root / "one" / place / "replay_actions.csv")
+    (root / "one" / "replay_linked").symlink_to(root / "one" / "replay_BTC-USDT")
+    found = list(TraceStore(root, tmp_path / "cache").traces("one"))
+    names = [f"{place}/replay_actions.csv" for place in places]
+    assert found == [*names[:2], "train_actions.csv", *names[2:]]
+
+
 def test_the_store_reads_a_trace_once_and_says_what_is_damaged(run, tmp_path):
     root = tmp_path / "runs"
     shutil.copytree(run[0], root / "one")
