@@ -31,9 +31,8 @@ def test_a_thing_is_said_when_it_begins_and_again_when_it_has_been_well(title, k
     assert titles(watch, **{key: well}) == []
     assert titles(watch, **{key: ill}) == [title]
     assert titles(watch, **{key: ill}) == []
-    if title != "not a number":  # which metrics without such a number end
-        assert titles(watch, sps=1.0) == []
-        assert titles(watch, **{key: ill}) == [], "another metric changes nothing"
+    assert titles(watch, sps=1.0) == []
+    assert titles(watch, **{key: ill}) == [], "another metric changes nothing"
     assert titles(watch, **{key: well}) == []
     assert titles(watch, **{key: ill}) == [title]
 
@@ -43,6 +42,19 @@ def test_the_sentence_names_metric_value_limit_and_frame():
     assert alert.text == "rollout/ruin_share is 0.5, above 0.2 at frame 12,345"
     (alert,) = AlertWatch(AlertConfig()).look({"a": math.nan, "b": 1.0, "c": -math.inf}, 1)
     assert alert.text == "a, c: not a number at frame 1"
+
+
+def test_numbers_that_are_none_last_metric_by_metric():
+    watch = AlertWatch(AlertConfig())
+
+    def texts(**values):
+        return [alert.text for alert in watch.look(values, 1)]
+
+    assert texts(a=math.nan, b=1.0) == ["a: not a number at frame 1"]
+    assert texts(c=1.0) == [], "a log without it does not end it"
+    assert texts(a=math.inf, b=math.nan) == ["b: not a number at frame 1"]
+    assert texts(a=1.0) == []
+    assert texts(a=math.nan, b=math.nan) == ["a: not a number at frame 1"]
 
 
 def test_a_slowdown_must_last_and_is_measured_against_what_was_usual():

@@ -178,6 +178,12 @@ def test_a_trade_of_the_table_leads_to_its_bars_and_the_address_back_there(page,
     assert browser.errors() == []
 
 
+def test_the_line_below_the_head_says_which_market_is_seen(page):
+    browser = page()
+    about = browser.run("return document.querySelector('#about').textContent")
+    assert about.endswith("lane 0: BTC/USD")
+
+
 def test_back_leads_to_the_view_before(page):
     browser = page()
     before = points(browser)

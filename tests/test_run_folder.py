@@ -34,6 +34,16 @@ def test_a_folder_with_a_link_in_it_is_not_written_to(tmp_path, name):
     assert precious.read_text() == "mine"
 
 
+def test_replays_and_evaluations_are_the_folders_of_markets_and_no_links(tmp_path):
+    for name in ("replay_B", "replay_A", "evaluation", "evaluation_A", "evaluations", "replays"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "replay_file").touch()
+    (tmp_path / "replay_link").symlink_to(tmp_path / "replay_A")
+    run = RunFolder(tmp_path)
+    assert [path.name for path in run.replays()] == ["replay_A", "replay_B"]
+    assert [path.name for path in run.evaluations()] == ["evaluation", "evaluation_A"]
+
+
 def test_a_folder_of_somebody_else_is_never_begun_anew(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("mine")

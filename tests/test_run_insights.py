@@ -24,6 +24,7 @@ from pipelines.run_insights.runs_page import MAX_POINTS, make_page
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIL = "</script><img src=x onerror=\"document.title='owned'\">'&$x"
+REPLAYED = {"split": "test", "asset": "BTC/USDT", "source_name": "x.csv", "source_sha256": "ab"}
 READY = "document.documentElement.dataset.ready"
 
 
@@ -39,8 +40,10 @@ def make_run(folder, cfg, *, lines=10, speed=400.0, replayed=True, growth=0.1):
     if replayed:
         policy = {"total_return": growth, "max_drawdown": 0.05, "trades": 12}
         hold = {"total_return": -0.02, "max_drawdown": 0.2, "trades": 1}
-        result = {"metrics": {"policy": policy, "buy_and_hold": hold}}
+        result = {"replayed": REPLAYED, "metrics": {"policy": policy, "buy_and_hold": hold}}
         (folder / "result.json").write_text(json.dumps(result))
+    (folder / "bars").mkdir()
+    (folder / "bars" / "table.json").write_text(json.dumps({"source_sha256": "ab"}))
     manifest = folder / "checkpoints" / "000000010" / "manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text(json.dumps({"git_revision": "0123456789abcdef-dirty"}))
@@ -147,7 +150,7 @@ def test_exactly_the_keys_that_differ_are_columns(left, right):
 def unwritten():
     """A record without files."""
     state = RunState("interrupted", "", "")
-    return RunRecord("x", Path("x"), {}, state, Curves(), {}, None, "", [])
+    return RunRecord("x", Path("x"), {}, state, Curves(), [], [], "", [])
 
 
 def test_a_broken_configuration_hides_no_difference_and_makes_none(runs):
@@ -174,6 +177,93 @@ def test_time_and_cost_are_those_of_the_iterations(runs):
     assert shown["buy-and-hold"] == "-2.00 %"
     assert shown["commit"] == "01234567-dirty"
     assert "cost" not in {column.title for column in columns(list(found.values()), None)}
+
+
+def replay(folder, growth, **bars):
+    """The result of a replay."""
+    folder.mkdir(exist_ok=True)
+    accounts = {"policy": {"total_return": growth}, "buy_and_hold": {"total_return": 0.5}}
+    result = {"replayed": REPLAYED | bars, "metrics": accounts}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def shown(root, name):
+    """The cells of a run by their heads."""
+    records = read_all(root)[0]
+    (run,) = [record for record in records if record.name == name]
+    return {column.title: column.cell(run).text for column in columns(records, None)}
+
+
+@pytest.fixture
+def joint(tmp_path):
+    """A run on two markets that are not replayed yet."""
+    data = dataclasses.replace(config().data, assets=["BTC/USDT=b.csv", "ETH/USDT=e.csv"])
+    run = make_run(tmp_path / "runs" / "joint", config(data=data), replayed=False)
+    parts = [{"asset": name, "source_sha256": name} for name in ("BTC/USDT", "ETH/USDT")]
+    meta = {"source_sha256": "both", "assets": parts}
+    (run / "bars" / "table.json").write_text(json.dumps(meta))
+    return run
+
+
+def test_a_run_on_several_markets_is_finished_when_each_is_replayed(joint):
+    replay(joint / "replay_BTC-USDT", 0.25, source_sha256="BTC/USDT")
+    root = joint.parent
+    assert by_name(root)["joint"].state.word == "interrupted"
+    replay(joint / "replay_ETH-USDT", -0.5, asset="ETH/USDT", source_sha256="ETH/USDT")
+    judge(joint / "evaluation_ETH-USDT", "no edge", "It fell.")
+    found = shown(root, "joint")
+    assert found["state"] == "finished"
+    assert found["return"] == "BTC/USDT +25.00 %\nETH/USDT -50.00 %"
+    assert found["verdict"] == "no edge (ETH-USDT)"
+    assert "ETH-USDT: It fell." in found["notes"]
+    assert "other replay" not in found
+    for name in ("replay_BTC-USDT/replay.html", "evaluation_ETH-USDT/report.html"):
+        (joint / name).touch()
+    page = make_page(root, None, root)
+    assert 'href="joint/replay_BTC-USDT/replay.html">replay BTC/USDT<' in page
+    assert 'href="joint/evaluation_ETH-USDT/report.html">report ETH-USDT<' in page
+    (joint / "replay_ETH-USDT" / "result.json").write_text("{")
+    record = by_name(root)["joint"]
+    assert record.state.word == "interrupted"
+    assert any(line.startswith("replay_ETH-USDT/result.json: half") for line in record.problems)
+
+
+def test_a_verdict_on_another_market_is_shown_with_its_name_beside_the_own_one(runs):
+    judge(runs / "good" / "evaluation_ETH-USDT", "edge", "It rose.")
+    path = runs / "good" / "evaluation_ETH-USDT" / "evaluation.json"
+    other = REPLAYED | {"asset": "ETH/USDT", "source_name": "eth.csv", "source_sha256": "e"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"bars": other}))
+    named = "ETH/USDT, ETH/USDT of eth.csv"
+    assert shown(runs, "good")["verdict"] == f"no edge\nedge ({named})"
+    cell = f'<span data-word="no">no edge</span><span data-word="edge">edge ({named})</span>'
+    assert cell in make_page(runs, None, runs)
+
+
+@pytest.mark.parametrize(
+    ("bars", "words"),
+    [
+        ({"split": "train"}, "train split -20.00 %"),
+        ({"split": "val"}, "val split -20.00 %"),
+        ({"asset": "ETH/USDT", "source_name": "e.csv", "source_sha256": "e"},
+         "ETH/USDT of e.csv -20.00 %"),
+        ({"split": None}, "unknown bars -20.00 %"),
+    ],
+)  # fmt: skip
+def test_a_replay_of_other_bars_is_no_held_out_result(runs, bars, words):
+    assert shown(runs, "good")["return"] == "+30.00 %"
+    replay(runs / "good", -0.2, **bars)
+    found = shown(runs, "good")
+    assert found["state"] == "finished"
+    assert (found["return"], found["buy-and-hold"]) == ("\u2013", "\u2013")
+    assert found["other replay"] == words
+
+
+def test_the_bars_of_a_run_are_known_by_a_checkpoint_when_their_table_is_gone(runs):
+    (runs / "good" / "bars" / "table.json").unlink()
+    assert shown(runs, "good")["return"] == "\u2013"
+    (manifest,) = (runs / "good" / "checkpoints").glob("*/manifest.json")
+    manifest.write_text(json.dumps({"data": {"sha256": "ab"}}))
+    assert shown(runs, "good")["return"] == "+30.00 %"
 
 
 @given(

@@ -98,6 +98,51 @@ def test_trackio_keeps_its_files_in_the_run_folder(tmp_path):
     assert any(b"actions/direction" in bytes(text) for _, _, text in rows)
 
 
+TWICE = """
+import os
+from pipelines.config import RunConfig
+from pipelines.run_folder import RunFolder
+from pipelines.tracking.tracker import Tracker
+
+for name in ("one", "two"):
+    run = RunFolder.create(".", name, "test")
+    with Tracker(run, RunConfig(logger="trackio"), total_frames=10) as tracker:
+        tracker.log({"train/loss": 1.0}, 10)
+    assert "TRACKIO_DIR" not in os.environ or "GIVEN" in os.environ
+"""
+
+
+def run_twice(folder, **more):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRACKIO")}
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE], cwd=folder, env=environment | {"HOME": str(folder)} | more,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def logged_runs(folder):
+    (database,) = folder.glob("*.db")
+    with sqlite3.connect(database) as connection:
+        return {name for (name,) in connection.execute("SELECT run_name FROM metrics")}
+
+
+def test_a_second_run_of_a_process_does_not_write_into_the_first_one_s_folder(tmp_path):
+    pytest.importorskip("trackio")
+    said = run_twice(tmp_path)
+    assert "trackio keeps to the folder of this process's first run" in said
+    assert logged_runs(tmp_path / "one" / "trackio") == {"one"}
+    assert not (tmp_path / "two" / "trackio").exists()
+
+
+def test_runs_of_one_process_share_a_folder_that_a_person_names(tmp_path):
+    pytest.importorskip("trackio")
+    said = run_twice(tmp_path, TRACKIO_DIR=str(tmp_path / "all"), GIVEN="yes")
+    assert "keeps to" not in said
+    assert logged_runs(tmp_path / "all") == {"one", "two"}
+
+
 @pytest.mark.parametrize("logger", ["tensorboard", "trackio"])
 def test_a_missing_package_is_named_before_anything_is_made(logger, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(torchrl_outlet.importlib.util, "find_spec", lambda name: None)

@@ -326,6 +326,60 @@ def test_the_range_of_a_chosen_episode_is_its_own(asked, run):
         answer(queries, index, TraceView(episode=99), run[0] / "train_actions.csv")
 
 
+@pytest.fixture(scope="module")
+def joint(run, tmp_path_factory):
+    """Questions to a trace whose odd episodes are of another market, ten times as dear."""
+    path = tmp_path_factory.mktemp("joint") / "train_actions.csv"
+    rows = pd.read_csv(run[0] / "train_actions.csv", dtype=str, keep_default_na=False)
+    odd = rows["episode"].astype(int) % 2 == 1
+    rows.loc[odd, "asset"] = "DEAR/USD"
+    for name in rows.columns[rows.columns.str.endswith("price")].union(
+        ["open", "high", "low", "close"]
+    ):
+        rows.loc[odd, name] = rows.loc[odd, name].map(lambda text: text and repr(10 * float(text)))
+    rows.to_csv(path, index=False, lineterminator="\n")
+    shutil.copy(run[0] / "train_actions.json", path.parent)
+    index = index_trace(path, path.parent / "cache" / "one")
+    return TraceQueries(path.parent / "cache"), index, path
+
+
+def prices(figure):
+    """Every price that a chart of candles draws."""
+    bars, *others = figure["data"]
+    found = [*bars["low"], *bars["high"]]
+    return [price for trace in others for price in trace["y"] if price is not None] + found
+
+
+def test_candles_are_of_one_market_which_is_named(joint):
+    queries, index, path = joint
+    assert index.markets == ["BTC/USD", "DEAR/USD"]
+    whole = answer(queries, index, TraceView(lane=1), path)
+    assert whole.markets == index.markets
+    assert whole.candles["layout"]["yaxis"]["title"]["text"] == "price of BTC/USD"
+    assert max(prices(whole.candles)) < 100_000
+    assert "Bars are of BTC/USD alone" in " ".join(whole.notes)
+    trade = whole.trades[whole.trades["market"] == "DEAR/USD"].iloc[0]
+    for view in (TraceView(lane=1, episode=1), TraceView.read(trade["link"])):
+        dear = answer(queries, index, view, path)
+        assert dear.candles["layout"]["yaxis"]["title"]["text"] == "price of DEAR/USD"
+        assert min(prices(dear.candles)) > 100_000
+    one = answer(queries, index, TraceView(lane=1, episode=1), path)
+    assert one.markets == ["DEAR/USD"]
+    assert "Bars are of" not in " ".join(one.notes)
+
+
+@pytest.mark.parametrize("lane", [-1, 1])
+def test_prices_of_several_markets_are_not_drawn_on_one_axis(joint, lane):
+    queries, index, path = joint
+    for metric in ("close", "position", "requested_units"):
+        found = answer(queries, index, TraceView(lane=lane, metric=metric), path)
+        assert count_points(found.metric) == 0
+        assert f"No {metric}: it is of several markets here" in " ".join(found.notes)
+    assert count_points(answer(queries, index, TraceView(lane=lane), path).metric) > 0
+    alone = answer(queries, index, TraceView(lane=1, episode=1, metric="close"), path)
+    assert min(alone.metric["data"][0]["y"]) > 100_000
+
+
 def test_a_view_without_the_parameters_says_that_fees_are_missing(asked, run, tmp_path):
     queries, index, _ = asked
     found = answer(queries, index, TraceView(lane=4), tmp_path / "train_actions.csv")
@@ -400,6 +454,19 @@ def test_no_name_of_a_trace_leads_outside(run, tmp_path, name):
     store = TraceStore(root, tmp_path / "cache")
     with pytest.raises(ValueError, match="has no trace"):
         store.index("one", name)
+
+
+def test_the_traces_of_every_market_are_listed_and_links_are_not(run, tmp_path):
+    root = tmp_path / "runs"
+    shutil.copytree(run[0], root / "one")
+    places = ("replay_BTC-USDT", "replay_ETH-USDT", "evaluation", "evaluation_ETH-USDT")
+    for place in (*places, "evaluations"):
+        (root / "one" / place).mkdir()
+        shutil.copy(run[0] / "train_actions.csv", root / "one" / place / "replay_actions.csv")
+    (root / "one" / "replay_linked").symlink_to(root / "one" / "replay_BTC-USDT")
+    found = list(TraceStore(root, tmp_path / "cache").traces("one"))
+    names = [f"{place}/replay_actions.csv" for place in places]
+    assert found == [*names[:2], "train_actions.csv", *names[2:]]
 
 
 def test_the_store_reads_a_trace_once_and_says_what_is_damaged(run, tmp_path):

@@ -151,6 +151,22 @@ def test_best_and_last_are_two_versions_where_they_are_two_checkpoints(folder, t
     assert run_artifacts(run, []) == []
 
 
+def test_the_replay_traces_of_several_markets_are_one_artifact(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    for place in ("replay_BTC-USDT", "replay_ETH-USDT"):
+        (run.path / place).mkdir(parents=True)
+        for name in ("replay_actions.csv", "replay_actions.json", "result.json"):
+            (run.path / place / name).touch()
+    run.trace("train").touch()
+    train, replay = run_artifacts(run, ["trace"])
+    assert (train.name, list(train.files)) == ("train-trace-run", ["train_actions.csv"])
+    assert replay.name == "replay-trace-run"
+    assert replay.files == {
+        f"{place}/replay_actions.{suffix}": run.path / place / f"replay_actions.{suffix}"
+        for place in ("replay_BTC-USDT", "replay_ETH-USDT") for suffix in ("csv", "json")
+    }  # fmt: skip
+
+
 def rewrite(checkpoint, manifest):
     text = json.dumps(manifest).encode()
     (checkpoint / "manifest.json").write_bytes(text)

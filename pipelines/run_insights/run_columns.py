@@ -15,7 +15,9 @@ from pipelines.reporting.report_numbers import (
     percent,
     signed_percent,
 )
+from pipelines.run_insights.replays import Replay
 from pipelines.run_insights.run_records import HOLD, Judged, RunRecord
+from pipelines.run_insights.run_records import number as number_of
 
 _MISSING = object()
 # Where a run lies, and how it was started, is not what it is.
@@ -29,7 +31,7 @@ class Cell:
     """A cell.
 
     Attributes:
-        text: to be read.
+        text: to be read; a line for each market, if there are several.
         key: to be sorted by: a number or a text; None comes last.
     """
 
@@ -78,6 +80,7 @@ def columns(records: Sequence[RunRecord], price_per_hour: float | None) -> list[
         _figure("buy-and-hold", HOLD, "total_return", signed_percent),
         _figure("max drawdown", POLICY, "max_drawdown", percent),
         _figure("trades", POLICY, "trades", number),
+        Column("other replay", "number", _other_replays),
         Column("frames/s", "number", lambda run: _cell(run.curves.speed, number)),
         Column("time", "number", lambda run: _cell(run.curves.hours, _hours)),
     ]
@@ -93,7 +96,7 @@ def columns(records: Sequence[RunRecord], price_per_hour: float | None) -> list[
 
 def notes(run: RunRecord) -> list[str]:
     """Why a run is not finished, what is wrong with its files, the verdict's first reason."""
-    verdict = [run.judged.reason] if run.judged and run.judged.word else []
+    verdict = [_at(each.market, each.reason) for each in run.judged if each.word]
     return [line for line in (run.state.reason, *run.problems, *verdict) if line]
 
 
@@ -126,11 +129,36 @@ def _key_column(name: str) -> Column:
 
 
 def _figure(title: str, account: str, name: str, show: Callable[[Any], str]) -> Column:
-    return Column(title, "number", lambda run: _cell(run.figure(account, name), show))
+    def cell(run: RunRecord) -> Cell:
+        found = run.figures(account, name)
+        if not found:
+            return Cell(NONE, None)
+        # Of several markets the mean is what rows are sorted by.
+        lines = [f"{market} {show(value)}".strip() for market, value in found.items()]
+        return Cell("\n".join(lines), sum(found.values()) / len(found))
+
+    return Column(title, "number", cell)
+
+
+def _other_replays(run: RunRecord) -> Cell:
+    """Returns of what is not the run's held-out bars, with what they are of."""
+    return _word("\n".join(_other(replay) for replay in run.replays if replay.other))
+
+
+def _other(replay: Replay) -> str:
+    figure = number_of(replay.metrics.get(POLICY, {}), "total_return")
+    text = NONE if figure is None else signed_percent(figure)
+    return f"{_at(replay.market, replay.other)} {text}"
 
 
 def _verdict(run: RunRecord) -> Cell:
-    return _word(run.judged.word if run.judged else "")
+    lines = [f"{each.word} ({each.market})" if each.market else each.word
+             for each in run.judged if each.word]  # fmt: skip
+    return _word("\n".join(lines))
+
+
+def _at(market: str, text: str) -> str:
+    return f"{market}: {text}" if market else text
 
 
 def _written(run: RunRecord) -> Cell:

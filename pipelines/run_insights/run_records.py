@@ -8,8 +8,10 @@ from typing import Any
 from pipelines.checkpoint_store import list_checkpoints
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.result import POLICY
+from pipelines.run_folder import RunFolder
 from pipelines.run_insights.learning_curves import Curves, read_curves
-from pipelines.run_insights.run_files import CONFIG, RESULT, find_folders, read_object
+from pipelines.run_insights.replays import Replay, is_replayed, other_bars, own_hashes, read_replays
+from pipelines.run_insights.run_files import CONFIG, find_folders, read_object
 from pipelines.run_insights.run_state import RunState, state_of
 
 HOLD = "buy_and_hold"
@@ -23,6 +25,7 @@ class Judged:
     Attributes:
         name: of its folder, from the folder of all runs on.
         folder: with ``evaluation.json``.
+        market: on which it was judged; empty if it is the run's only one, on its own test split.
         word: of the verdict; empty if the file is damaged.
         reason: the first of the verdict's, or what is wrong with the file.
         policy: figures of the judged account's equity.
@@ -31,6 +34,7 @@ class Judged:
 
     name: str
     folder: Path
+    market: str
     word: str
     reason: str
     policy: Mapping[str, Any]
@@ -47,8 +51,8 @@ class RunRecord:
         config: every key, by its dotted name.
         state: how far it has come.
         curves: what it logged.
-        metrics: of the accounts of ``result.json``, by their names.
-        judged: its own evaluation, if there is one.
+        replays: of its own bars and of others.
+        judged: its own evaluations, one a market.
         commit: of the newest checkpoint; empty if it is not known.
         problems: what is wrong with its files.
     """
@@ -58,14 +62,16 @@ class RunRecord:
     config: dict[str, Any]
     state: RunState
     curves: Curves
-    metrics: Mapping[str, Mapping[str, Any]]
-    judged: Judged | None
+    replays: list[Replay]
+    judged: list[Judged]
     commit: str
     problems: list[str]
 
-    def figure(self, account: str, name: str) -> float | None:
-        """A number of the held-out result; None without one."""
-        return number(self.metrics.get(account, {}), name)
+    def figures(self, account: str, name: str) -> dict[str, float]:
+        """A number of the held-out results, by market; other replays are left out."""
+        held_out = [replay for replay in self.replays if not replay.other]
+        found = {each.market: number(each.metrics.get(account, {}), name) for each in held_out}
+        return {market: value for market, value in found.items() if value is not None}
 
 
 def read_all(root: Path) -> tuple[list[RunRecord], list[Judged]]:
@@ -84,20 +90,23 @@ def read_run(root: Path, folder: Path) -> RunRecord:
     """The run of a folder under `root`; nothing that is in it raises."""
     problems: list[str] = []
     config = read_object(folder / CONFIG, problems)
-    result = read_object(folder / RESULT, problems)
+    manifest = _newest_manifest(folder / "checkpoints", problems)
+    hashes = own_hashes(folder, manifest, problems)
+    replays = read_replays(folder, hashes, problems)
     curves = read_curves(folder, problems)
-    judged = _read_judged(root, folder / "evaluation")
-    if judged is not None and not judged.word:
-        problems.append(judged.reason)
+    places = RunFolder(folder).evaluations()
+    judged = [each for place in places if (each := _read_judged(root, place, hashes))]
+    problems += [_of(each.market, each.reason) for each in judged if not each.word]
+    replayed = is_replayed(folder, config or {}, replays)
     return RunRecord(
         name=folder.relative_to(root).as_posix(),
         folder=folder,
         config=flatten(config or {}),
-        state=state_of(folder, config, curves.frames, result),
+        state=state_of(folder, config, curves.frames, is_replayed=replayed),
         curves=curves,
-        metrics=_accounts(result or {}, RESULT, problems),
+        replays=replays,
         judged=judged,
-        commit=_commit(folder / "checkpoints", problems),
+        commit=str(manifest.get("git_revision") or ""),
         problems=problems,
     )
 
@@ -117,18 +126,7 @@ def number(values: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _accounts(
-    values: Mapping[str, Any], name: str, problems: list[str]
-) -> dict[str, dict[str, Any]]:
-    accounts = values.get("metrics")
-    if not isinstance(accounts, dict) or not isinstance(accounts.get(POLICY), dict):
-        if values:
-            problems.append(f"{name}: without the policy's metrics")
-        return {}
-    return {key: each for key, each in accounts.items() if isinstance(each, dict)}
-
-
-def _read_judged(root: Path, folder: Path) -> Judged | None:
+def _read_judged(root: Path, folder: Path, hashes: set[str] | None = None) -> Judged | None:
     problems: list[str] = []
     values = None if folder.is_symlink() else read_object(folder / EVALUATION, problems)
     if values is None and not problems:
@@ -144,7 +142,22 @@ def _read_judged(root: Path, folder: Path) -> Judged | None:
     accounts = accounts if isinstance(accounts, dict) else {}
     policy, hold = (_equity(accounts.get(account)) for account in (POLICY, HOLD))
     name = folder.relative_to(root).as_posix()
-    return Judged(name, folder, str(word), str(first), policy, hold)
+    market = _market(folder, values or {}, hashes)
+    return Judged(name, folder, market, str(word), str(first), policy, hold)
+
+
+def _market(folder: Path, values: Mapping[str, Any], hashes: set[str] | None) -> str:
+    """The market of ``evaluation_<market>/``, and what else than the run's test split it is of."""
+    bars = values.get("bars")
+    bars = bars if isinstance(bars, dict) else {}
+    _, named, market = folder.name.partition("evaluation_")
+    words = [str(bars.get("asset") or market)] if named else []
+    other = other_bars(bars, hashes) if bars and hashes is not None else ""
+    return ", ".join([*words, other] if other else words)
+
+
+def _of(market: str, text: str) -> str:
+    return f"{market}: {text}" if market else text
 
 
 def _equity(account: object) -> dict[str, Any]:
@@ -152,13 +165,12 @@ def _equity(account: object) -> dict[str, Any]:
     return equity if isinstance(equity, dict) else {}
 
 
-def _commit(folder: Path, problems: list[str]) -> str:
+def _newest_manifest(folder: Path, problems: list[str]) -> dict[str, Any]:
     try:
         checkpoints = list_checkpoints(folder)
     except OSError as error:
         problems.append(f"checkpoints: {error.strerror or error}")
-        return ""
+        return {}
     if not checkpoints or checkpoints[-1].is_symlink():
-        return ""
-    manifest = read_object(checkpoints[-1] / "manifest.json", problems) or {}
-    return str(manifest.get("git_revision") or "")
+        return {}
+    return read_object(checkpoints[-1] / "manifest.json", problems) or {}

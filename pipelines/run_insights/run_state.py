@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.folder_lock import LOCK
+from pipelines.run_folder import RunFolder
 from pipelines.run_insights.run_files import CONFIG, METRICS, RESULT
 
 Word = Literal["running", "finished", "interrupted", "failed", "broken"]
@@ -29,7 +30,7 @@ class RunState:
 
 
 def state_of(
-    folder: Path, config: dict[str, Any] | None, frames: int, result: dict[str, Any] | None
+    folder: Path, config: dict[str, Any] | None, frames: int, *, is_replayed: bool
 ) -> RunState:
     """The state of the run in a folder.
 
@@ -37,14 +38,14 @@ def state_of(
         folder: of the run.
         config: of ``config.json``, None if it is missing or damaged.
         frames: that it has been trained on.
-        result: of ``result.json``, likewise.
+        is_replayed: whether there is a result of each of its markets.
     """
-    word, reason = _judge(folder, config, frames, result)
+    word, reason = _judge(folder, config, frames, is_replayed)
     return RunState(word, reason, _last_written(folder))
 
 
 def _judge(
-    folder: Path, config: dict[str, Any] | None, frames: int, result: dict[str, Any] | None
+    folder: Path, config: dict[str, Any] | None, frames: int, is_replayed: bool
 ) -> tuple[Word, str]:
     if _is_locked(folder / LOCK):
         return "running", ""
@@ -52,8 +53,8 @@ def _judge(
     if config is None or type(total) is not int:
         return "broken", f"{CONFIG} is missing or damaged"
     replay = config.get("replay")
-    replayed = not (isinstance(replay, dict) and replay.get("enabled"))
-    if frames >= total and (result is not None or replayed):
+    is_done = is_replayed or not (isinstance(replay, dict) and replay.get("enabled"))
+    if frames >= total and is_done:
         return "finished", ""
     if _has_entries(folder / "debug"):
         return "failed", "a number was none: see debug/"
@@ -66,8 +67,8 @@ def _judge(
 
 def _last_written(folder: Path) -> str:
     times = []
-    for name in (CONFIG, METRICS, RESULT):
-        path = folder / name
+    results = [place / RESULT for place in [folder, *RunFolder(folder).replays()]]
+    for path in (folder / CONFIG, folder / METRICS, *results):
         if path.is_file() and not path.is_symlink():
             times.append(path.stat().st_mtime)
     return datetime.fromtimestamp(max(times), UTC).isoformat(timespec="seconds") if times else ""

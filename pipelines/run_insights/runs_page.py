@@ -83,8 +83,11 @@ def _runs_table(records: Sequence[RunRecord], shown: Sequence[Column], beside: P
 def _run_links(run: RunRecord, beside: Path | None) -> str:
     if beside is None:
         return f'<a href="/trace/?{escape(urlencode({"run": run.name}))}">{escape(run.name)}</a>'
-    pages = ((REPLAY, "replay"), (f"evaluation/{REPORT}", "report"))
-    links = [_link(run.folder / page, beside, word) for page, word in pages]
+    pages = [(replay.folder / REPLAY, f"replay {replay.market}") for replay in run.replays]
+    if not pages:
+        pages = [(run.folder / REPLAY, "replay")]
+    pages += [(each.folder / REPORT, f"report {each.market}") for each in run.judged]
+    links = [_link(page, beside, word.strip()) for page, word in pages]
     return " ".join([escape(run.name), *filter(None, links)])
 
 
@@ -93,7 +96,7 @@ def _link(page: Path, beside: Path, word: str) -> str:
     if not page.is_file() or page.is_symlink():
         return ""
     way = os.path.relpath(page.resolve(), beside.resolve())
-    return f'<a href="{escape(quote(Path(way).as_posix()))}">{word}</a>'
+    return f'<a href="{escape(quote(Path(way).as_posix()))}">{escape(word)}</a>'
 
 
 def _evaluations(evaluations: Sequence[Judged], beside: Path | None) -> str:
@@ -128,8 +131,16 @@ def _head(title: str, kind: str) -> str:
 
 def _td(cell: Cell, kind: str) -> str:
     key = "" if cell.key is None else f' data-key="{escape(str(cell.key))}"'
-    word = escape(cell.text.split()[0]) if kind == "word" and cell.text else ""
+    lines = cell.text.split("\n") if kind in ("word", "number") else [cell.text]
+    if len(lines) > 1:
+        inner = "".join(f'<span data-word="{_first(line)}">{escape(line)}</span>' for line in lines)
+        return f'<td class="{kind}"{key}>{inner}</td>'
+    word = _first(cell.text) if kind == "word" and cell.text else ""
     return f'<td class="{kind}" data-word="{word}"{key}>{escape(cell.text)}</td>'
+
+
+def _first(line: str) -> str:
+    return escape((line.split() or [""])[0])
 
 
 def _curves(records: Sequence[RunRecord]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from werkzeug.serving import make_server
 from pipelines.run_insights.insights_config import InsightsConfig
 from pipelines.run_insights.run_files import find_folders
 from pipelines.run_insights.runs_page import make_page
-from pipelines.run_insights.trace_answer import answer
+from pipelines.run_insights.trace_answer import Answer, answer
 from pipelines.run_insights.trace_figures import NOTHING
 from pipelines.run_insights.trace_index import TraceIndex
 from pipelines.run_insights.trace_page import (
@@ -249,13 +249,24 @@ def _frame(
         candles = found.candles is not None
         charts = (found.metric, found.candles or NOTHING)
         links, trades = moves(index, view, found), trades_table(view, found)
-        about = f"{index.rows:,} rows, {len(index.lanes):,} lanes, frames to {index.last_frame:,}"
+        about = _about(index, found)
     style = {"height": "460px", "display": "block" if candles else "none"}
     values = [controls[field] for field in _CONTROLS]
     head = _head(view.run)
     shown = {"search": view.search, "controls": dict(zip(_CONTROLS, values, strict=True))}
     return (view.search, shown, not poll, head, about, words, traces, lanes, *values,
             *charts, style, links, trades, not candles)  # fmt: skip
+
+
+def _about(index: TraceIndex, found: Answer) -> str:
+    """How much the trace holds, and which markets are looked at."""
+    lane, episode = found.part.lane, found.part.episode
+    seen = "all lanes" if lane is None else f"lane {lane}"
+    seen += "" if episode is None else f", episode {episode}"
+    return (
+        f"{index.rows:,} rows, {len(index.lanes):,} lanes, frames to {index.last_frame:,}; "
+        f"{seen}: {', '.join(found.markets)}"
+    )
 
 
 def _refused(words: str, search: str) -> tuple[Any, ...]:

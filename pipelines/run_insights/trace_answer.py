@@ -12,12 +12,19 @@ from pipelines.held_out.result import counted
 from pipelines.reporting.report_inputs import read_simulator
 from pipelines.run_insights.trace_figures import (
     MAX_MARKS,
+    NOTHING,
     Figure,
     candle_figure,
     metric_figure,
 )
 from pipelines.run_insights.trace_index import TraceIndex
-from pipelines.run_insights.trace_queries import MAX_CANDLES, MAX_TRADES, Part, TraceQueries
+from pipelines.run_insights.trace_queries import (
+    MAX_CANDLES,
+    MAX_TRADES,
+    OF_ONE_MARKET,
+    Part,
+    TraceQueries,
+)
 from pipelines.run_insights.trace_trades import (
     by_reason,
     entered_at,
@@ -38,6 +45,7 @@ class Answer:
 
     Attributes:
         part: that is looked at.
+        markets: of the part.
         metric: the chart of the metric.
         candles: the chart of the bars; None for all lanes.
         trades: a page of the lane's trades, with the columns of `TraceQueries.trades`, and `link`,
@@ -50,6 +58,7 @@ class Answer:
     """
 
     part: Part
+    markets: list[str]
     metric: Figure
     candles: Figure | None
     trades: pd.DataFrame
@@ -68,12 +77,12 @@ def answer(queries: TraceQueries, index: TraceIndex, view: TraceView, trace: Pat
     """
     part = _around_episode(queries, index, view, view.part(index))
     cfg, notes = _parameters(trace)
-    series = queries.series(index, part, view.metric)
+    markets = queries.markets(index, part)
     if part.lane is None:
-        figure = metric_figure(series, view.metric, part, None)
+        figure = _metric(queries, index, view.metric, part, markets, None, notes)
         notes.append("Choose one lane to see its bars and trades.")
         nothing = pd.DataFrame()
-        return Answer(part, figure, None, nothing, nothing, "", "", False, notes)
+        return Answer(part, markets, figure, None, nothing, nothing, "", "", False, notes)
     episodes = queries.episodes(index, part)
     step = _frames_a_bar(episodes)
     trades = queries.trades(index, part, cfg)
@@ -88,7 +97,8 @@ def answer(queries: TraceQueries, index: TraceIndex, view: TraceView, trace: Pat
     candles = _candles(queries, index, part, episodes, trades, chosen, notes)
     return Answer(
         part=part,
-        metric=metric_figure(series, view.metric, part, chosen),
+        markets=markets,
+        metric=_metric(queries, index, view.metric, part, markets, chosen, notes),
         candles=candles,
         trades=listed.assign(link=[_link(index, view, row, step) for _, row in listed.iterrows()]),
         reasons=by_reason(trades),
@@ -108,6 +118,23 @@ def _around_episode(queries: TraceQueries, index: TraceIndex, view: TraceView, p
     return replace(part, first=int(found["first"].iloc[0]), last=int(found["last"].iloc[0]))
 
 
+def _metric(
+    queries: TraceQueries,
+    index: TraceIndex,
+    metric: str,
+    part: Part,
+    markets: list[str],
+    chosen: pd.Series | None,
+    notes: list[str],
+) -> Figure:
+    """The chart of a metric; none of one whose values of several markets are not comparable."""
+    if metric in OF_ONE_MARKET and len(markets) > 1:
+        names = ", ".join(markets)
+        notes.append(f"No {metric}: it is of several markets here, {names}; choose an episode.")
+        return NOTHING
+    return metric_figure(queries.series(index, part, metric), metric, part, chosen)
+
+
 def _candles(
     queries: TraceQueries,
     index: TraceIndex,
@@ -118,6 +145,7 @@ def _candles(
     notes: list[str],
 ) -> Figure:
     """The candles of the first episodes of a part, and of few enough bars."""
+    episodes, part = _one_market(queries, index, part, episodes, chosen, notes)
     total = 0 if episodes.empty else int(episodes["total"].iloc[0])
     if not total:
         notes.append("There is no bar in this range.")
@@ -132,10 +160,41 @@ def _candles(
         notes.append(f"A candle is {every} bars; entries and exits keep their own price.")
     drawn = part if episodes.empty else replace(part, last=int(episodes["last"].max()))
     inside = open_within(trades, drawn)
+    if part.market is not None:
+        inside = inside[inside["market"] == part.market]
     if len(inside) > MAX_MARKS:
         notes.append(f"Marked are the {MAX_MARKS} trades that gained or lost most.")
     marks = largest(inside, MAX_MARKS)
     return candle_figure(queries.candles(index, drawn, every), marks, drawn, chosen)
+
+
+def _one_market(
+    queries: TraceQueries,
+    index: TraceIndex,
+    part: Part,
+    episodes: pd.DataFrame,
+    chosen: pd.Series | None,
+    notes: list[str],
+) -> tuple[pd.DataFrame, Part]:
+    """Of several markets that of the trade that is pointed at, else that of the first episode.
+
+    Prices of two markets make no common axis.
+    """
+    if episodes.empty:
+        return episodes, part
+    market = str(episodes["market"].iloc[0] if chosen is None else chosen["market"])
+    part = replace(part, market=market)
+    total = int(episodes["total"].iloc[0])
+    if len(index.markets) < 2:
+        return episodes, part
+    episodes = queries.episodes(index, part)
+    others = total - (0 if episodes.empty else int(episodes["total"].iloc[0]))
+    if others:
+        notes.append(
+            f"Bars are of {market} alone; {counted(others, 'episode')} in this range are of other "
+            "markets: choose one of them."
+        )
+    return episodes, part
 
 
 def _link(index: TraceIndex, view: TraceView, trade: pd.Series, step: int) -> str:

@@ -103,7 +103,7 @@ def candle_figure(
             xs, ys = _broken(x, _values(candles[column]), _turns(candles["position"]))
             traces.append(_line(xs, ys, name, line=look, hoverinfo="skip"))
     traces += _entries(marks) + _exits(marks)
-    layout = _layout(part, "price", trade)
+    layout = _layout(part, f"price of {part.market}" if part.market else "price", trade)
     if x:
         at = sorted({round(i * (len(x) - 1) / (_TICKS - 1)) for i in range(_TICKS)})
         layout["xaxis"] |= {"tickvals": [x[i] for i in at],

@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from envs.durable import remove_folder, write_file
 from envs.trace import COLUMNS
 from envs.trace_rows import SCHEMA
 
-FORMAT = 1
+FORMAT = 2
 PAID = "funding_paid"
-_LEFT_OUT = ("run_id", "split", "asset")
+_LEFT_OUT = ("run_id", "split")
 PIECE_BYTES = 64 * 2**20
 _PIECE_ROWS = 250_000
 _GROUP_ROWS = 16_384
@@ -55,6 +55,7 @@ class TraceIndex:
         first_frame: of all rows.
         last_frame: likewise.
         paid: funding that each lane has paid, by its number as text.
+        markets: names of those that it has bars of, in order.
     """
 
     folder: str
@@ -66,6 +67,7 @@ class TraceIndex:
     first_frame: int = 0
     last_frame: int = 0
     paid: dict[str, float] | None = None
+    markets: list[str] = field(default_factory=list)
     format: int = FORMAT
 
     @property
@@ -195,6 +197,7 @@ def _add_piece(known: TraceIndex, rows: pa.Table, end: int, seam: str) -> TraceI
         first_frame=frames["min"].as_py() if not known.rows else known.first_frame,
         last_frame=frames["max"].as_py(),
         paid=(known.paid or {}) | carried,
+        markets=sorted({*known.markets, *pc.unique(rows["asset"]).to_pylist()}),
     )
 
 

@@ -102,9 +102,20 @@ def trades_table(view: TraceView, found: Answer) -> list[Any]:
     """A page of trades, each of which leads to its bars, and why they were closed."""
     if found.trades.empty:
         return [html.P("There is no trade here.", className="small")]
-    titles = ("entry, UTC", "episode", "side", "entry at", "exit at", "exit by", "bars", "profit")
+    several = found.trades["market"].nunique() > 1
+    titles = (
+        "entry, UTC",
+        *("market",) * several,
+        "episode",
+        "side",
+        "entry at",
+        "exit at",
+        "exit by",
+        "bars",
+        "profit",
+    )
     head = html.Thead(html.Tr([html.Th(title, scope="col") for title in titles]))
-    rows = [_trade(row, view) for _, row in found.trades.iterrows()]
+    rows = [_trade(row, view, several) for _, row in found.trades.iterrows()]
     last = view.page * PAGE_ROWS + len(found.trades)
     pages = html.Nav(
         [
@@ -133,10 +144,11 @@ def _reasons(reasons: pd.DataFrame) -> str:
     return f"{counted(int(reasons['trades'].sum()), 'trade')}: {', '.join(parts)}."
 
 
-def _trade(row: pd.Series, view: TraceView) -> html.Tr:
+def _trade(row: pd.Series, view: TraceView, several: bool) -> html.Tr:
     time = f"{row['entry_time']:%Y-%m-%d %H:%M}"
     entry, end = (f"{row[name]:,.{1 if row[name] > 1_000 else 5}f}" for name in _PRICES)
     cells = (
+        *(str(row["market"]),) * several,
         str(row["episode"]),
         "long" if row["units"] > 0 else "short",
         entry,
@@ -147,7 +159,9 @@ def _trade(row: pd.Series, view: TraceView) -> html.Tr:
     )
     link = dcc.Link(time, href=f"{PREFIX}{row['link']}")
     chosen = view.trade == int(row["entry_frame"])
-    others = [html.Td(text, className="number" if i > 4 else "") for i, text in enumerate(cells)]
+    others = [
+        html.Td(text, className="number" if i > 4 + several else "") for i, text in enumerate(cells)
+    ]
     return html.Tr([html.Th(link, scope="row"), *others], className="chosen" if chosen else "")
 
 

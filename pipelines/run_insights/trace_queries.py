@@ -12,6 +12,8 @@ from envs.checks import require_one_of
 from envs.config import BPS, EnvConfig
 from pipelines.run_insights.trace_index import TraceIndex
 
+# Metrics in the price or the units of one market: those of several make no common axis.
+OF_ONE_MARKET = ("close", "position", "requested_units")
 # What may be drawn over the frames, and its unit.
 METRICS = {
     "equity": "quote currency",
@@ -39,7 +41,8 @@ _MEMORY = "512MB"
 
 _WHERE = """FROM read_parquet($files)
     WHERE env_frame BETWEEN $first AND $last
-      AND ($lane IS NULL OR lane = $lane) AND ($episode IS NULL OR episode = $episode)"""
+      AND ($lane IS NULL OR lane = $lane) AND ($episode IS NULL OR episode = $episode)
+      AND ($market IS NULL OR asset = $market)"""
 _TRADES = """
 WITH fills AS (
   SELECT * FROM read_parquet($files)
@@ -58,7 +61,7 @@ WITH fills AS (
 ), exits AS (
   SELECT *, row_number() OVER (PARTITION BY episode ORDER BY env_frame, late) AS number FROM either
 )
-SELECT e.episode, e.entry_units AS units, e.env_frame AS entry_frame,
+SELECT e.episode, e.asset AS market, e.entry_units AS units, e.env_frame AS entry_frame,
   e.timestamp AS entry_time, e.entry_fill_price AS entry_price, x.env_frame AS exit_frame,
   x.timestamp AS exit_time, x.price AS exit_price, x.reason AS exit_reason,
   x.step + x.late - e.step AS bars_held,
@@ -79,12 +82,14 @@ class Part:
         last: frame, at least the first.
         lane: None: all.
         episode: of the lane; None: all.
+        market: None: all.
     """
 
     first: int
     last: int
     lane: int | None = None
     episode: int | None = None
+    market: str | None = None
 
 
 class TraceQueries:
@@ -134,13 +139,20 @@ class TraceQueries:
         """The episodes of a lane that have rows in a part, in order.
 
         Returns:
-            Columns `episode`, `first`, `last` (frames within the part), `rows`, and `total`, the
-            number of such episodes, of which the first `MAX_EPISODES` are returned.
+            Columns `episode`, `market`, `first`, `last` (frames within the part), `rows`, and
+            `total`, the number of such episodes, of which the first `MAX_EPISODES` are returned.
         """
-        text = f"""SELECT episode, min(env_frame) AS first, max(env_frame) AS last,
-            count(*) AS rows, count(*) OVER () AS total {_WHERE}
+        text = f"""SELECT episode, min(asset) AS market, min(env_frame) AS first,
+            max(env_frame) AS last, count(*) AS rows, count(*) OVER () AS total {_WHERE}
             GROUP BY episode ORDER BY episode LIMIT $most"""
         return self._ask(index, text, **_words(part), most=MAX_EPISODES)
+
+    def markets(self, index: TraceIndex, part: Part) -> list[str]:
+        """Names of the markets that a part has bars of, in order."""
+        if len(index.markets) < 2:
+            return index.markets
+        text = f"SELECT DISTINCT asset {_WHERE} ORDER BY asset"
+        return self._ask(index, text, **_words(part))["asset"].tolist()
 
     def candles(self, index: TraceIndex, part: Part, every: int) -> pd.DataFrame:
         """Candles of a lane, each of `every` steps of one episode, at most.
@@ -169,9 +181,9 @@ class TraceQueries:
             cfg: the simulator's parameters; the fee rates are read.
 
         Returns:
-            Columns `episode`, `units`, `entry_frame`, `entry_time`, `entry_price`, `exit_frame`,
-            `exit_time`, `exit_price`, `exit_reason`, `bars_held` and `profit`, in the order of
-            time; the first `MAX_TRADES`.
+            Columns `episode`, `market`, `units`, `entry_frame`, `entry_time`, `entry_price`,
+            `exit_frame`, `exit_time`, `exit_price`, `exit_reason`, `bars_held` and `profit`, in
+            the order of time; the first `MAX_TRADES`.
         """
         rates = {"taker": cfg.taker_fee_bps * BPS, "maker": cfg.maker_fee_bps * BPS}
         key = (index.folder, index.rows, index.seam, part.lane, part.episode, *rates.values())
@@ -199,4 +211,5 @@ def _words(part: Part) -> dict[str, object]:
         "last": part.last,
         "lane": part.lane,
         "episode": part.episode,
+        "market": part.market,
     }

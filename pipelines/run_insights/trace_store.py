@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.run_folder import RunFolder
 from pipelines.run_insights.run_files import find_folders
 from pipelines.run_insights.trace_index import PIECE_BYTES, TraceIndex, cache_folder, index_trace
 from pipelines.run_insights.trace_queries import TraceQueries
@@ -59,9 +60,7 @@ class TraceStore:
     def traces(self, run: str) -> dict[str, Path]:
         """The traces of a run by file name, those of the replay and of the training first."""
         folder = self.run_folder(run)
-        places = [folder]
-        if (folder / "evaluation").is_dir() and not (folder / "evaluation").is_symlink():
-            places.append(folder / "evaluation")
+        places = [folder, *RunFolder(folder).replays(), *RunFolder(folder).evaluations()]
         found = {
             path.relative_to(folder).as_posix(): path
             for place in places

@@ -32,6 +32,7 @@ class AlertWatch:
     def __init__(self, cfg: AlertConfig) -> None:
         self.cfg = cfg
         self._lasting: set[str] = set()
+        self._none: set[str] = set()
         self._speeds: deque[float] = deque(maxlen=cfg.slowdown_after)
         self._slow = 0
 
@@ -42,7 +43,7 @@ class AlertWatch:
             values: by name; what is not among them is neither better nor worse than before.
             frames: trained on so far.
         """
-        found = []
+        found = self._no_numbers(values, frames)
         for title, text in self._wrongs(values):
             if text is None:
                 self._lasting.discard(title)
@@ -51,10 +52,16 @@ class AlertWatch:
                 found.append(Alert(title, f"{text} at frame {frames:,}"))
         return found
 
+    def _no_numbers(self, values: Mapping[str, float], frames: int) -> list[Alert]:
+        """One alert of all metrics that have become no number, each of which lasts by itself."""
+        none = {name for name, value in values.items() if not math.isfinite(value)}
+        begun = [name for name in values if name in none - self._none]
+        self._none = (self._none - values.keys()) | none
+        text = f"{', '.join(begun)}: not a number at frame {frames:,}"
+        return [Alert("not a number", text)] if begun else []
+
     def _wrongs(self, values: Mapping[str, float]) -> Iterator[tuple[str, str | None]]:
         """Every condition that these metrics speak of: its title, and what is wrong, if it is."""
-        none = [name for name, value in values.items() if not math.isfinite(value)]
-        yield "not a number", f"{', '.join(none)}: not a number" if none else None
         cfg = self.cfg
         limits = (
             ("KL divergence", "train/approx_kl", cfg.kl, 1.0),

@@ -82,11 +82,15 @@ def model_artifacts(run: RunFolder) -> list[Artifact]:
 
 
 def trace_artifacts(run: RunFolder) -> list[Artifact]:
-    """The traces of training and replay, as far as there are any."""
+    """The traces of training and replay, of every market, as far as there are any."""
     found = []
-    for stage in ("train", "replay"):
-        paths = [run.trace(stage, suffix) for suffix in ("csv", "parquet", "json")]
-        files = {path.name: path for path in paths if path.is_file()}
+    for stage, folders in (("train", [run.path]), ("replay", [run.path, *run.replays()])):
+        files = {
+            path.relative_to(run.path).as_posix(): path
+            for folder in map(RunFolder, folders)
+            for suffix in ("csv", "parquet", "json")
+            if (path := folder.trace(stage, suffix)).is_file()
+        }
         if files:
             found.append(Artifact(fit_name(f"{stage}-trace-{run.name}"), "trace", files))
     return found

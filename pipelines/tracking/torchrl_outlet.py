@@ -1,5 +1,6 @@
 """Curves and histograms by TorchRL's own loggers: TensorBoard, CSV files, trackio."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ from pipelines.tracking.evaluated import Evaluated
 # Of those that are not installed with this project.
 _PACKAGES = {"tensorboard": "tensorboard", "trackio": "trackio"}
 _PROJECT = "pricetaker"
+_TRACKIO_DIR = "TRACKIO_DIR"
 
 
 def require_logger(name: str) -> None:
@@ -105,8 +107,29 @@ def _start_csv(run: RunFolder) -> Logger:
 
 
 def _start_trackio(run: RunFolder) -> Logger:
-    # Read when trackio is first imported; by default everything lies in the home folder.
-    os.environ.setdefault("TRACKIO_DIR", str(run.path.resolve() / "trackio"))
+    """Trackio in the run's folder, unless a person says where; by default it is the home folder.
+
+    Raises:
+        RuntimeError: if trackio writes elsewhere since an earlier run of this process.
+    """
+    if _TRACKIO_DIR in os.environ:
+        return _trackio_logger(run)
+    folder = run.path.resolve() / "trackio"
+    os.environ[_TRACKIO_DIR] = str(folder)
+    try:
+        used = importlib.import_module("trackio.utils").TRACKIO_DIR
+        # Trackio reads the variable once a process, at its import.
+        if Path(used) != folder:
+            raise RuntimeError(
+                f"trackio keeps to the folder of this process's first run, {used}: start another "
+                f"process for {run.name}, or name one folder for all runs in {_TRACKIO_DIR}"
+            )
+        return _trackio_logger(run)
+    finally:
+        os.environ.pop(_TRACKIO_DIR, None)
+
+
+def _trackio_logger(run: RunFolder) -> Logger:
     return TrackioLogger(run.name, _PROJECT, auto_log_gpu=False, auto_log_cpu=False)
 
 

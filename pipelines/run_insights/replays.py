@@ -1,0 +1,117 @@
+"""The replays in a run's folder: of which bars they are, and whether those were held out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envs.assets import asset_folder, parse_assets
+from envs.bar_table import META_FILE
+from pipelines.held_out.result import POLICY
+from pipelines.run_folder import RunFolder
+from pipelines.run_insights.run_files import RESULT, read_object
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A replay.
+
+    Attributes:
+        folder: with ``result.json``.
+        market: its name; empty if the run has one market, and this is it.
+        other: what it is of, unless it is of the test split of the run's own bars.
+        metrics: of the accounts, by their names.
+    """
+
+    folder: Path
+    market: str
+    other: str
+    metrics: Mapping[str, Mapping[str, Any]]
+
+
+def read_replays(folder: Path, hashes: set[str], problems: list[str]) -> list[Replay]:
+    """Every replay of a run whose result can be read, by the name of its folder.
+
+    Args:
+        folder: of the run.
+        hashes: sha256 of the run's own files of bars, as far as they are known.
+        problems: what is wrong with the results is appended.
+    """
+    found = []
+    for place in [folder, *RunFolder(folder).replays()]:
+        wrong: list[str] = []
+        values = read_object(place / RESULT, wrong)
+        if values is not None:
+            market = "" if place == folder else place.name.removeprefix("replay_")
+            found.append(_replay(place, market, values, hashes, wrong))
+        inside = "" if place == folder else f"{place.name}/"
+        problems += [inside + line for line in wrong]
+    return found
+
+
+def is_replayed(folder: Path, config: Mapping[str, Any], replays: list[Replay]) -> bool:
+    """Whether a run has a result of every market that it was trained on."""
+    data = config.get("data")
+    assets = data.get("assets") if isinstance(data, dict) else None
+    wanted = [folder]
+    if isinstance(assets, list) and len(assets) > 1:
+        try:
+            names = [asset.name for asset in parse_assets(list(map(str, assets)))]
+        except ValueError:
+            return False
+        wanted = [folder / f"replay_{asset_folder(name)}" for name in names]
+    return {replay.folder for replay in replays}.issuperset(wanted)
+
+
+def own_hashes(folder: Path, manifest: Mapping[str, Any], problems: list[str]) -> set[str]:
+    """The sha256 of a run's own files of bars, of the table or of a checkpoint's manifest.
+
+    Args:
+        folder: of the run.
+        manifest: of a checkpoint; empty without one.
+        problems: what is wrong with the table is appended.
+    """
+    table = read_object(folder / "bars" / META_FILE, problems) or {}
+    data = manifest.get("data")
+    data = data if isinstance(data, dict) else {}
+    parts, known = table.get("assets"), data.get("assets")
+    files = [table, *(parts if isinstance(parts, list) else [])]
+    hashes = [each.get("source_sha256") for each in files if isinstance(each, dict)]
+    files = [data, *(known.values() if isinstance(known, dict) else [])]
+    hashes += [each.get("sha256") for each in files if isinstance(each, dict)]
+    return {each for each in hashes if isinstance(each, str)}
+
+
+def _replay(
+    place: Path, market: str, values: Mapping[str, Any], hashes: set[str], problems: list[str]
+) -> Replay:
+    replayed = values.get("replayed")
+    replayed = replayed if isinstance(replayed, dict) else {}
+    if market:
+        market = str(replayed.get("asset") or market)
+    return Replay(place, market, other_bars(replayed, hashes), _accounts(values, problems))
+
+
+def other_bars(played: Mapping[str, Any], hashes: set[str]) -> str:
+    """What was played, if it is not known to be the run's own test split; else nothing.
+
+    Args:
+        played: ``replayed`` of a result, or ``bars`` of an evaluation.
+        hashes: from `own_hashes`.
+    """
+    split = played.get("split")
+    if not isinstance(split, str):
+        return "unknown bars"
+    words = [] if split == "test" else [f"{split} split"]
+    if played.get("source_sha256") not in hashes:
+        words.append(f"{played.get('asset')} of {played.get('source_name')}")
+    return ", ".join(words)
+
+
+def _accounts(values: Mapping[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
+    accounts = values.get("metrics")
+    if not isinstance(accounts, dict) or not isinstance(accounts.get(POLICY), dict):
+        if values:
+            problems.append(f"{RESULT}: without the policy's metrics")
+        return {}
+    return {key: each for key, each in accounts.items() if isinstance(each, dict)}
