@@ -177,30 +177,6 @@ class BracketSolution:
             flat, held, *_ = self._step(flat, held)
         return float(flat.mean())
 
-    def growth_of(self, stop: int, target: int, size: int) -> float:
-        """Growth a bar of always going against the displacement with one bracket, else holding."""
-        against = [
-            next(
-                i
-                for i, p in enumerate(self.positions)
-                if p.opened == s and p.action == (1 - s, size, stop, target)
-            )
-            for s in (-1, 1)
-        ]
-        flat, held = np.zeros(2), np.zeros_like(self.log_held)
-        for _ in range(5_000):
-            stay = (1.0 - self.gone) * (self.log_held + held).mean(0)
-            through = self.gain + self.gone * flat.mean() + stay
-            opening = through[[0, 1], against]
-            side = np.array([p.side for p in self.positions])
-            wanted = np.array([1, -1])[:, None]
-            keep = through - self.log_held
-            flip = self.log_sold - self.log_held + opening[:, None]
-            new_held = np.where(side == wanted, keep, flip)
-            change = opening - flat
-            flat, held = opening - opening[0], new_held - opening[0]
-        return float(change.mean())
-
     def policy(self, features: Tensor) -> Callable[[TensorDictBase], TensorDictBase]:
         """The best policy on a table of which `features` column 1 is the side of the anchor."""
         return _BracketPolicy(self, features[:, 1])

@@ -41,6 +41,11 @@ def plain_failures() -> Iterator[None]:
         raise SystemExit(_CODES[_kind(error)]) from None
 
 
+def first_line(error: Exception) -> str:
+    """What an error says first; its kind, if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 _CODES: dict[type[Exception], int] = {
     NonFiniteError: NON_FINITE,
     WorkerLostError: WORKER_LOST,

@@ -24,11 +24,11 @@ from pipelines.held_out.metrics import completed_trades, in_order
 from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
 from pipelines.model import make_model
 from pipelines.report import main, write_report
-from pipelines.reporting.packed_arrays import unpack
+from pipelines.reporting.packed_arrays import unpack, unzigzag
 from pipelines.reporting.report_inputs import ReportInputs
 from pipelines.reporting.report_numbers import a_year, days, duration, ratio, signed_percent
 from pipelines.reporting.report_page import make_page
-from pipelines.reporting.report_series import Bars, price_decimals, unpack_bars
+from pipelines.reporting.report_series import Bars, price_decimals
 from pipelines.reporting.report_tear_sheet import daily
 from pipelines.train_config import TrainConfig
 
@@ -36,6 +36,20 @@ ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=96)
 MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
                     features_dim=8)  # fmt: skip
 EVIL = "</script><img src=x onerror=\"document.title='owned'\">'&$x"
+
+
+def unpack_bars(packed):
+    """The bars of `Bars.pack`, as the page reads them."""
+    arrays, interval_ms = unpack(packed), packed["interval_ms"]
+    begins = zip(arrays["begin_ms"], arrays["count"], strict=True)
+    time_ms = np.concatenate([int(ms) + interval_ms * np.arange(count) for ms, count in begins])
+    gap, body, upper, lower = (
+        unzigzag(arrays[name]).astype(np.int64) for name in ("open", "close", "high", "low")
+    )
+    closes = np.cumsum(gap + body)
+    opens = closes - body
+    ticks = [opens, np.maximum(opens, closes) + upper, np.minimum(opens, closes) - lower, closes]
+    return Bars(time_ms, np.stack(ticks, -1) / 10.0 ** packed["decimals"], interval_ms)
 
 
 def write_bars(path, bars=5_000):

@@ -23,7 +23,7 @@ pytest.importorskip("duckdb")
 
 from pipelines.run_insights import trace_index
 from pipelines.run_insights.trace_answer import answer
-from pipelines.run_insights.trace_figures import MAX_POINTS, count_points
+from pipelines.run_insights.trace_figures import MAX_POINTS
 from pipelines.run_insights.trace_index import cache_folder, index_trace
 from pipelines.run_insights.trace_queries import METRICS, Part, TraceQueries
 from pipelines.run_insights.trace_store import TraceStore
@@ -40,6 +40,11 @@ from pipelines.run_insights.trace_view import TraceView
 CFG = EnvConfig(paths=2, accounts=3, workers=0, window=8, episode_bars=40, funding_bps_per_day=90.0)
 MANY = settings(max_examples=25, deadline=None,
                 suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+
+
+def count_points(figure):
+    """Points of all its lines, candles and marks."""
+    return sum(len(trace["x"]) for trace in figure["data"])
 
 
 @pytest.fixture(scope="module")

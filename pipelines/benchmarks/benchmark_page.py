@@ -3,11 +3,12 @@
 import json
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
+
+from pipelines.page_template import fill_page
 
 _TEMPLATE = Path(__file__).with_name("benchmark_page.html")
 
@@ -35,7 +36,7 @@ def write_page(
         "result": _inert(json.dumps(result)),
         "plotly": get_plotlyjs(),
     }
-    path.write_text(Template(_TEMPLATE.read_text("utf-8")).substitute(fields), "utf-8")
+    path.write_text(fill_page(_TEMPLATE, fields), "utf-8")
 
 
 def _inert(text: str) -> str:

@@ -7,6 +7,7 @@ from envs.durable import new_folder
 from pipelines.exporting.model_card import write_card
 from pipelines.exporting.published_run import Model, save_published
 from pipelines.market_data.patience import SourceError
+from pipelines.refusal import first_line
 
 # Another checkpoint of an earlier push would be taken for the newest one.
 _REPLACED = "checkpoints/*"
@@ -69,13 +70,9 @@ def push_model(model: Model, repository: str, *, public: bool = False) -> str:
                 raise ValueError(
                     f"hub={repository}: not allowed to write there: {login}"
                 ) from error
-            raise SourceError(f"hub={repository}: {_first_line(error)}") from error
+            raise SourceError(f"hub={repository}: {first_line(error)}") from error
     return str(commit.commit_url)
 
 
 def _status(error: Exception) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [repr(error)])[0]

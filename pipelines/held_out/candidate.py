@@ -79,7 +79,7 @@ class Candidate:
     @property
     def checkpoint_sha256(self) -> str:
         """Of the one checkpoint, or of all that are judged together, whatever their order."""
-        hashes = sorted(checkpoint_hash(part) for parts in self.seeds.values() for part in parts)
+        hashes = sorted(p.checkpoint_sha256 for parts in self.seeds.values() for p in parts)
         if len(hashes) == 1:
             return hashes[0]
         return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
@@ -99,11 +99,6 @@ class Candidate:
             checkpoint_sha256=self.checkpoint_sha256,
             purpose=purpose,
         )
-
-
-def checkpoint_hash(part: Inputs) -> str:
-    """The hash of a checkpoint's manifest, which holds the hashes of its files."""
-    return (part.checkpoint / "manifest.sha256").read_text(encoding="utf-8").split()[0]
 
 
 def load_candidate(

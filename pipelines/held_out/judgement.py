@@ -14,7 +14,7 @@ import torch
 
 from envs.checks import require
 from pipelines.held_out.baselines import buy_and_hold
-from pipelines.held_out.candidate import SPLIT, Candidate, checkpoint_hash
+from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.cost_curve import order_cost_bps
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import EVALUATION, RETURNS, Costs, Evaluation, SeedResult
@@ -31,7 +31,7 @@ from pipelines.held_out.joined_account import join
 from pipelines.held_out.looks import verify_receipts
 from pipelines.held_out.metrics import in_order
 from pipelines.held_out.played_seed import PlayedSeed, curves_at_costs, name_traces, play_seed
-from pipelines.held_out.result import Replayed
+from pipelines.held_out.result import POLICY, Replayed
 from pipelines.held_out.risk_matched import risk_matched
 from pipelines.judging.bootstrap import Interval
 from pipelines.judging.break_even import COST_MULTIPLES, break_even
@@ -43,7 +43,6 @@ from pipelines.judging.registry import Looks, Opening, Receipt, Registry
 from pipelines.judging.verdict import judge
 from pipelines.source import git_revision
 
-POLICY = "policy"
 WHOLE = 0.9  # share of the time that is played, from which on nothing is said of the rest
 
 
@@ -275,7 +274,7 @@ def _seed_results(
             name=name,
             runs=[part.run.name for part in candidate.seeds[name]],
             checkpoints=[
-                {"iteration": part.checkpoint.name, "sha256": checkpoint_hash(part)}
+                {"iteration": part.checkpoint.name, "sha256": part.checkpoint_sha256}
                 for part in candidate.seeds[name]
             ],
             performance=seed.performance,

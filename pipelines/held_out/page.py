@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from envs.config import EnvConfig
 from pipelines.held_out.figure import draw_chart
 from pipelines.held_out.metrics import Metrics
 from pipelines.held_out.result import POLICY, Replayed, Result, caveats, counted, percent
+from pipelines.page_template import fill_page
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -61,7 +61,7 @@ def write_page(
         "figure": _json(json.loads(chart.figure.to_json())),
         "plotly": get_plotlyjs(),
     }
-    path.write_text(Template(_TEMPLATE.read_text("utf-8")).substitute(fields), "utf-8")
+    path.write_text(fill_page(_TEMPLATE, fields), "utf-8")
 
 
 def _about(replayed: Replayed) -> str:

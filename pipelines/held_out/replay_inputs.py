@@ -10,6 +10,7 @@ from torch import Tensor
 from torchrl.modules import ActorValueOperator
 
 from envs.assets import asset_folder, parse_assets
+from envs.bars import DataConfig
 from envs.checks import require
 from envs.config import EnvConfig
 from envs.table import BarTable, build_table
@@ -46,6 +47,7 @@ class Inputs:
         device: where everything is computed.
         trained: configuration of the run.
         checkpoint: folder of the checkpoint.
+        checkpoint_sha256: of the manifest that holds the hashes of its files.
     """
 
     run: RunFolder
@@ -59,15 +61,24 @@ class Inputs:
     device: torch.device
     trained: RunConfig
     checkpoint: Path
+    checkpoint_sha256: str
 
     @property
     def folder(self) -> Path:
         """Where results belong: in the run, under the market's name if it is not the only one."""
-        data = self.trained.data
-        own = [asset.name for asset in parse_assets(data.assets)] if data.assets else [data.asset]
-        if own == [self.table.meta.asset]:
-            return self.run.path
-        return self.run.path / f"replay_{asset_folder(self.table.meta.asset)}"
+        return replay_folder(self.run, self.trained.data, self.table.meta.asset)
+
+
+def replay_folder(run: RunFolder, data: DataConfig, asset: str) -> Path:
+    """Where the replay of a market belongs.
+
+    Args:
+        run: the run's folder.
+        data: what it was trained on.
+        asset: the market that is replayed.
+    """
+    own = [each.name for each in parse_assets(data.assets)] if data.assets else [data.asset]
+    return run.path if own == [asset] else run.path / f"replay_{asset_folder(asset)}"
 
 
 def load_inputs(
@@ -101,6 +112,7 @@ def load_inputs(
         device=device,
         trained=loaded.config,
         checkpoint=loaded.folder,
+        checkpoint_sha256=loaded.sha256,
     )
 
 
@@ -155,7 +167,7 @@ def load_beside(run_dir: str | Path, first: Inputs, checkpoint: str = "last") ->
     notes = [f"{run.name}: {note}" for note in in_sample_notes(run, first.table, first.bounds)]
     return dataclasses.replace(
         first, run=run, model=model, policy=RolloutPolicy(model), notes=notes,
-        trained=loaded.config, checkpoint=loaded.folder,
+        trained=loaded.config, checkpoint=loaded.folder, checkpoint_sha256=loaded.sha256,
     )  # fmt: skip
 
 

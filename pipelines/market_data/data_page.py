@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from plotly.offline import get_plotlyjs
@@ -14,6 +13,7 @@ from envs.durable import write_file
 from pipelines.held_out.result import counted, percent
 from pipelines.market_data.data_figure import SHADES, STEP_NAMES, draw_calendar, draw_prices
 from pipelines.market_data.data_quality import DataQuality, Listing
+from pipelines.page_template import fill_page
 
 _TEMPLATE = Path(__file__).with_name("data_page.html")
 # Rows of a table that are open to the eye; the rest is behind a click.
@@ -56,7 +56,7 @@ def write_data_page(path: Path, quality: DataQuality, bars: Bars) -> None:
         "figures": _json({name: json.loads(f.to_json()) for name, f in figures.items()}),
         "plotly": get_plotlyjs(),
     }
-    write_file(path, Template(_TEMPLATE.read_text("utf-8")).substitute(fields).encode())
+    write_file(path, fill_page(_TEMPLATE, fields).encode())
 
 
 def headline(quality: DataQuality) -> list[tuple[str, str]]:

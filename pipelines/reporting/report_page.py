@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from pipelines.page_template import fill_page
 from pipelines.reporting.report_accounts import (
     figures_table,
     folds_table,
@@ -91,7 +91,7 @@ def make_page(inputs: ReportInputs) -> str:
         "plotly": get_plotlyjs(),
         "script": "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS),
     }
-    return Template((_HERE / _TEMPLATE).read_text("utf-8")).substitute(fields)
+    return fill_page(_HERE / _TEMPLATE, fields)
 
 
 def _trade_figures(trades: pd.DataFrame, interval_s: float) -> dict[str, Figure]:

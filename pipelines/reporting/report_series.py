@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.reporting.packed_arrays import pack, unpack, unzigzag, zigzag
+from pipelines.reporting.packed_arrays import pack, zigzag
 from pipelines.reporting.report_trades import SeedTrades
 
 # Trades of all seeds that a page carries; of more, those that gained or lost most.
@@ -69,20 +69,6 @@ class Bars:
             "low": zigzag(np.minimum(opens, closes) - lows),
         }
         return {**pack(arrays), "decimals": decimals, "interval_ms": self.interval_ms}
-
-
-def unpack_bars(packed: dict[str, Any]) -> Bars:
-    """The bars of `Bars.pack`, as the page reads them."""
-    arrays, interval_ms = unpack(packed), packed["interval_ms"]
-    begins = zip(arrays["begin_ms"], arrays["count"], strict=True)
-    time_ms = np.concatenate([int(ms) + interval_ms * np.arange(count) for ms, count in begins])
-    gap, body, upper, lower = (
-        unzigzag(arrays[name]).astype(np.int64) for name in ("open", "close", "high", "low")
-    )
-    closes = np.cumsum(gap + body)
-    opens = closes - body
-    ticks = [opens, np.maximum(opens, closes) + upper, np.minimum(opens, closes) - lower, closes]
-    return Bars(time_ms, np.stack(ticks, -1) / 10.0 ** packed["decimals"], interval_ms)
 
 
 def price_decimals(prices: np.ndarray) -> int:

@@ -105,9 +105,9 @@ def judged_cells(judged: Judged) -> list[Cell]:
     policy, hold = judged.policy, judged.hold
     return [
         _word(judged.word or "damaged"),
-        _cell(_number(policy.get("total_return_fraction")), signed_percent),
-        _cell(_number(hold.get("total_return_fraction")), signed_percent),
-        _cell(_number(policy.get("max_drawdown_fraction")), percent),
+        _cell(number_of(policy, "total_return_fraction"), signed_percent),
+        _cell(number_of(hold, "total_return_fraction"), signed_percent),
+        _cell(number_of(policy, "max_drawdown_fraction"), percent),
         _word(judged.reason),
     ]
 
@@ -180,10 +180,6 @@ def _cell(value: float | None, show: Callable[[Any], str]) -> Cell:
 
 def _word(text: str) -> Cell:
     return Cell(text or NONE, text or None)
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _short(commit: str) -> str:

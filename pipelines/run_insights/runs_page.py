@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -14,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.result import counted
+from pipelines.page_template import fill_page
 from pipelines.run_insights.learning_curves import thin
 from pipelines.run_insights.run_columns import (
     JUDGED_TITLES,
@@ -60,7 +60,7 @@ def make_page(root: Path, price_per_hour: float | None, beside: Path | None) -> 
         "style": (_HERE / "assets" / "insights.css").read_text("utf-8"),
         "script": (_HERE / "runs_page.js").read_text("utf-8"),
     }
-    return Template((_HERE / "runs_page.html").read_text("utf-8")).substitute(fields)
+    return fill_page(_HERE / "runs_page.html", fields)
 
 
 def _runs_table(records: Sequence[RunRecord], shown: Sequence[Column], beside: Path | None) -> str:

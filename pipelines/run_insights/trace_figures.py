@@ -215,8 +215,3 @@ def _values(column: pd.Series) -> list[float | None]:
 def _faint(color: str) -> str:
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.22)"
-
-
-def count_points(figure: Figure) -> int:
-    """Points of all its lines, candles and marks."""
-    return sum(len(trace["x"]) for trace in figure["data"])

@@ -6,7 +6,6 @@ from functools import cached_property
 
 import pandas as pd
 
-from envs.assets import asset_folder
 from envs.config import BPS, EnvConfig
 from envs.table import BarTable
 from envs.trace import read_trace
@@ -14,6 +13,7 @@ from pipelines.config import RunConfig
 from pipelines.held_out.baselines import buy_and_hold
 from pipelines.held_out.figure import Chart, draw_chart
 from pipelines.held_out.metrics import Metrics, completed_trades, in_order, measure
+from pipelines.held_out.replay_inputs import replay_folder
 from pipelines.held_out.result import POLICY, Result
 from pipelines.held_out.rollout import split_tiles
 from pipelines.run_folder import RunFolder
@@ -102,10 +102,8 @@ def read_replay(run: RunFolder, cfg: RunConfig, asset: str) -> Evaluated:
     Raises:
         FileNotFoundError: if there is none.
     """
-    name = "replay"
-    if len(cfg.data.assets or ()) > 1:
-        name = f"replay_{asset_folder(asset)}"
-    folder = run if name == "replay" else RunFolder(run.path / name)
+    folder = RunFolder(replay_folder(run, cfg.data, asset))
+    name = "replay" if folder.path == run.path else folder.name
     table = BarTable.load(run.bars).one_asset(asset)
     bounds = split_tiles(table, cfg.env, cfg.replay.split, cfg.replay.episodes)
     return Evaluated(

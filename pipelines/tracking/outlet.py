@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from pipelines.refusal import first_line
 from pipelines.tracking.alerts import Alert
 from pipelines.tracking.artifacts import Artifact
 from pipelines.tracking.evaluated import Evaluated
@@ -147,8 +148,3 @@ class BackgroundOutlet:
             text = "%s failed (%s), going on without it: %s"
             _LOG.warning(text, self.name, method, first_line(error))
             self._abandon()
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first; its kind, if it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -21,11 +21,12 @@ from tqdm import tqdm
 from envs.trace_rows import action_values
 from pipelines.config import RunConfig
 from pipelines.non_finite import NonFiniteError
+from pipelines.refusal import first_line
 from pipelines.run_folder import RunFolder
 from pipelines.tracking.alerts import Alert, AlertWatch
 from pipelines.tracking.artifacts import run_artifacts
 from pipelines.tracking.evaluated import Evaluated
-from pipelines.tracking.outlet import BackgroundOutlet, Outlet, first_line
+from pipelines.tracking.outlet import BackgroundOutlet, Outlet
 from pipelines.tracking.rollout_metrics import action_counts
 from pipelines.tracking.torchrl_outlet import TorchrlOutlet
 from pipelines.tracking.wandb_account import wandb_mode
