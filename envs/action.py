@@ -2,6 +2,7 @@
 
 import torch
 from tensordict import TensorDictBase
+from torch import Tensor
 
 from envs.config import BPS, EnvConfig
 from envs.ledger import HEADS
@@ -9,40 +10,82 @@ from envs.simulator import Order
 
 
 class ActionBuckets:
-    """The value of every index of every head, float64.
+    """The value of every index of every head.
 
     Args:
         cfg: the parameters that hold the buckets.
         device: where actions come from.
+
+    Attributes:
+        values: float64 [values], those of all heads, one head after the other.
+        starts: int64 [heads, 1, 1], where each head's begin.
+        counts: int64 [heads, 1, 1], how many each head has.
     """
 
     def __init__(self, cfg: EnvConfig, device: torch.device) -> None:
-        values = {
+        by_head = {
             "direction": [-1.0, 0.0, 1.0],
             "size": cfg.risk_multiples,
             "stop_loss": [(i + 1) * cfg.stop_step_bps * BPS for i in range(cfg.stop_steps)],
             "take_profit": cfg.take_profit_r,
         }
-        self.values = {
-            head: torch.tensor(values[head], dtype=torch.float64, device=device) for head in HEADS
-        }
+        values = torch.tensor([v for head in HEADS for v in by_head[head]], dtype=torch.float64)
+        counts = torch.tensor([len(by_head[head]) for head in HEADS])[:, None, None]
+        starts = counts.cumsum(0) - counts
+        self.values, self.starts, self.counts = (x.to(device) for x in (values, starts, counts))
 
-    def read(self, action: TensorDictBase) -> Order:
-        """What the indices, int64 [paths, accounts] by head, ask for.
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, starts and counts."""
+        return self.values, self.starts, self.counts
+
+    def require_within(self, indices: list[Tensor], outside: Tensor) -> None:
+        """Refuse an index outside its range; without waiting for a GPU.
+
+        Args:
+            indices: int64 [paths, accounts], of each head.
+            outside: bool [], whether any of them is.
 
         Raises:
-            IndexError: for an index outside its range, naming the head (asynchronously on CUDA).
+            IndexError: naming the head and what is allowed (on CUDA a RuntimeError, later).
         """
-        meanings = []
-        for head, values in self.values.items():
-            index = action[head]
-            try:
-                # index_select, unlike indexing, refuses negative numbers.
-                meanings.append(values.index_select(0, index.reshape(-1)).view(index.shape))
-            except (IndexError, RuntimeError) as error:
-                low, high = int(index.min()), int(index.max())
-                raise IndexError(
-                    f"action.{head} holds indices from {low} to {high}; "
-                    f"allowed are 0 to {len(values) - 1}"
-                ) from error
-        return Order(*meanings)
+        if outside.device.type == "cuda":
+            torch._assert_async(~outside, "an index of an action is outside its range")
+        elif outside:
+            heads = find_outside(torch.stack(indices), self.counts).flatten(1).any(-1)
+            number = int(heads.nonzero()[0])
+            low, high = (int(bound) for bound in indices[number].aminmax())
+            raise IndexError(
+                f"action.{HEADS[number]} holds indices from {low} to {high}; "
+                f"allowed are 0 to {int(self.counts[number]) - 1}"
+            )
+
+
+def read_indices(action: TensorDictBase) -> list[Tensor]:
+    """The indices of each head, contiguous.
+
+    Raises:
+        IndexError: if one of them is not made of integers.
+    """
+    indices = [action[head].contiguous() for head in HEADS]
+    for head, index in zip(HEADS, indices, strict=True):
+        if index.dtype != torch.int64:
+            raise IndexError(f"action.{head}: {index.dtype} is not allowed: torch.int64")
+    return indices
+
+
+def read_order(indices: Tensor, values: Tensor, starts: Tensor, counts: Tensor) -> Order:
+    """What indices ask for; those outside ask for the nearest.
+
+    Args:
+        indices: int64 [heads, paths, accounts].
+        values: of the `ActionBuckets`.
+        starts: of the `ActionBuckets`.
+        counts: of the `ActionBuckets`.
+    """
+    return Order(*values[starts + torch.minimum(indices.clamp_min(0), counts - 1)].unbind())
+
+
+def find_outside(indices: Tensor, counts: Tensor) -> Tensor:
+    """Which indices are outside the range of their head; arguments as of `read_order`."""
+    return (indices < 0) | (indices >= counts)

@@ -8,10 +8,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from envs.checks import require
 
@@ -39,27 +38,50 @@ def require_compiler(key: str, device: torch.device) -> None:
         require(shutil.which(name) is not None, key, True, allowed)
 
 
-def compile_bar(live: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """Compile a function of tensors whose shapes never change, when it is first called.
+class CompiledBar:
+    """A function of tensors as one kernel, made at the first call for tensors like those.
+
+    The function is exported and compiled as a whole: what `torch.compile` does at every call, to
+    find out whether what it has compiled still holds, takes longer than a bar of a few lanes.
 
     Args:
-        live: the function; whatever else it reads must stay as it is.
+        live: the function, from tensors to tensors by name. All that it reads besides must stay as
+            it is, and its tensors' shapes and dtypes too.
         device: where it is going to compute.
 
     Raises:
         ValueError: if that is a CPU, and there is no C++ compiler.
     """
-    require_compiler("env.compile", device)
 
-    def bar(*tensors: Tensor) -> Any:
-        return live(*tensors)
+    def __init__(self, live: Callable[..., dict[str, Tensor]], device: torch.device) -> None:
+        require_compiler("env.compile", device)
+        self._live = live
+        # One loop over the lanes, a lane at a time: vectors of doubles and masks are slower. Around
+        # it C++, on a CPU, where Python would take longer than the loop.
+        self._options = {
+            "max_fusion_size": 2_000,
+            "cpp.simdlen": 1,
+            "cpp_wrapper": device.type == "cpu",
+        }
+        self._names: tuple[str, ...] = ()
+        self._run: Callable[..., tuple[Tensor, ...]] | None = None
 
-    # torch keeps what it compiles with the code object, and at most eight forms of each.
-    bar.__code__ = bar.__code__.replace()
-    options: dict[str, str | int | bool | Callable[..., Any]] = {
-        "guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe,
-        # One loop over the lanes, a lane at a time: vectors of doubles and masks are slower.
-        "max_fusion_size": 2_000,
-        "cpp.simdlen": 1,
-    }
-    return torch.compile(bar, fullgraph=True, dynamic=False, options=options)
+    def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """The function of contiguous tensors."""
+        if self._run is None:
+            self._run = self._compile(tensors)
+        return dict(zip(self._names, self._run(*tensors), strict=True))
+
+    def _compile(self, tensors: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
+        names: list[str] = []
+        live = self._live
+
+        class Bar(nn.Module):
+            def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+                fields = live(*tensors)
+                names.extend(fields)
+                return tuple(fields.values())
+
+        graph = torch.export.export(Bar(), tensors).graph_module
+        self._names = tuple(names)
+        return torch._inductor.compile(graph, list(tensors), options=self._options)

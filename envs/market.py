@@ -10,15 +10,15 @@ from torch import Tensor
 from torchrl.data import Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from envs.action import ActionBuckets
+from envs.action import ActionBuckets, find_outside, read_indices, read_order
 from envs.checks import require
-from envs.compiled import compile_bar, log
+from envs.compiled import CompiledBar, log
 from envs.config import EnvConfig
 from envs.episodes import FixedStarts, RandomStarts, check_shared_clock, tile
 from envs.ledger import FILLS, HEADS, LEDGER
 from envs.observation import NUM_ACCOUNT, account_observation, relative_equity
 from envs.rules import Rules, check_tick
-from envs.simulator import Account, Bar, Order, Outcome, advance
+from envs.simulator import Account, Bar, Outcome, advance
 from envs.step_columns import fill_columns
 from envs.table import BarTable
 
@@ -132,7 +132,7 @@ class MarketEnv(EnvBase):
         self.register_buffer("last_bar", torch.zeros(paths, dtype=torch.int64, device=device))
         terms = Terms(cfg, Rules.of(cfg, table.meta.interval_s), record_fills)
         live = partial(live_one_bar, terms)
-        self._live = compile_bar(live, device) if cfg.compile and starts is None else live
+        self._live = CompiledBar(live, device) if cfg.compile and starts is None else live
         self._make_specs()
         self.set_seed(seed)
 
@@ -226,7 +226,7 @@ class MarketEnv(EnvBase):
             ledger, bar = tensordict["ledger"], tensordict["bar"]
             # Copies: loading a state dict writes into the clocks, here and below.
             self.clock, self.last_bar = bar[:, 0, 0].clone(), ledger[:, 0, -1].long()
-            return self._observe(bar, ledger)
+            return self._show(bar, ledger, self._observe(bar, ledger))
         first, last = self.starts.sample(len(self.clock), self.rng).clone().unbind(-1)
         if tensordict is not None and "_reset" in tensordict:
             # A ruined account goes on along its path's clock: only a path at its end starts anew.
@@ -236,7 +236,9 @@ class MarketEnv(EnvBase):
             last = torch.where(ended, last, self.last_bar)
         self.clock, self.last_bar = first, last
         bar = first[:, None, None].expand(*self.batch_size, 1).clone()
-        return self._observe(bar, self._fresh_ledger())
+        shape = (*self.batch_size, NUM_ACCOUNT)
+        nothing_yet = torch.zeros(shape, dtype=torch.float32, device=self.device)
+        return self._show(bar, self._fresh_ledger(), nothing_yet)
 
     def _fresh_ledger(self) -> Tensor:
         """Accounts that are flat and hold the initial cash."""
@@ -247,17 +249,21 @@ class MarketEnv(EnvBase):
         ledger[..., LEDGER.index("last_bar")] = self.last_bar[:, None].double()
         return ledger
 
-    def _observe(self, bar: Tensor, ledger: Tensor) -> TensorDict:
-        """The tensordict of a reset: as a step's, with nothing used and nothing filled."""
+    def _observe(self, bar: Tensor, ledger: Tensor) -> Tensor:
+        """The observation of accounts at the close of their bars."""
         account = Account(*ledger.unbind(-1))
         close = self.ohlcv[bar[:, :1, 0], 3]
         equity = account.cash + account.position * close
         log_equity = log(relative_equity(equity, self.cfg))
+        return account_observation(account, close, equity, log_equity, self.cfg)
+
+    def _show(self, bar: Tensor, ledger: Tensor, account: Tensor) -> TensorDict:
+        """The tensordict of a reset: as a step's, with nothing used and nothing filled."""
         shape = (*self.batch_size, len(HEADS))
         fields = {
             "bar": bar,
             "ledger": ledger,
-            "account": account_observation(account, close, equity, log_equity, self.cfg),
+            "account": account,
             "head_used": torch.zeros(shape, dtype=torch.bool, device=self.device),
         }
         if self.record_fills:
@@ -266,32 +272,49 @@ class MarketEnv(EnvBase):
         return TensorDict(fields, self.batch_size, device=self.device)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        order = self.buckets.read(tensordict["action"])
-        columns = tensordict["ledger"].movedim(-1, 0).contiguous()
-        fields = self._live(self.ohlcv, tensordict["bar"], columns, *order)
-        self.clock = fields["bar"][:, 0, 0].clone()
+        indices = read_indices(tensordict["action"])
+        bar = tensordict["bar"].contiguous()
+        columns = tensordict["ledger"].permute(2, 0, 1).contiguous()
+        fields = self._live(self.ohlcv, bar, columns, *self.buckets.tensors, *indices)
+        self.buckets.require_within(indices, fields.pop("outside"))
+        # An assignment, without nn.Module looking for the name everywhere first.
+        self._buffers["clock"] = fields.pop("clock")
         return TensorDict(fields, self.batch_size, device=self.device)
 
 
 def live_one_bar(
-    terms: Terms, ohlcv: Tensor, bar: Tensor, ledger: Tensor, *order: Tensor
+    terms: Terms,
+    ohlcv: Tensor,
+    bar: Tensor,
+    ledger: Tensor,
+    values: Tensor,
+    starts: Tensor,
+    counts: Tensor,
+    *indices: Tensor,
 ) -> dict[str, Tensor]:
     """What a step shows of every lane: a function of tensors alone, so that it can be compiled.
 
     Packed tensors are made column by column, and columns come last only in what is seen of them.
+    Beside the fields of a step there are ``clock``, the bars of the paths, and ``outside``, whether
+    an index is outside its range.
 
     Args:
         terms: the configuration.
         ohlcv: the table's bars, [N, 5].
         bar: int64 [paths, accounts, 1], pointer to bar t.
         ledger: the accounts at its close, [len(LEDGER), paths, accounts].
-        order: the fields of an `Order`.
+        values: of the `ActionBuckets`.
+        starts: of the `ActionBuckets`.
+        counts: of the `ActionBuckets`.
+        indices: int64 [paths, accounts], the action, head by head.
     """
     bar = bar + 1
     before = Account(*ledger.unbind())
     bar_t, bar_tp1 = _bars(ohlcv, bar)
     last = bar[..., 0] >= before.last_bar
-    outcome = advance(terms.rules, before, Order(*order), bar_tp1, bar_t[..., 4], last)
+    action = torch.stack(indices)
+    order = read_order(action, values, starts, counts)
+    outcome = advance(terms.rules, before, order, bar_tp1, bar_t[..., 4], last)
     equity_t = before.cash + before.position * bar_t[..., 3]
     growth, log_equity = _logarithms(terms.cfg, equity_t, outcome.equity)
     reward = _reward(terms.cfg, before, outcome, equity_t, growth)
@@ -309,6 +332,8 @@ def live_one_bar(
         "done": terminated | truncated,
         "terminated": terminated,
         "truncated": truncated,
+        "clock": bar[:, 0, 0].clone(),
+        "outside": find_outside(action, counts).any(),
     }
     if terms.record_fills:
         fields["fills"] = fill_columns(outcome, reward)

@@ -105,6 +105,25 @@ def test_a_compiled_bar_is_the_eager_one_bit_for_bit():
     assert_same_bits(plain, record(dataclasses.replace(cfg, compile=True)))
 
 
+def test_a_compiled_bar_refuses_what_an_eager_one_refuses():
+    cfg = EnvConfig(**{**GRID, **EVERYTHING}, compile=True)
+    env = MarketEnv(BarTable.from_arrays(wild_bars(), interval_s=3_600.0), cfg)
+    state = env.rand_step(env.reset())["next"]
+    good = env.rand_action(state.clone())["action"]
+    for head, count in cfg.num_actions.items():
+        for index in (-1, count):
+            action = good.clone()
+            action[head][1, 2] = index
+            with pytest.raises(IndexError, match=rf"action\.{head} .*{index}.*0 to {count - 1}"):
+                env.step(state.clone().set("action", action))
+    with pytest.raises(IndexError, match=r"action\.size: torch\.float32 .*torch\.int64"):
+        env.step(state.clone().set("action", good.clone().set("size", good["size"].float())))
+    # Tensors that lie otherwise in memory are the same tensors.
+    spread = state.set("action", good).apply(lambda x: x.transpose(0, 1).clone().transpose(0, 1))
+    one, two = env.step(state.clone())["next"], env.step(spread)["next"]
+    assert_same_bits([one], [two])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("record_fills", [True, False])
 @pytest.mark.parametrize("name", CONFIGS)

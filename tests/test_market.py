@@ -205,6 +205,13 @@ def test_loading_a_state_writes_into_nothing_that_was_handed_out_or_in(table):
     assert torch.equal(stepped["bar"], kept)
 
 
+def test_a_fresh_account_looks_like_one_that_has_nothing_yet(table):
+    env = MarketEnv(table, config())
+    fresh = env.reset()
+    again = env.reset(fresh.clone().set("account", fresh["account"] + 1), set_state=True)
+    assert torch.equal(again["account"], fresh["account"])
+
+
 def test_accounts_of_an_ended_path_cannot_start_apart(table):
     env = MarketEnv(table, config())
     ended = env.rollout(config().episode_bars)[..., -1]["next"]

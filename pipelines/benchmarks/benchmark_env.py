@@ -1,7 +1,7 @@
 """``suite=env``: what the environment does in a second, in this process and in workers.
 
 Beside every market in this process stands the floor: an environment that computes nothing, with
-the same specs under the same transforms. What it takes is torchrl's own.
+the same specs under the same transforms and episodes as long. What it takes is torchrl's own.
 """
 
 import statistics
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase, TransformedEnv
 
@@ -25,21 +26,32 @@ _SPECS = ("state_spec", "observation_spec", "full_action_spec", "full_reward_spe
 
 
 class EmptyEnv(EnvBase):
-    """An environment with the specs of another one, in which nothing ever happens."""
+    """An environment with the specs of another one, in which nothing happens but that it ends.
 
-    def __init__(self, like: EnvBase) -> None:
+    Args:
+        like: the other one.
+        episode_bars: steps of an episode.
+    """
+
+    def __init__(self, like: EnvBase, episode_bars: int) -> None:
         super().__init__(device=like.device, batch_size=like.batch_size)
         for name in (*_SPECS, "full_done_spec"):
             setattr(self, name, getattr(like, name).clone())
         self._seen = dict(self.observation_spec.zero().items())
-        self._ends = dict(self.full_reward_spec.zero().items())
-        self._ends |= dict(self.full_done_spec.zero().items())
+        self._seen_later = self._seen | dict(self.full_reward_spec.zero().items())
+        self._goes_on = dict(self.full_done_spec.zero().items())
+        over = {key: torch.ones_like(self._goes_on[key]) for key in ("done", "truncated")}
+        self._is_over = self._goes_on | over
+        self._left = self._episode_bars = episode_bars
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDictBase:
+        self._left = self._episode_bars
         return TensorDict(dict(self._seen), self.batch_size, device=self.device)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        return TensorDict(self._seen | self._ends, self.batch_size, device=self.device)
+        self._left -= 1
+        ends = self._goes_on if self._left else self._is_over
+        return TensorDict(self._seen_later | ends, self.batch_size, device=self.device)
 
     def _set_seed(self, seed: int | None) -> None:
         """Nothing is drawn."""
@@ -72,7 +84,8 @@ def _time_market(
     with _closing(make_env(folder, cfg)) as env:
         timed = [env]
         if not workers:
-            timed.append(TransformedEnv(EmptyEnv(env.base_env), training_transforms(cfg)))
+            empty = EmptyEnv(env.base_env, cfg.episode_bars)
+            timed.append(TransformedEnv(empty, training_transforms(cfg)))
         seconds, *floor = _seconds_a_step(timed, repeats)
     return {
         "lanes": cfg.lanes,
