@@ -1,4 +1,4 @@
-"""Multi-head attention and the feed-forward network that the transformer blocks are made of.
+"""The multi-head attention that the transformer blocks are made of.
 
 Shapes: B batch, T tokens, D width, H heads.
 """
@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from modules.linear import init_linear
 
 
 class SelfAttention(nn.Module):
@@ -68,21 +70,6 @@ class QueryAttention(nn.Module):
         return self.out((mixed_BHd.flatten(-2) + self.v.bias).unsqueeze(-2))
 
 
-class FeedForward(nn.Sequential):
-    """Linear, ReLU, linear, on each token by itself.
-
-    Args:
-        d_model: D, width of a token.
-        hidden: width between the two layers.
-    """
-
-    def __init__(self, d_model: int, hidden: int) -> None:
-        widen, narrow = nn.Linear(d_model, hidden), nn.Linear(hidden, d_model)
-        init_linear(widen)
-        init_linear(narrow)
-        super().__init__(widen, nn.ReLU(), narrow)
-
-
 def attend(
     q_BQD: Tensor, k_BTD: Tensor, v_BTD: Tensor, num_heads: int, bias_HQT: Tensor | None = None
 ) -> Tensor:
@@ -102,12 +89,3 @@ def attend(
     with sdpa_kernel(SDPBackend.MATH) if unfused else nullcontext():
         mixed_BHQd = F.scaled_dot_product_attention(split(q_BQD), split(k_BTD), split(v_BTD), bias)
     return mixed_BHQd.transpose(-2, -3).flatten(-2)
-
-
-@torch.no_grad()
-def init_linear(layer: nn.Linear, *, blocks: int = 1) -> None:
-    """Glorot-uniform weight, zero bias; `blocks` projections fused into one layer count as many."""
-    for weight in layer.weight.chunk(blocks):
-        nn.init.xavier_uniform_(weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)

@@ -5,7 +5,8 @@ Shapes: B batch, T tokens, D width.
 
 from torch import Tensor, nn
 
-from modules.attention import FeedForward, QueryAttention
+from modules.attention import QueryAttention
+from modules.feed_forward import FeedForward
 
 
 class ContextBlock(nn.Module):

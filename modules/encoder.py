@@ -6,7 +6,9 @@ Shapes: B batch, L bars of a window, F features, T = L + 1 tokens, D width.
 import torch
 from torch import Tensor, nn
 
-from modules.attention import FeedForward, SelfAttention, init_linear
+from modules.attention import SelfAttention
+from modules.feed_forward import FeedForward
+from modules.linear import init_linear
 
 # Larger than a projected bar (about 0.3): with the usual 0.02 the tokens of a window look alike to
 # attention, and training takes many times longer until it tells a recent bar from an old one.

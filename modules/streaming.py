@@ -18,7 +18,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
-from modules.attention import FeedForward, attend, init_linear
+from modules.attention import attend
+from modules.feed_forward import FeedForward
+from modules.linear import init_linear
 
 # Queries that are attended together; the keys that only some of them see are masked.
 BLOCK = 64
