@@ -27,7 +27,7 @@ def parse_assets(items: Sequence[str]) -> list[AssetFile]:
 
     Raises:
         ValueError: for no item at all, one without a path, a name that is unfit for a trace, and
-            two names that are the same, or would be as the name of a folder.
+            two names that are the same, or would be as the name of a folder, a for A.
     """
     require(len(items) > 0, "data.assets", list(items), _ALLOWED)
     found: dict[str, AssetFile] = {}
@@ -38,7 +38,7 @@ def parse_assets(items: Sequence[str]) -> list[AssetFile]:
         require(bool(path.strip()), "data.assets", item, _ALLOWED)
         require_cell("data.assets", name)
         asset = AssetFile(name, path)
-        known = found.setdefault(asset_folder(name), asset)
+        known = found.setdefault(asset_folder(name).lower(), asset)
         require(known is asset, "data.assets", item, f"a name of its own, not that of {known.path}")
     return list(found.values())
 

@@ -110,6 +110,7 @@ def test_assets_are_named_or_named_by_their_files():
         ({"assets": ["a,b=x.csv"]}, "without commas"),
         ({"assets": ["A=x.csv", "A=y.csv"]}, "a name of its own, not that of x.csv"),
         ({"assets": ["A/B=x.csv", "A-B=y.csv"]}, "a name of its own"),
+        ({"assets": ["A/B=x.csv", "a-b=y.csv"]}, "a name of its own"),  # one folder on some disks
         ({"assets": ["x.csv"], "path": "y.csv"}, "null with data.path"),
         ({"assets": ["x.csv"], "asset": "ETH/USD"}, "data.asset='ETH/USD' is not allowed: unset"),
     ],
@@ -269,6 +270,10 @@ def test_a_person_reads_of_every_market(joint):
         (
             lambda f: f.iloc[2_400:],
             "b.parquet: the train split has 0 bars",
+        ),
+        (
+            lambda f: big(),
+            "data.assets: A/USD and B/USD are the same bars: each market once",
         ),
     ],
 )  # fmt: skip
