@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.assets import parse_assets
+from envs.assets import of_market, parse_assets
 from envs.bar_files import OHLCV
 from envs.bar_table import BarTable, TableMeta
 from envs.bars import Bars, DataConfig, check_bars, load_bars
@@ -42,7 +42,10 @@ def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
 def _build_joint(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
     """The table of `data.assets`; that of one market is the one of its `data.path`."""
     alone = each_market(cfg)
-    markets = [_file_bars(one) for one in alone]
+    markets = []
+    for one in alone:
+        with of_market(one.asset):
+            markets.append(_file_bars(one))
     tables = cut_markets(alone, markets, window=window, episode_bars=episode_bars)
     return tables[0] if len(tables) == 1 else BarTable.join(tables)
 
@@ -79,10 +82,13 @@ def cut_markets(
     require_joinable({one.asset: bars for one, (bars, _, _) in zip(alone, markets, strict=True)})
     times = [bars.time_ns for bars, _, _ in markets]
     cuts = common_splits(times, alone[0], window=window, episode_bars=episode_bars)
-    return [
-        cut_table(*market, one, window=window, episode_bars=episode_bars, splits=splits)
-        for market, one, splits in zip(markets, alone, cuts, strict=True)
-    ]
+    tables = []
+    for market, one, splits in zip(markets, alone, cuts, strict=True):
+        with of_market(one.asset if len(alone) > 1 else ""):
+            tables.append(
+                cut_table(*market, one, window=window, episode_bars=episode_bars, splits=splits)
+            )
+    return tables
 
 
 def cut_table(

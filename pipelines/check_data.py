@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.assets import asset_folder
+from envs.assets import asset_folder, of_market
 from envs.bars import Bars, DataConfig, check_bars, read_raw, report_lines
 from envs.durable import write_file
 from envs.table import BarTable, cut_markets, each_market, file_features
@@ -46,11 +46,13 @@ def check(cfg: CheckConfig) -> list[tuple[DataQuality, Bars]]:
         ValueError: for data that cannot be used, naming the file, the row and what is wrong.
     """
     alone = each_market(cfg.data)
-    raws = [read_raw(one) for one in alone]
-    markets = []
-    for raw, one in zip(raws, alone, strict=True):
-        bars = check_bars(raw.frame, raw.cfg, raw.source_name, raw.source_sha256)
-        markets.append((bars, *file_features(bars, one)))
+    raws, markets = [], []
+    for one in alone:
+        with of_market("" if cfg.data.assets is None else one.asset):
+            raw = read_raw(one)
+            bars = check_bars(raw.frame, raw.cfg, raw.source_name, raw.source_sha256)
+            raws.append(raw)
+            markets.append((bars, *file_features(bars, one)))
     tables, refusal = _cut(cfg, alone, markets)
     found = []
     for raw, one, (bars, columns, _), table in zip(raws, alone, markets, tables, strict=True):
