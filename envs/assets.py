@@ -1,7 +1,8 @@
 """Several markets in one training: which files, under which names, and which rows are whose."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -27,7 +28,7 @@ def parse_assets(items: Sequence[str]) -> list[AssetFile]:
 
     Raises:
         ValueError: for no item at all, one without a path, a name that is unfit for a trace, and
-            two names that are the same, or would be as the name of a folder.
+            two names that are the same, or would be as the name of a folder, a for A.
     """
     require(len(items) > 0, "data.assets", list(items), _ALLOWED)
     found: dict[str, AssetFile] = {}
@@ -38,9 +39,22 @@ def parse_assets(items: Sequence[str]) -> list[AssetFile]:
         require(bool(path.strip()), "data.assets", item, _ALLOWED)
         require_cell("data.assets", name)
         asset = AssetFile(name, path)
-        known = found.setdefault(asset_folder(name), asset)
+        known = found.setdefault(asset_folder(name).lower(), asset)
         require(known is asset, "data.assets", item, f"a name of its own, not that of {known.path}")
     return list(found.values())
+
+
+@contextmanager
+def of_market(name: str) -> Iterator[None]:
+    """Say of which market of several something is wrong: their files may bear one name.
+
+    Args:
+        name: of the market; empty: of the only one.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}" if name else f"{error}") from error
 
 
 def asset_folder(name: str) -> str:

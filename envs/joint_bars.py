@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def require_joinable(markets: Mapping[str, Bars]) -> None:
     """Refuse markets that one set of rules would not be right for.
 
     One clock and one `env.tick_size` hold for all: bars of the same length that open at the same
-    times, prices on the same grid.
+    times, prices on the same grid. One market under two names would count twice.
 
     Args:
         markets: bars by the market's name.
@@ -59,6 +60,9 @@ def require_joinable(markets: Mapping[str, Bars]) -> None:
         ValueError: naming the first market and the one that differs, and both values.
     """
     (first, bars), *others = markets.items()
+    for (name, other), (twin, same) in combinations(markets.items(), 2):
+        if np.array_equal(other.time_ns, same.time_ns) and np.array_equal(other.ohlcv, same.ohlcv):
+            raise ValueError(f"data.assets: {name} and {twin} are the same bars: each market once")
     for name, other in others:
         if other.interval_s != bars.interval_s:
             raise ValueError(

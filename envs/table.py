@@ -2,14 +2,14 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from envs.assets import parse_assets
+from envs.assets import of_market, parse_assets
 from envs.bar_files import OHLCV
 from envs.bar_table import BarTable, TableMeta
 from envs.bars import Bars, DataConfig, check_bars, load_bars
@@ -41,19 +41,54 @@ def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
 
 def _build_joint(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
     """The table of `data.assets`; that of one market is the one of its `data.path`."""
-    alone = [
+    alone = each_market(cfg)
+    markets = []
+    for one in alone:
+        with of_market(one.asset):
+            markets.append(_file_bars(one))
+    tables = cut_markets(alone, markets, window=window, episode_bars=episode_bars)
+    return tables[0] if len(tables) == 1 else BarTable.join(tables)
+
+
+def each_market(cfg: DataConfig) -> list[DataConfig]:
+    """A configuration for each market of `data.assets`, or the one of a single file."""
+    if cfg.assets is None:
+        return [cfg]
+    return [
         dataclasses.replace(cfg, assets=None, path=path, asset=name)
-        for name, path in parse_assets(cfg.assets or [])
+        for name, path in parse_assets(cfg.assets)
     ]
-    markets = [_file_bars(one) for one in alone]
+
+
+def cut_markets(
+    alone: Sequence[DataConfig],
+    markets: Sequence[tuple[Bars, np.ndarray, list[str]]],
+    *,
+    window: int,
+    episode_bars: int,
+) -> list[BarTable]:
+    """Split markets that are loaded at the same dates: a table each, before they are joined.
+
+    Args:
+        alone: from `each_market`; all cut alike.
+        markets: bars of each, their features and the names of these, as `cut_table` has them.
+        window: rows that an observation looks at, the last closed bar included.
+        episode_bars: steps of an episode.
+
+    Raises:
+        ValueError: for markets that do not go together, an embargo under
+            ``window + episode_bars``, and a split without room for one episode.
+    """
     require_joinable({one.asset: bars for one, (bars, _, _) in zip(alone, markets, strict=True)})
     times = [bars.time_ns for bars, _, _ in markets]
-    cuts = common_splits(times, cfg, window=window, episode_bars=episode_bars)
-    tables = [
-        cut_table(*market, one, window=window, episode_bars=episode_bars, splits=splits)
-        for market, one, splits in zip(markets, alone, cuts, strict=True)
-    ]
-    return tables[0] if len(tables) == 1 else BarTable.join(tables)
+    cuts = common_splits(times, alone[0], window=window, episode_bars=episode_bars)
+    tables = []
+    for market, one, splits in zip(markets, alone, cuts, strict=True):
+        with of_market(one.asset if len(alone) > 1 else ""):
+            tables.append(
+                cut_table(*market, one, window=window, episode_bars=episode_bars, splits=splits)
+            )
+    return tables
 
 
 def cut_table(

@@ -1,5 +1,6 @@
 """Lengths of time for coarser bars: what is allowed, and how columns name them."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -27,7 +28,8 @@ def require_timeframes(timeframes: Sequence[str]) -> None:
 def timeframe_seconds(text: str) -> int:
     """A length of time in whole seconds; 0 if it is none."""
     try:
-        seconds = pd.Timedelta(text).total_seconds()
+        # A day, as `timeframe_name` writes it; pandas wants a D and is to forget the other.
+        seconds = pd.Timedelta(re.sub(r"(?<=\d)d$", "D", text)).total_seconds()
     except ValueError:
         return 0
     return int(seconds) if seconds == round(seconds) else 0

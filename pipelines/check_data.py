@@ -1,19 +1,22 @@
 """Look at a file of bars: ``python pipelines/check_data.py data.path=FILE``.
 
 Writes a page with what the file holds and lacks, and what a training would make of it, and the same
-as JSON. Exit code 0: a training would use the bars; 1: it would refuse to cut them into splits;
-2: the file is refused.
+as JSON; with ``data.assets=[...]`` a page for each market, under the splits that they share. Exit
+code 0: a training would use the bars; 1: it would refuse to cut them into splits; 2: a file is
+refused.
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from envs.bars import Bars, check_bars, read_raw, report_lines
+from envs.assets import asset_folder, of_market
+from envs.bars import Bars, DataConfig, check_bars, read_raw, report_lines
 from envs.durable import write_file
-from envs.table import BarTable, cut_table, file_features
+from envs.table import BarTable, cut_markets, each_market, file_features
 from pipelines.config import CheckConfig, load_config
 from pipelines.market_data.data_page import headline, write_data_page
 from pipelines.market_data.data_quality import DataQuality, measure_quality
@@ -22,55 +25,68 @@ from pipelines.refusal import plain_refusals
 
 def main(cfg: CheckConfig) -> int:
     """Measure the file, write the page, print a summary, return the exit code."""
+    several = cfg.data.assets is not None
     with plain_refusals():
-        quality, bars = check(cfg)
-        page = write(Path(cfg.out), quality, bars)
-    print("\n".join([*summary(quality), str(page)]))
-    return 1 if quality.refusal else 0
+        checked = check(cfg)
+        pages = [
+            write(Path(cfg.out), asset_folder(q.asset) if several else q.source_name, q, bars)
+            for q, bars in checked
+        ]
+    for (quality, _), page in zip(checked, pages, strict=True):
+        market = f"{quality.asset}: " if several else ""
+        print("\n".join(f"{market}{line}" for line in [*summary(quality), str(page)]))
+    return 1 if checked[0][0].refusal else 0
 
 
-def check(cfg: CheckConfig) -> tuple[DataQuality, Bars]:
-    """Load the bars as a training does, and measure them.
+def check(cfg: CheckConfig) -> list[tuple[DataQuality, Bars]]:
+    """Load the bars of every market as a training does, and measure them.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: for data that cannot be used, naming the file, the row and what is wrong.
     """
-    raw = read_raw(cfg.data)
-    bars = check_bars(raw.frame, raw.cfg, raw.source_name, raw.source_sha256)
-    columns, names = file_features(bars, cfg.data)
-    table, refusal = _cut(cfg, bars, columns, names)
-    tradable = np.isfinite(columns).all(axis=1)
-    about = (cfg.data.asset, cfg.env.window, cfg.env.episode_bars)
-    quality = measure_quality(raw.frame, bars, tradable, table, names=about, refusal=refusal)
-    return quality, bars
+    alone = each_market(cfg.data)
+    raws, markets = [], []
+    for one in alone:
+        with of_market("" if cfg.data.assets is None else one.asset):
+            raw = read_raw(one)
+            bars = check_bars(raw.frame, raw.cfg, raw.source_name, raw.source_sha256)
+            raws.append(raw)
+            markets.append((bars, *file_features(bars, one)))
+    tables, refusal = _cut(cfg, alone, markets)
+    found = []
+    for raw, one, (bars, columns, _), table in zip(raws, alone, markets, tables, strict=True):
+        tradable = np.isfinite(columns).all(axis=1)
+        about = (one.asset, cfg.env.window, cfg.env.episode_bars)
+        quality = measure_quality(raw.frame, bars, tradable, table, names=about, refusal=refusal)
+        found.append((quality, bars))
+    return found
 
 
 def _cut(
-    cfg: CheckConfig, bars: Bars, columns: np.ndarray, names: list[str]
-) -> tuple[BarTable | None, str]:
-    """The table that a training would use, or why it would have none."""
+    cfg: CheckConfig,
+    alone: Sequence[DataConfig],
+    markets: Sequence[tuple[Bars, np.ndarray, list[str]]],
+) -> tuple[Sequence[BarTable | None], str]:
+    """The tables that a training would use, or why it would have none."""
+    sizes = {"window": cfg.env.window, "episode_bars": cfg.env.episode_bars}
     try:
-        table = cut_table(
-            bars, columns, names, cfg.data,
-            window=cfg.env.window, episode_bars=cfg.env.episode_bars,
-        )  # fmt: skip
+        return cut_markets(alone, markets, **sizes), ""
     except ValueError as error:
-        return None, str(error)
-    return table, ""
+        return [None] * len(markets), str(error)
 
 
-def write(folder: Path, quality: DataQuality, bars: Bars) -> Path:
-    """Write page and JSON, and return the path of the page.
+def write(folder: Path, name: str, quality: DataQuality, bars: Bars) -> Path:
+    """Write page and JSON, both under a name, and return the path of the page.
 
     Raises:
         OSError: if the disk refuses.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    page = folder / f"{quality.source_name}.html"
+    page = folder / f"{name}.html"
     write_data_page(page, quality, bars)
     text = json.dumps(quality.to_json(), indent=1, allow_nan=False) + "\n"
-    write_file(page.with_suffix(".json"), text.encode())
+    write_file(page.with_name(f"{name}.json"), text.encode())
     return page
 
 

@@ -39,7 +39,7 @@ def main(cfg: ExportConfig) -> None:
             manifest = verify_archive(Path(cfg.verify))
             print(describe(manifest), "every byte is as it was packed", sep="\n")
         elif cfg.unpack:
-            print(unpack_archive(Path(cfg.unpack), Path(cfg.into), limit_gb=cfg.limit_gb))
+            _unpack(Path(cfg.unpack), cfg)
         elif cfg.fetch:
             path, manifest = fetch_archive(cfg.fetch, Path(cfg.into), cfg.port)
             print(describe(manifest), path, sep="\n")
@@ -62,6 +62,14 @@ def _pack(run: Path, cfg: ExportConfig) -> None:
     print(f"{packed.path} ({packed.path.stat().st_size / 1e6:,.1f} MB)")
 
 
+def _unpack(archive: Path, cfg: ExportConfig) -> None:
+    got = unpack_archive(archive, Path(cfg.into), limit_gb=cfg.limit_gb)
+    if got.looks:
+        looks = counted(got.looks, "look")
+        print(f"{looks} at held-out bars came along, {got.fresh:,} new in {got.registry}")
+    print(got.folder)
+
+
 def _publish(run: Path, cfg: ExportConfig) -> None:
     with held_still(run):
         model = load_published(run, cfg.checkpoints)
@@ -76,7 +84,8 @@ def describe(manifest: ArchiveManifest) -> str:
     about = manifest.about
     return (
         f"{manifest.run}: {counted(len(manifest.files), 'file')}, {manifest.size / 1e6:,.1f} MB, "
-        f"checkpoint {about.get('checkpoint')}, commit {about.get('git_revision')}"
+        f"checkpoint {about.get('checkpoint')}, commit {about.get('git_revision')}, "
+        f"{counted(len(manifest.looks), 'look')} at held-out bars"
     )
 
 

@@ -24,7 +24,10 @@ def plain_refusals(
     try:
         yield
     except kinds as error:
-        print(f"error: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"  # without "[Errno 17]"
+        print(f"error: {text}", file=sys.stderr)
         raise SystemExit(REFUSED) from None
 
 

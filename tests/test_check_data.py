@@ -227,9 +227,46 @@ def test_a_generated_market_is_no_file(check):
         compose_config("check_data", ["data.synthetic.market=ar1"])
 
 
-def test_several_markets_are_no_file(check):
-    with pytest.raises(ValueError, match=r"data\.assets=\['a\.csv', 'b\.csv'\] is not allowed"):
-        compose_config("check_data", ["data.assets=[a.csv,b.csv]"])
+def test_several_markets_are_checked_under_the_splits_that_they_share(tmp_path, capsys):
+    late = market(seed=1).assign(timestamp=lambda f: f["timestamp"] + pd.Timedelta("6h"))
+    files = []
+    for name, frame in (("BTC/USD", market()), ("ETH/USD", late)):
+        path = tmp_path / name[:3] / "bars.parquet"
+        path.parent.mkdir()
+        frame.round({"open": 1, "high": 1, "low": 1, "close": 1}).to_parquet(path)
+        files.append(f"{name}={path}")
+    words = [f"data.assets=[{','.join(files)}]", f"out={tmp_path / 'out'}", *WORDS]
+    cfg = compose_config("check_data", words)
+    assert main(cfg) == 0
+    joint = build_table(cfg.data, window=16, episode_bars=30)
+    said = capsys.readouterr().out.splitlines()
+    for name in ("BTC/USD", "ETH/USD"):
+        stem = tmp_path / "out" / name.replace("/", "-")
+        plain = json.loads(stem.with_suffix(".json").read_text("utf-8"))
+        table = joint.one_asset(name)
+        assert plain["asset"] == name
+        for row in plain["splits"]:
+            first, end = table.meta.splits[row["split"]]
+            times = [pd.Timestamp(row[key]).value for key in ("first", "last")]
+            assert times == [int(table.timestamp[first]), int(table.timestamp[end - 1])]
+        assert f"{name}: {stem.with_suffix('.html')}" in said
+        assert name in stem.with_suffix(".html").read_text("utf-8")
+    # One of them alone is cut elsewhere.
+    alone = build_table(DataConfig(path=files[1][8:]), window=16, episode_bars=30)
+    assert alone.meta.splits != joint.one_asset("ETH/USD").meta.splits
+
+
+def test_markets_that_a_training_would_not_join_have_their_pages_all_the_same(tmp_path, capsys):
+    early, late = market(), market(seed=1)
+    late["timestamp"] += pd.Timedelta("9D")
+    for name, frame in (("a", early), ("b", late)):
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    files = f"data.assets=[{tmp_path}/a.parquet,{tmp_path}/b.parquet]"
+    assert main(compose_config("check_data", [files, f"out={tmp_path / 'out'}", *WORDS])) == 1
+    assert capsys.readouterr().out.count("a training would refuse: ") == 2
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "a.html", "a.json", "b.html", "b.json"
+    }  # fmt: skip
 
 
 def test_what_a_training_would_use_counts_the_warm_up_of_coarser_bars(check):

@@ -10,7 +10,7 @@ from envs.bars import DataConfig, check_bars
 from envs.coarse_bars import COARSE_NAMES, WARMUP_BARS, coarse_bars, coarse_features, coarse_names
 from envs.features import FEATURE_NAMES
 from envs.table import build_table
-from envs.timeframes import timeframe_name
+from envs.timeframes import timeframe_name, timeframe_seconds
 
 MINUTE = 60_000_000_000
 OHLCV = ["open", "high", "low", "close", "volume"]
@@ -242,6 +242,11 @@ def test_the_normaliser_of_coarser_columns_is_that_of_the_tradable_train_rows(tm
 def test_other_timeframes_are_refused(tmp_path, timeframes, message):
     with pytest.raises(ValueError, match=message):
         build(tmp_path, timeframes=timeframes)
+
+
+def test_a_day_is_read_as_columns_name_it():
+    for seconds in (30, 900, 14_400, 86_400):
+        assert timeframe_seconds(timeframe_name(seconds)) == seconds
 
 
 def test_names_of_lengths_of_time():

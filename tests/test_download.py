@@ -393,6 +393,13 @@ def test_a_folder_of_another_market_is_refused_and_not_touched(fetch, folder):
     assert (folder / "manifest.json").read_bytes() == before
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(fetch, folder):
+    folder.write_text("mine")
+    code, _, err = fetch("start=2025-01-01", "timeframe=1d")
+    assert (code, err) == (REFUSED, f"error: {folder}: File exists\n")
+    assert folder.read_text() == "mine"
+
+
 def test_a_folder_of_something_else_is_refused_and_not_touched(fetch, folder):
     folder.mkdir()
     (folder / "thesis.tex").write_text("mine")

@@ -56,7 +56,7 @@ def export(*words, **options):
 
 def test_an_archive_holds_the_run_and_nothing_else_of_its_folder(finished, carried_run, tmp_path):
     run, archive = finished
-    got = unpack_archive(archive, tmp_path, limit_gb=1)
+    got = unpack_archive(archive, tmp_path, limit_gb=1).folder
     assert got == tmp_path / "mine"
     there, here = contents(run), contents(got)
     manifest = json.loads(here.pop("manifest.json"))
@@ -75,7 +75,7 @@ def test_an_archive_holds_the_run_and_nothing_else_of_its_folder(finished, carri
 
 def test_the_same_run_gives_the_same_bytes_wherever_and_whenever_it_is_packed(finished, tmp_path):
     archive = finished[1]
-    got = unpack_archive(archive, tmp_path, limit_gb=1)
+    got = unpack_archive(archive, tmp_path, limit_gb=1).folder
     for path in got.rglob("*"):
         os.utime(path, (1, 1))
         path.chmod(0o700)
@@ -94,7 +94,7 @@ def test_every_tar_reads_it(finished, tmp_path):
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
     assert contents(tmp_path / "mine") == contents(
-        unpack_archive(archive, tmp_path / "x", limit_gb=1)
+        unpack_archive(archive, tmp_path / "x", limit_gb=1).folder
     )
     if tar_program := shutil.which("tar"):
         listed = subprocess.run([tar_program, "tzf", archive], capture_output=True, check=True)
@@ -186,7 +186,7 @@ def test_a_training_is_refused_and_a_stopped_one_is_packed_and_goes_on(tmp_path)
     assert "victim: being written by another process" in done.stderr
     victim.process.send_signal(signal.SIGTERM)
     assert victim.process.wait(60) == 143
-    got = unpack_archive(pack_run(run).path, tmp_path / "elsewhere", limit_gb=1)
+    got = unpack_archive(pack_run(run).path, tmp_path / "elsewhere", limit_gb=1).folder
     newest = max((got / "checkpoints").iterdir())
     resumed = Victim(got, "total_frames=1000000")
     said = f"going on from {newest}, frame {load_checkpoint(newest).values['frames']:,}"
@@ -374,7 +374,7 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path, name):
 
 
 def test_the_forger_can_write_a_right_one(tmp_path):
-    got = unpack_archive(forge(tmp_path / "x.tar.gz"), tmp_path / "into", limit_gb=1)
+    got = unpack_archive(forge(tmp_path / "x.tar.gz"), tmp_path / "into", limit_gb=1).folder
     assert (got / "config.json").read_bytes() == BLOB
 
 
@@ -488,7 +488,7 @@ for program, word in (("replay", "episodes=4"), ("evaluate", "draws=20")):
 
 
 def test_an_unpacked_run_is_replayed_and_judged(finished, tmp_path):
-    got = unpack_archive(finished[1], tmp_path, limit_gb=1)
+    got = unpack_archive(finished[1], tmp_path, limit_gb=1).folder
     done = subprocess.run(
         [sys.executable, "-c", REPLAYED, ROOT / "pipelines", f"run={got}"],
         cwd=tmp_path,

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +47,7 @@ def test_what_several_markets_left_in_a_run_is_carried(run, carried_run, tmp_pat
         names = ("result.json", "replay.html", "replay_actions.csv", "replay_actions.json")
         wanted |= {f"{folder}/{name}" for name in names}
     assert wanted < set(packed.manifest.files)
-    got = unpack_archive(packed.path, tmp_path, limit_gb=1)
+    got = unpack_archive(packed.path, tmp_path, limit_gb=1).folder
     known = json.loads((run / "replay_ETH-USD" / "result.json").read_text())
     replay(got, asset="ETH/USD", episodes=4)
     assert json.loads((got / "replay_ETH-USD" / "result.json").read_text()) == known
@@ -99,7 +98,7 @@ def test_the_files_of_a_logger_are_carried(logger, carried_run, tmp_path):
     assert logged
     assert logged < set(packed.manifest.files)
     assert not [name for name in packed.manifest.files if name.startswith("wandb/")]
-    got = unpack_archive(packed.path, tmp_path / "x", limit_gb=1)
+    got = unpack_archive(packed.path, tmp_path / "x", limit_gb=1).folder
     assert all((got / name).read_bytes() == (folder / name).read_bytes() for name in logged)
     assert replay(got, episodes=1).metrics.keys() >= {"policy", "flat"}
 
@@ -177,21 +176,45 @@ def test_a_verdict_on_another_file_says_so(carried_run, tmp_path):
     assert str(tmp_path) not in text
 
 
-def test_looks_of_a_pod_go_on_counting_in_a_folder_of_their_own(run, carried_run, tmp_path):
-    """As ``docs/runpod.md`` has it: no registry that is at home already is written to."""
+def test_looks_of_a_pod_are_counted_at_home_once(run, carried_run, tmp_path, capsys):
     home = tmp_path / "runs"
     other = carried_run.make_run(home / "other", carried_run.write_bars(tmp_path / "b.parquet"))
     replay(other, episodes=1)
-    kept = {path.name: path.read_bytes() for path in home.glob("openings.jsonl*")}
-    packed = pack_run(run, tmp_path / "a.tar.gz")
-    got = unpack_archive(packed.path, home / "from_pod", limit_gb=1)
-    for name in ("openings.jsonl", "openings.jsonl.head"):
-        shutil.copy(run.parent / name, home / "from_pod" / name)
-    earlier = len(Registry(run.parent / "openings.jsonl").openings())
-    evaluate(compose_config("evaluate", [f"run={got}", "data.asset=ETH/USD", "draws=20"]))
-    assert len(Registry(home / "from_pod" / "openings.jsonl").openings()) == earlier + 1
-    assert {path.name: path.read_bytes() for path in home.glob("openings.jsonl*")} == kept
-    text = (ROOT / "docs" / "runpod.md").read_text("utf-8")
-    (copied,) = re.findall(r"^scp .*$", text, re.MULTILINE)
-    assert re.findall(r"openings\S*", copied) == ["openings.jsonl", "openings.jsonl.head"]
-    assert copied.endswith(" runs/from_pod/")
+    book = Registry(home / "openings.jsonl")
+    kept, here = book.file.path.read_bytes(), book.openings()
+    there = Registry(run.parent / "openings.jsonl").openings()
+    archive = pack_run(run, tmp_path / "a.tar.gz").path
+    capsys.readouterr()
+    export(compose_config("export", [f"unpack={archive}", f"into={home}"]))
+    count = f"{len(there)} look{'s' * (len(there) > 1)} at held-out bars came along"
+    assert f"{count}, {len(there)} new in {book.file.path}" in capsys.readouterr().out
+    assert book.openings() == here + there
+    assert book.file.path.read_bytes().startswith(kept)
+    # The same looks by another archive, and those of here on their way back, are known.
+    again = pack_run(other, tmp_path / "b.tar.gz").path
+    for file, into in ((archive, home / "again"), (again, home / "back")):
+        assert unpack_archive(file, into, limit_gb=1).fresh == 0
+    assert book.openings() == here + there
+    # The verdict that came along has its receipt from over there.
+    words = [f"run={home / run.name}", "data.asset=ETH/USD", "draws=20"]
+    found = evaluate(compose_config("evaluate", words))
+    earlier = [look for look in here + there if look.overlaps(book.openings()[-1])]
+    assert found.looks.earlier == len(earlier)
+    assert found.looks.trials == len({look.trial for look in [*earlier, book.openings()[-1]]})
+
+
+def test_a_damaged_registry_at_home_is_refused_and_nothing_is_left(run, tmp_path):
+    registry = tmp_path / "into" / "openings.jsonl"
+    registry.parent.mkdir()
+    registry.write_text("{}\n")
+    archive = pack_run(run, tmp_path / "a.tar.gz").path
+    with pytest.raises(ValueError, match="line 1 is not a line of this file"):
+        unpack_archive(archive, registry.parent, limit_gb=1)
+    registry.with_name("openings.jsonl.lock").unlink()
+    assert [path.name for path in registry.parent.iterdir()] == [registry.name]
+
+
+def test_an_archive_of_a_run_with_looks_packs_into_itself_elsewhere(run, tmp_path):
+    archive = pack_run(run, tmp_path / "a.tar.gz").path
+    got = unpack_archive(archive, tmp_path / "else" / "where", limit_gb=1).folder
+    assert pack_run(got).path.read_bytes() == archive.read_bytes()

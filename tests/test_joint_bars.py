@@ -19,6 +19,8 @@ from envs.ledger import LEDGER
 from envs.market import MarketEnv
 from envs.table import BarTable, build_table
 from envs.trace import TraceWriter, read_trace
+from pipelines.check_data import check
+from pipelines.config import CheckConfig
 
 WINDOW, EPISODE = 16, 32
 CFG = EnvConfig(
@@ -110,6 +112,7 @@ def test_assets_are_named_or_named_by_their_files():
         ({"assets": ["a,b=x.csv"]}, "without commas"),
         ({"assets": ["A=x.csv", "A=y.csv"]}, "a name of its own, not that of x.csv"),
         ({"assets": ["A/B=x.csv", "A-B=y.csv"]}, "a name of its own"),
+        ({"assets": ["A/B=x.csv", "a-b=y.csv"]}, "a name of its own"),  # one folder on some disks
         ({"assets": ["x.csv"], "path": "y.csv"}, "null with data.path"),
         ({"assets": ["x.csv"], "asset": "ETH/USD"}, "data.asset='ETH/USD' is not allowed: unset"),
     ],
@@ -270,6 +273,10 @@ def test_a_person_reads_of_every_market(joint):
             lambda f: f.iloc[2_400:],
             "b.parquet: the train split has 0 bars",
         ),
+        (
+            lambda f: big(),
+            "data.assets: A/USD and B/USD are the same bars: each market once",
+        ),
     ],
 )  # fmt: skip
 def test_markets_that_do_not_fit_are_refused(tmp_path, change, message):
@@ -277,6 +284,22 @@ def test_markets_that_do_not_fit_are_refused(tmp_path, change, message):
     assets = write(tmp_path, a=big(), b=change(frame))
     with pytest.raises(ValueError, match=message):
         build(assets)
+
+
+def test_a_bad_row_is_told_with_its_market_since_files_may_bear_one_name(tmp_path):
+    bad = frame_of(3_000, seed=3, first=2_000.0)
+    bad.loc[7, "low"] = -1.0
+    assets = []
+    for name, frame in (("A/USD", big()), ("B/USD", bad)):
+        path = tmp_path / name[0] / "bars.parquet"
+        path.parent.mkdir()
+        frame.to_parquet(path)
+        assets.append(f"{name}={path}")
+    told = r"^B/USD: bars\.parquet, row 8 "
+    with pytest.raises(ValueError, match=told):
+        build(assets)
+    with pytest.raises(ValueError, match=told):
+        check(CheckConfig(data=DataConfig(assets=assets)))
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=2, max_size=9), st.sampled_from([0.5, 0.01, 1e-5]))

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from pipelines.judging.chained_file import BrokenChainError
-from pipelines.judging.registry import Opening, Registry
+from pipelines.judging.opening import CarriedLook, Opening
+from pipelines.judging.registry import Registry
 
 FIRST = Opening(
     asset="BTC/USD",
@@ -141,3 +142,63 @@ def test_a_damaged_registry_takes_no_opening(registry):
 def test_times_that_are_none_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         other(**changes)
+
+
+def test_a_look_that_is_brought_counts_once_by_whatever_way_it_comes(registry, tmp_path):
+    pod, other_pod = Registry(tmp_path / "pod.jsonl"), Registry(tmp_path / "other_pod.jsonl")
+    receipts = [pod.open(other(config_sha256=f"pod-{i}")) for i in range(3)]
+    kept = registry.open(FIRST)
+    assert registry.bring(pod.carried()) == 3
+    looks = registry.looks(kept)
+    assert (looks.trials, looks.openings, looks.earlier) == (4, 4, 0)
+    assert registry.looks(registry.open(other(config_sha256="next"))).earlier == 4
+    assert other_pod.bring(pod.carried()) == 3
+    # Round about, and home again: nothing that is not known.
+    assert registry.bring(other_pod.carried()) == 0
+    assert other_pod.bring(registry.carried()) == 2
+    assert registry.bring(other_pod.carried()) == pod.bring(pod.carried()) == 0
+    assert other_pod.carried() == registry.carried()
+    # What was counted there has its proof here.
+    assert all(registry.knows(receipt) for receipt in receipts)
+    registry.verify(receipts)
+    assert registry.looks(receipts[1]).earlier == 2
+    assert not pod.knows(kept)
+    with pytest.raises(BrokenChainError, match="begun anew"):
+        pod.verify([kept])
+
+
+def test_nothing_brought_begins_no_registry(registry):
+    assert registry.bring([]) == 0
+    assert not registry.file.path.exists()
+
+
+def test_a_damaged_registry_takes_nothing(registry, tmp_path):
+    pod = Registry(tmp_path / "pod.jsonl")
+    pod.open(FIRST)
+    registry.open(FIRST)
+    registry.file.path.write_bytes(registry.file.path.read_bytes().replace(b"run-1", b"run-2"))
+    hurt = registry.file.path.read_bytes()
+    with pytest.raises(BrokenChainError, match="line 2 was changed"):
+        registry.bring(pod.carried())
+    assert registry.file.path.read_bytes() == hurt
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"time": "yesterday, perhaps"}, {"time": None}, {"asset": 1}, {"purpose": ["evaluate"]},
+        {"last_bar": "2020-01-01"}, {"more": "keys"}, {"origin": None}, {"origin": {}},
+        {"origin": {"registry": "../x", "line": 2, "sha256": "0" * 64}},
+        {"origin": {"registry": "0" * 32, "line": "2", "sha256": "0" * 64}},
+        {"origin": {"registry": "0" * 32, "line": 2, "sha256": "0"}},
+    ],
+)  # fmt: skip
+def test_what_is_carried_is_not_trusted(registry, change):
+    registry.open(FIRST)
+    (look,) = registry.carried()
+    plain = look.to_plain()
+    assert CarriedLook.from_plain(plain) == look
+    with pytest.raises(ValueError, match="no look at held-out bars"):
+        CarriedLook.from_plain(plain | change)
+    with pytest.raises(ValueError, match="no look at held-out bars"):
+        CarriedLook.from_plain({"asset": "BTC/USD"})

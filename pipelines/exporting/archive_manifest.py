@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from envs.checks import require_cell
 from pipelines.checkpoint import Checkpoint
 from pipelines.exporting.run_files import is_run_file
+from pipelines.judging.opening import CarriedLook
 
 FORMAT = 1
 # A manifest of a hundred thousand files is shorter.
@@ -34,11 +35,13 @@ class ArchiveManifest:
         about: of the newest checkpoint: commit, versions, configuration's hash, bars; and what of
             the run was chosen.
         files: by their path in the run's folder, in the order of the archive.
+        looks: at held-out bars, all that the registry above the run knew.
     """
 
     run: str
     about: dict[str, Any]
     files: dict[str, CarriedFile]
+    looks: list[CarriedLook] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -48,7 +51,9 @@ class ArchiveManifest:
     def to_bytes(self) -> bytes:
         """As JSON: the same manifest, the same bytes."""
         files = {path: asdict(file) for path, file in self.files.items()}
-        plain = {"format": FORMAT, "run": self.run} | self.about | {"files": files}
+        looks = [look.to_plain() for look in self.looks]
+        named = {"format": FORMAT, "run": self.run} | self.about
+        plain = named | {"looks": looks, "files": files}
         return (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode()
 
     @classmethod
@@ -64,10 +69,13 @@ class ArchiveManifest:
                 raise ValueError(f"format {plain['format']!r}, not {FORMAT}")
             run, files = str(plain.pop("run")), dict(plain.pop("files"))
             found = {str(path): _carried(str(path), values) for path, values in files.items()}
+            looks = [CarriedLook.from_plain(look) for look in plain.pop("looks", [])]
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not the manifest of a run: {error!r}") from error
         require_run_name(run)
-        return cls(run, {key: value for key, value in plain.items() if key != "format"}, found)
+        return cls(
+            run, {key: value for key, value in plain.items() if key != "format"}, found, looks
+        )
 
 
 def describe_run(checkpoint: Checkpoint, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run packed into one file: the same run, the same bytes."""
+"""A run packed into one file with the looks that are known: the same run, the same bytes."""
 
 import gzip
 import hashlib
@@ -16,6 +16,8 @@ from pipelines.exporting.archive_manifest import (
 )
 from pipelines.exporting.run_files import MANIFEST, Choice, held_still, list_run_files
 from pipelines.exporting.tar_headers import END, make_header, padding
+from pipelines.held_out.looks import find_registry
+from pipelines.judging.registry import Registry
 
 _CHUNK = 1024**2
 _LEVEL = 6
@@ -50,7 +52,8 @@ def pack_run(run: Path, out: Path | None = None, choice: Choice | None = None) -
         FileNotFoundError: if there is no such run, or it has no checkpoint.
         FileExistsError: if there is something at `out`.
         BlockingIOError: if the run is being trained.
-        ValueError: if no checkpoint is whole, a name is unfit, or a file changed meanwhile.
+        ValueError: if no checkpoint is whole, a name is unfit, a file changed meanwhile, or the
+            registry of looks is damaged.
         OSError: if the disk refuses; nothing is left behind.
     """
     chosen = choice or Choice()
@@ -61,7 +64,8 @@ def pack_run(run: Path, out: Path | None = None, choice: Choice | None = None) -
     with held_still(run):
         files = list_run_files(run, chosen)
         about = describe_run(load_checkpoint(files.checkpoints[-1]), asdict(chosen))
-        manifest = ArchiveManifest(name, about, {p: _measure(run / p) for p in files.taken})
+        looks = Registry(find_registry([run])).carried()
+        manifest = ArchiveManifest(name, about, {p: _measure(run / p) for p in files.taken}, looks)
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as file:
             with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:

@@ -7,6 +7,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,8 @@ from envs.durable import new_folder, sync_folder
 from pipelines.exporting.archive_manifest import MAX_MANIFEST, ArchiveManifest
 from pipelines.exporting.run_files import MANIFEST
 from pipelines.exporting.tar_headers import BLOCK, END, padding, read_header
+from pipelines.held_out.looks import find_registry
+from pipelines.judging.registry import Registry
 
 _CHUNK = 1024**2
 GB = 1e9
@@ -149,21 +152,38 @@ def verify_archive(path: Path) -> ArchiveManifest:
         return archive.manifest
 
 
-def unpack_archive(path: Path, into: Path, *, limit_gb: float) -> Path:
+@dataclass(frozen=True)
+class Unpacked:
+    """A run that was unpacked.
+
+    Attributes:
+        folder: of the run.
+        registry: in which its looks are counted now.
+        looks: that came with it.
+        fresh: those of them that the registry did not know.
+    """
+
+    folder: Path
+    registry: Path
+    looks: int
+    fresh: int
+
+
+def unpack_archive(path: Path, into: Path, *, limit_gb: float) -> Unpacked:
     """Unpack a run; its folder appears when every file of it is on the disk and verified.
+
+    The looks at held-out bars that came with it are added to the registry here before that.
 
     Args:
         path: the archive.
         into: where the run's folder is to lie, under the run's name.
         limit_gb: GB that it may hold.
 
-    Returns:
-        The run's folder.
-
     Raises:
         FileNotFoundError: if there is no such file.
         FileExistsError: if the run is there already.
-        ValueError: if anything is wrong with the archive, or it holds too much.
+        ValueError: if anything is wrong with the archive, it holds too much, or the registry of
+            looks here is damaged.
         OSError: if the disk refuses, or has no room; nothing is left behind.
     """
     with RunArchive(path) as archive:
@@ -183,7 +203,9 @@ def unpack_archive(path: Path, into: Path, *, limit_gb: float) -> Path:
             _save(unfinished / MANIFEST, manifest.to_bytes())
             for inner in unfinished.rglob("*/"):
                 sync_folder(inner)
-    return folder
+            registry = find_registry([folder])
+            fresh = Registry(registry).bring(manifest.looks)
+    return Unpacked(folder, registry, len(manifest.looks), fresh)
 
 
 def _unpack(archive: RunArchive, name: str, path: Path) -> None:

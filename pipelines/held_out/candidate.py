@@ -17,7 +17,7 @@ from envs.config import EnvConfig
 from envs.table import BarTable
 from pipelines.config import RunConfig
 from pipelines.held_out.replay_inputs import Inputs, load_inputs, seen_bars
-from pipelines.judging.registry import Opening
+from pipelines.judging.opening import Opening
 from pipelines.resume import differences
 
 SPLIT = "test"

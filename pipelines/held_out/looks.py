@@ -8,7 +8,8 @@ from pathlib import Path
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
-from pipelines.judging.registry import BrokenChainError, Receipt, Registry
+from pipelines.judging.opening import Receipt
+from pipelines.judging.registry import BrokenChainError, Registry
 
 FILE = "openings.jsonl"
 _LEVELS = 4  # folders in which a registry is looked for: that of the runs, and those above
@@ -103,13 +104,14 @@ def verify_receipts(folders: Sequence[Path], registry: Path) -> None:
         if known is None:
             continue
         receipt, file = known
-        if receipt.registry == book.identity:
+        if receipt.registry == book.identity or book.knows(receipt):
             book.verify([receipt])
         elif file == registry.resolve():
             raise BrokenChainError(
                 f"{folder / EVALUATION}: {registry} did not count this look. Either that was begun "
                 "anew, or the run was made on another machine: then bring its registry, "
-                "registry=PATH, or look with this one and leave that result where it is, out=PATH"
+                "registry=PATH, or the run in an archive, which carries its looks; or look with "
+                "this one and leave that result where it is, out=PATH"
             )
         elif file.exists():
             Registry(file).verify([receipt])  # counted elsewhere, and still there

@@ -5,81 +5,16 @@ that only grows: see `pipelines.judging.chained_file`, and ``docs/verdict.md`` f
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from pipelines.judging.chained_file import BrokenChainError, ChainedFile, Line
+from pipelines.judging.opening import CarriedLook, Opening, Receipt
 
 _BEGUN, _OPENED = "begun", "opened"
-
-
-@dataclass(frozen=True)
-class Opening:
-    """One look at held-out bars. Times are ISO 8601, UTC.
-
-    Attributes:
-        asset: the market's name.
-        source_sha256: of the file of bars; empty for bars without one.
-        first_bar: opening time of the first bar that is looked at.
-        last_bar: of the last.
-        split: ``val`` or ``test``, or what the program calls it.
-        run: name of the run, or of the evaluation.
-        config_sha256: of the configuration that was trained.
-        checkpoint_sha256: of the checkpoint that looks; where several are judged together, such as
-            the seeds and folds of one configuration, of their hashes in order of size.
-        purpose: why, in a word: ``evaluate``, ``replay``.
-
-    Raises:
-        ValueError: for a time that is none, or a last bar before the first.
-    """
-
-    asset: str
-    source_sha256: str
-    first_bar: str
-    last_bar: str
-    split: str
-    run: str
-    config_sha256: str
-    checkpoint_sha256: str
-    purpose: str
-
-    def __post_init__(self) -> None:
-        if _time(self.last_bar) < _time(self.first_bar):
-            raise ValueError(f"last_bar={self.last_bar!r} is before first_bar={self.first_bar!r}")
-
-    @property
-    def trial(self) -> tuple[str, str]:
-        """What is one candidate, however often it looks."""
-        return self.config_sha256, self.checkpoint_sha256
-
-    def overlaps(self, other: "Opening") -> bool:
-        """Whether both look at the same bars: one market, or one file, at the same time."""
-        same_file = bool(self.source_sha256) and self.source_sha256 == other.source_sha256
-        return (
-            (same_file or self.asset == other.asset)
-            and _time(self.first_bar) <= _time(other.last_bar)
-            and _time(other.first_bar) <= _time(self.last_bar)
-        )
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """Proof of an opening, to be kept in its report.
-
-    Attributes:
-        registry: which registry: a number drawn when it was begun.
-        line: the opening's, from 1.
-        sha256: of that line.
-    """
-
-    registry: str
-    line: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -124,12 +59,49 @@ class Registry:
             BrokenChainError: if the registry is damaged; nothing is added to it.
             OSError: if the disk refuses, or others keep the registry locked.
         """
-        with self.file.growing() as lines:
-            if not lines:
-                begun = {"kind": _BEGUN, "registry": uuid.uuid4().hex, "time": _now()}
-                self.file.append(lines, begun)
+        with self._growing() as lines:
             self.file.append(lines, {"kind": _OPENED, "time": _now(), **asdict(opening)})
-        return Receipt(lines[0].values["registry"], lines[-1].number, lines[-1].sha256)
+        return self._origin(lines, lines[-1])
+
+    def bring(self, looks: Iterable[CarriedLook]) -> int:
+        """Add the looks of other registries that this one does not know, and say how many.
+
+        A look counts wherever it happened, and once, however often and by whatever way it comes.
+
+        Raises:
+            BrokenChainError: if the registry is damaged; nothing is added to it.
+            OSError: if the disk refuses, or others keep the registry locked.
+        """
+        looks = list(looks)
+        if not looks:
+            return 0
+        with self._growing() as lines:
+            known = {self._origin(lines, line) for line in lines[1:]}
+            fresh = {look.origin: look for look in looks if look.origin not in known}
+            for look in fresh.values():
+                self.file.append(lines, {"kind": _OPENED, **look.to_plain()})
+        return len(fresh)
+
+    def carried(self) -> list[CarriedLook]:
+        """All looks, for other registries, in an order that does not depend on this one.
+
+        Raises:
+            BrokenChainError: if the registry is damaged.
+        """
+        lines = self.verify()
+        looks = [
+            CarriedLook(self._opening(line), str(line.values["time"]), self._origin(lines, line))
+            for line in lines[1:]
+        ]
+        return sorted(looks, key=lambda look: astuple(look.origin))
+
+    def knows(self, receipt: Receipt) -> bool:
+        """Whether the look of a receipt stands here, written down here or brought.
+
+        Raises:
+            BrokenChainError: if the registry is damaged.
+        """
+        return receipt in {look.origin for look in self.carried()}
 
     def looks(self, receipt: Receipt) -> Looks:
         """Count the looks at the bars of an opening.
@@ -141,14 +113,15 @@ class Registry:
             BrokenChainError: if the registry is damaged or does not hold the receipt.
         """
         lines = self.verify([receipt])
-        own = self._opening(lines[receipt.line - 1])
+        line = next(line for line in lines[1:] if self._origin(lines, line) == receipt)
+        number, own = line.number, self._opening(line)
         same = {
             line.number: other for line in lines[1:] if (other := self._opening(line)).overlaps(own)
         }
         return Looks(
             trials=len({other.trial for other in same.values()}),
             openings=len(same),
-            earlier=sum(number < receipt.line for number in same),
+            earlier=sum(other < number for other in same),
             begun=str(lines[0].values["time"]),
         )
 
@@ -173,6 +146,8 @@ class Registry:
 
     def _require(self, lines: Sequence[Line], receipt: Receipt) -> None:
         path, number = self.file.path, receipt.line
+        if any(line.values.get("origin") == asdict(receipt) for line in lines):
+            return
         if not lines or lines[0].values.get("registry") != receipt.registry:
             raise BrokenChainError(
                 f"{path}: line 1 is not that of the registry which gave a receipt for line "
@@ -185,6 +160,26 @@ class Registry:
         if lines[number - 1].sha256 != receipt.sha256:
             raise BrokenChainError(f"{path}: line {number} is not the one of its receipt")
 
+    @contextmanager
+    def _growing(self) -> Iterator[list[Line]]:
+        """The lines, at least the one that begins it, while nobody else may add any."""
+        with self.file.growing() as lines:
+            if not lines:
+                begun = {"kind": _BEGUN, "registry": uuid.uuid4().hex, "time": _now()}
+                self.file.append(lines, begun)
+            yield lines
+
+    def _origin(self, lines: Sequence[Line], line: Line) -> Receipt:
+        """Where a look was written down first."""
+        if "origin" not in line.values:
+            return Receipt(str(lines[0].values["registry"]), line.number, line.sha256)
+        try:
+            return Receipt(**line.values["origin"])
+        except TypeError as error:
+            raise BrokenChainError(
+                f"{self.file.path}: line {line.number} has no origin: {error}"
+            ) from error
+
     def _opening(self, line: Line) -> Opening:
         try:
             return Opening(**{field.name: line.values[field.name] for field in fields(Opening)})
@@ -192,13 +187,6 @@ class Registry:
             raise BrokenChainError(
                 f"{self.file.path}: line {line.number} is no opening: {error}"
             ) from error
-
-
-def _time(text: str) -> pd.Timestamp:
-    time: Any = pd.Timestamp(text)
-    if pd.isna(time):
-        raise ValueError(f"{text!r} is not a time")
-    return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
 
 
 def _now() -> str:

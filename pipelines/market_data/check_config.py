@@ -15,7 +15,8 @@ class CheckConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # Folder for the page and the JSON of its numbers, both named after the data.
+    # Folder for the page and the JSON of its numbers, both named after the file; with data.assets
+    # a page each, named after the market.
     out: str = "checks"
     # The file or folder, and how it is cut, as for a training.
     data: DataConfig = field(default_factory=DataConfig)
@@ -25,6 +26,4 @@ class CheckConfig:
     def __post_init__(self) -> None:
         market = self.data.synthetic.market
         require(not market, "data.synthetic.market", market, "unset: a file is checked")
-        assets = self.data.assets
-        require(assets is None, "data.assets", assets, "null: one file at a time, data.path=FILE")
         require(bool(self.out), "out", self.out, "a folder")
