@@ -373,6 +373,41 @@ def test_candles_are_of_one_market_which_is_named(joint):
     assert "Bars are of" not in " ".join(one.notes)
 
 
+@pytest.mark.parametrize("market", ["BTC/USD", "DEAR/USD"])
+def test_a_chosen_market_is_all_that_is_seen(joint, market):
+    queries, index, path = joint
+    rows = read_trace(path)
+    own = rows[(rows["asset"] == market) & (rows["lane"] == 1)]
+    found = answer(queries, index, TraceView(lane=1, market=market, metric="close"), path)
+    assert found.markets == [market]
+    drawn = [y for y in found.metric["data"][0]["y"] if y is not None]
+    assert drawn == own["close"].tolist()
+    assert found.candles["data"][0]["x"] == own["env_frame"].tolist()
+    alone = completed_trades(own.assign(tile=own["episode"]), CFG)
+    assert set(found.trades["market"]) == {market}
+    assert found.reasons["trades"].sum() == len(alone) > 1
+    assert "of other markets" not in " ".join(found.notes)
+    everywhere = answer(queries, index, TraceView(lane=-1, market=market, metric="close"), path)
+    kept = rows.loc[rows["asset"] == market, "close"]
+    drawn = [y for trace in everywhere.metric["data"] for y in trace["y"]]
+    assert (min(drawn), max(drawn)) == (kept.min(), kept.max())
+
+
+def test_a_market_that_is_not_there_or_not_of_the_episode_is_refused(joint):
+    queries, index, path = joint
+    with pytest.raises(ValueError, match="market='XRP/USD'.*BTC/USD.*DEAR/USD"):
+        answer(queries, index, TraceView(market="XRP/USD"), path)
+    with pytest.raises(ValueError, match="episode=1.*lane 1 in BTC/USD"):
+        answer(queries, index, TraceView(lane=1, market="BTC/USD", episode=1), path)
+
+
+def test_both_charts_of_a_chosen_market_have_the_range_of_all(joint):
+    queries, index, path = joint
+    found = answer(queries, index, TraceView(lane=1, market="BTC/USD"), path)
+    ranges = [figure["layout"]["xaxis"]["range"] for figure in (found.metric, found.candles)]
+    assert ranges == [[0, 899], [0, 899]]
+
+
 @pytest.mark.parametrize("lane", [-1, 1])
 def test_prices_of_several_markets_are_not_drawn_on_one_axis(joint, lane):
     queries, index, path = joint
@@ -394,7 +429,7 @@ def test_a_view_without_the_parameters_says_that_fees_are_missing(asked, run, tm
 @given(
     view=st.builds(
         TraceView, run=st.text(max_size=9), trace=st.text(max_size=9),
-        metric=st.sampled_from(sorted(METRICS)), lane=st.none() | st.integers(-1, 9),
+        metric=st.sampled_from(sorted(METRICS)), market=st.text(max_size=9), lane=st.none() | st.integers(-1, 9),
         episode=st.none() | st.integers(0, 10**9), first=st.none() | st.integers(0, 10**12),
         last=st.none() | st.integers(0, 10**12), order=st.sampled_from(["time", "best"]),
         page=st.integers(0, 99), trade=st.none() | st.integers(0, 10**12),

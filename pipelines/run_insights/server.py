@@ -20,6 +20,7 @@ from pipelines.run_insights.trace_page import (
     PREFIX,
     lane_options,
     layout,
+    market_options,
     moves,
     trades_table,
 )
@@ -34,7 +35,7 @@ _POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-_CONTROLS = ("trace", "metric", "lane", "episode", "first", "last", "order")
+_CONTROLS = ("trace", "metric", "market", "lane", "episode", "first", "last", "order")
 _CHARTS = ("metric-chart", "candle-chart")
 # A small trace is read within the first answer.
 _PATIENCE_S = 1.0
@@ -126,6 +127,8 @@ def _register(app: Dash, store: TraceStore) -> None:
         Output("about", "children"),
         Output("message", "children"),
         Output("trace", "options"),
+        Output("market", "options"),
+        Output("market-field", "hidden"),
         Output("lane", "options"),
         *(Output(name, "value") for name in _CONTROLS),
         *(Output(name, "figure") for name in _CHARTS),
@@ -237,25 +240,26 @@ def _frame(
     store: TraceStore | None = None,
 ) -> tuple[Any, ...]:
     controls = {field: getattr(view, field) for field in _CONTROLS} | {"trace": name}
-    lanes, charts = no_update, (NOTHING, NOTHING)
+    lanes, markets, several, charts = no_update, no_update, False, (NOTHING, NOTHING)
     links: list[Any] = []
     trades: list[Any] = []
     candles, about = False, ""
     if index is not None and store is not None:
         found = answer(store.queries, index, view, store.path(view.run, name))
         lanes, words = lane_options(index), " ".join(found.notes)
+        markets, several = market_options(index), len(index.markets) > 1
         controls |= {"lane": -1 if found.part.lane is None else found.part.lane}
         controls |= {"first": found.part.first, "last": found.part.last}
         candles = found.candles is not None
         charts = (found.metric, found.candles or NOTHING)
-        links, trades = moves(index, view, found), trades_table(view, found)
+        links, trades = moves(index, view, found), trades_table(index, view, found)
         about = _about(index, found)
     style = {"height": "460px", "display": "block" if candles else "none"}
     values = [controls[field] for field in _CONTROLS]
     head = _head(view.run)
     shown = {"search": view.search, "controls": dict(zip(_CONTROLS, values, strict=True))}
-    return (view.search, shown, not poll, head, about, words, traces, lanes, *values,
-            *charts, style, links, trades, not candles)  # fmt: skip
+    return (view.search, shown, not poll, head, about, words, traces, markets, not several, lanes,
+            *values, *charts, style, links, trades, not candles)  # fmt: skip
 
 
 def _about(index: TraceIndex, found: Answer) -> str:
@@ -275,7 +279,7 @@ def _refused(words: str, search: str) -> tuple[Any, ...]:
     values = [no_update] * len(_CONTROLS)
     shown = {"search": search, "controls": {}, "charts": {}}
     return (no_update, shown, True, _head(""), "", f"Not shown: {words}.", no_update, no_update,
-            *values, NOTHING, NOTHING, style, [], [], True)  # fmt: skip
+            no_update, no_update, *values, NOTHING, NOTHING, style, [], [], True)  # fmt: skip
 
 
 def _head(run: str) -> list[Any]:

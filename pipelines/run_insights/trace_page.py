@@ -46,6 +46,7 @@ def layout() -> html.Div:
                             _field("trace", dcc.Dropdown(id="trace", clearable=False), "wide"),
                             _field("metric", dcc.Dropdown(list(METRICS), id="metric",
                                                           clearable=False), "wide"),
+                            _field("market", dcc.Dropdown(id="market", clearable=False)),
                             _field("lane", dcc.Dropdown(id="lane", clearable=False)),
                             _field("episode", _number("episode", "all")),
                             _field("from frame", _number("first", "the first")),
@@ -80,6 +81,12 @@ def lane_options(index: TraceIndex) -> list[dict[str, Any]]:
     return [{"label": "all lanes", "value": -1}, *lanes]
 
 
+def market_options(index: TraceIndex) -> list[dict[str, str]]:
+    """All markets together, and each of them."""
+    return [{"label": "all markets", "value": ""},
+            *({"label": name, "value": name} for name in index.markets)]  # fmt: skip
+
+
 def moves(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]:
     """Links to the views beside this one; the page's keys follow them."""
     part = found.part
@@ -98,11 +105,11 @@ def moves(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]:
     return links
 
 
-def trades_table(view: TraceView, found: Answer) -> list[Any]:
+def trades_table(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]:
     """A page of trades, each of which leads to its bars, and why they were closed."""
     if found.trades.empty:
         return [html.P("There is no trade here.", className="small")]
-    several = found.trades["market"].nunique() > 1
+    several = len(index.markets) > 1 and found.part.market is found.part.episode is None
     titles = (
         "entry, UTC",
         *("market",) * several,
@@ -173,7 +180,9 @@ def _link(words: str, search: str, name: str, off: bool) -> Any:
 
 def _field(title: str, control: Any, kind: str = "") -> html.Div:
     # A label of its own kind: Dash's controls are not what a label element can name.
-    return html.Div([html.Span(title), control], className=f"field {kind}", title=title)
+    words = {"role": "group", "aria-label": title}
+    return html.Div([html.Span(title), control], id=f"{control.id}-field",
+                    className=f"field {kind}", **words)  # fmt: skip
 
 
 def _number(name: str, placeholder: str) -> dcc.Input:
