@@ -215,7 +215,9 @@ def test_the_market_is_picked_where_there_are_several_and_the_address_holds_it(p
     assert markets_of_trades(browser) == [""]
     choose(browser, "lane", "lane 2")
     browser.wait("location.search.includes('lane=2') && location.search.includes('market=ETH')")
-    browser = page(search_of(browser), "document.querySelector('#market')?.textContent === 'ETH/USD'")
+    browser = page(
+        search_of(browser), "document.querySelector('#market')?.textContent === 'ETH/USD'"
+    )
     browser.run("history.back()")
     browser.run("history.back()")
     browser.wait("document.querySelector('#market')?.textContent === 'all markets'")

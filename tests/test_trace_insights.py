@@ -395,9 +395,9 @@ def test_a_chosen_market_is_all_that_is_seen(joint, market):
 
 def test_a_market_that_is_not_there_or_not_of_the_episode_is_refused(joint):
     queries, index, path = joint
-    with pytest.raises(ValueError, match="market='XRP/USD'.*BTC/USD.*DEAR/USD"):
+    with pytest.raises(ValueError, match=r"market='XRP/USD'.*BTC/USD.*DEAR/USD"):
         answer(queries, index, TraceView(market="XRP/USD"), path)
-    with pytest.raises(ValueError, match="episode=1.*lane 1 in BTC/USD"):
+    with pytest.raises(ValueError, match=r"episode=1.*lane 1 in BTC/USD"):
         answer(queries, index, TraceView(lane=1, market="BTC/USD", episode=1), path)
 
 
@@ -406,6 +406,38 @@ def test_both_charts_of_a_chosen_market_have_the_range_of_all(joint):
     found = answer(queries, index, TraceView(lane=1, market="BTC/USD"), path)
     ranges = [figure["layout"]["xaxis"]["range"] for figure in (found.metric, found.candles)]
     assert ranges == [[0, 899], [0, 899]]
+
+
+def segments(trace):
+    """The frames of each unbroken piece of a line."""
+    pieces = [[]]
+    for x, y in zip(trace["x"], trace["y"], strict=True):
+        if y is None:
+            pieces.append([])
+        else:
+            pieces[-1].append(x)
+    return [piece for piece in pieces if piece]
+
+
+@pytest.mark.parametrize("buckets", [30, 800])
+def test_no_line_leads_from_one_episode_to_the_next(joint, buckets, monkeypatch):
+    queries, index, path = joint
+    series = queries.series
+    monkeypatch.setattr(queries, "series", lambda *words: series(*words, buckets))
+    rows = read_trace(path)
+    own = rows[(rows["lane"] == 1) & (rows["asset"] == "BTC/USD")]
+    episode = dict(zip(own["env_frame"], own["episode"], strict=True))
+    found = answer(queries, index, TraceView(lane=1, market="BTC/USD"), path)
+    mean = found.metric["data"][-1]
+    stop = next(trace for trace in found.candles["data"] if trace["name"] == "stop")
+    for trace in (mean, stop):
+        of = [{episode[x] for x in piece} for piece in segments(trace)]
+        assert {len(each) for each in of} == {1}
+        assert set.union(*of) == set(own["episode"])
+    if len(found.metric["data"]) == 3:
+        low, high, _ = found.metric["data"]
+        flat = {x for x, a, b in zip(low["x"], low["y"], high["y"], strict=True) if a == b}
+        assert flat >= {frames[0] for frames in segments(mean)[1:]}
 
 
 @pytest.mark.parametrize("lane", [-1, 1])
@@ -429,7 +461,8 @@ def test_a_view_without_the_parameters_says_that_fees_are_missing(asked, run, tm
 @given(
     view=st.builds(
         TraceView, run=st.text(max_size=9), trace=st.text(max_size=9),
-        metric=st.sampled_from(sorted(METRICS)), market=st.text(max_size=9), lane=st.none() | st.integers(-1, 9),
+        metric=st.sampled_from(sorted(METRICS)), market=st.text(max_size=9),
+        lane=st.none() | st.integers(-1, 9),
         episode=st.none() | st.integers(0, 10**9), first=st.none() | st.integers(0, 10**12),
         last=st.none() | st.integers(0, 10**12), order=st.sampled_from(["time", "best"]),
         page=st.integers(0, 99), trade=st.none() | st.integers(0, 10**12),
@@ -452,7 +485,8 @@ def test_an_address_that_makes_no_sense_is_refused(search):
 @pytest.mark.parametrize(
     ("view", "words"),
     [({"lane": 6}, "lane=6"), ({"first": 2_000}, "frames from 0 to 899"),
-     ({"first": 50, "last": 20}, "frames from 0 to 899")],
+     ({"first": 50, "last": 20}, "frames from 0 to 899"),
+     ({"lane": -1, "episode": 2}, "episode=2")],
 )  # fmt: skip
 def test_a_view_that_does_not_fit_the_trace_is_refused(asked, run, view, words):
     queries, index, _ = asked

@@ -37,6 +37,7 @@ _POLICY = (
 )
 _CONTROLS = ("trace", "metric", "market", "lane", "episode", "first", "last", "order")
 _CHARTS = ("metric-chart", "candle-chart")
+_CHOICES = 5  # outputs that say what the controls offer
 # A small trace is read within the first answer.
 _PATIENCE_S = 1.0
 
@@ -130,6 +131,7 @@ def _register(app: Dash, store: TraceStore) -> None:
         Output("market", "options"),
         Output("market-field", "hidden"),
         Output("lane", "options"),
+        Output("episode-field", "hidden"),
         *(Output(name, "value") for name in _CONTROLS),
         *(Output(name, "figure") for name in _CHARTS),
         Output("candle-chart", "style"),
@@ -259,7 +261,7 @@ def _frame(
     head = _head(view.run)
     shown = {"search": view.search, "controls": dict(zip(_CONTROLS, values, strict=True))}
     return (view.search, shown, not poll, head, about, words, traces, markets, not several, lanes,
-            *values, *charts, style, links, trades, not candles)  # fmt: skip
+            view.lane == -1, *values, *charts, style, links, trades, not candles)  # fmt: skip
 
 
 def _about(index: TraceIndex, found: Answer) -> str:
@@ -276,10 +278,10 @@ def _about(index: TraceIndex, found: Answer) -> str:
 def _refused(words: str, search: str) -> tuple[Any, ...]:
     """What is wrong, and nothing else."""
     style = {"display": "none"}
-    values = [no_update] * len(_CONTROLS)
     shown = {"search": search, "controls": {}, "charts": {}}
-    return (no_update, shown, True, _head(""), "", f"Not shown: {words}.", no_update, no_update,
-            no_update, no_update, *values, NOTHING, NOTHING, style, [], [], True)  # fmt: skip
+    kept = [no_update] * (_CHOICES + len(_CONTROLS))
+    return (no_update, shown, True, _head(""), "", f"Not shown: {words}.", *kept,
+            NOTHING, NOTHING, style, [], [], True)  # fmt: skip
 
 
 def _head(run: str) -> list[Any]:
