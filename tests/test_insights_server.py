@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -255,6 +256,9 @@ def test_back_leads_to_the_view_before(page):
 
 def test_a_range_is_drawn_typed_or_walked_by_keys(page):
     browser = page()
+    time.sleep(
+        1.0
+    )  # a chart that has just been drawn measures itself, and forgets a drag meanwhile
     browser.run("document.querySelector('#metric-chart').scrollIntoView()")
     box = browser.run(
         "return document.querySelector('#metric-chart .nsewdrag').getBoundingClientRect()"
