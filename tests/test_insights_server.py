@@ -54,7 +54,9 @@ def runs(tmp_path_factory):
             root / "one" / f"{name}_actions.csv", table, CFG, run_id="one", split=name
         ) as trace:
             trace.write(env.rollout(200, break_when_any_done=False))
-    shutil.copytree(root / "one", root / "two")
+    for name in ("half", "two"):
+        shutil.copytree(root / "one", root / name)
+    (root / "half" / "replay_actions.csv").write_bytes(b"")
     path = root / "two" / "train_actions.csv"
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     rows.loc[rows["episode"].astype(int) % 2 == 1, "asset"] = "ETH/USD"
@@ -138,7 +140,7 @@ def test_all_runs_are_the_first_page_and_lead_to_their_traces(chromium, address)
     chromium.visit(address)
     chromium.wait("document.documentElement.dataset.ready")
     links = chromium.run("return [...document.querySelectorAll('th a')].map(a => a.textContent)")
-    assert sorted(links) == ["broken", "one", "two"]
+    assert sorted(links) == ["broken", "half", "one", "two"]
     assert EVIL not in chromium.run("return document.body.innerHTML")
     chromium.run(
         "[...document.querySelectorAll('th a')].find(a => a.textContent === 'one').click()"
@@ -314,6 +316,16 @@ def test_what_is_not_there_is_said_and_nothing_else_is_shown(page, search, words
     assert words in browser.wait("document.querySelector('#message').textContent")
     assert browser.run("return document.querySelectorAll('#trades table').length") == 0
     assert str(ROOT) not in browser.run("return document.body.textContent")
+
+
+def test_a_run_whose_trace_is_damaged_is_named_and_another_trace_can_be_chosen(page):
+    browser = page("?run=half", "document.querySelector('#message')?.textContent")
+    assert browser.run("return document.querySelector('#head').textContent").endswith("/ half")
+    chart = "document.querySelector('#metric-chart').offsetParent"
+    assert browser.run(f"return {chart} === null")
+    choose(browser, "trace", "train_actions.csv")
+    browser.wait(f"{READY} && {chart}")
+    assert browser.errors() == []
 
 
 def get(address, path, **headers):

@@ -452,6 +452,15 @@ def test_prices_of_several_markets_are_not_drawn_on_one_axis(joint, lane):
     assert min(alone.metric["data"][0]["y"]) > 100_000
 
 
+def test_a_trade_that_was_not_entered_there_is_said(asked, run):
+    queries, index, _ = asked
+    path = run[0] / "train_actions.csv"
+    (entered, *_) = queries.trades(index, Part(0, 899, 0), CFG)["entry_frame"]
+    for frame, words in ((int(entered), False), (int(entered) + 1, True)):
+        notes = answer(queries, index, TraceView(trade=frame), path).notes
+        assert (f"No trade was entered in frame {frame:,}." in notes) == words
+
+
 def test_a_view_without_the_parameters_says_that_fees_are_missing(asked, run, tmp_path):
     queries, index, _ = asked
     found = answer(queries, index, TraceView(lane=4), tmp_path / "train_actions.csv")
@@ -486,7 +495,7 @@ def test_an_address_that_makes_no_sense_is_refused(search):
     ("view", "words"),
     [({"lane": 6}, "lane=6"), ({"first": 2_000}, "frames from 0 to 899"),
      ({"first": 50, "last": 20}, "frames from 0 to 899"),
-     ({"lane": -1, "episode": 2}, "episode=2")],
+     ({"lane": -1, "episode": 2}, "episode=2"), ({"page": 99}, "page=99.*0 to")],
 )  # fmt: skip
 def test_a_view_that_does_not_fit_the_trace_is_refused(asked, run, view, words):
     queries, index, _ = asked

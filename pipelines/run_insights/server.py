@@ -4,6 +4,7 @@ import logging
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import flask
 from dash import Dash, Input, Output, State, ctx, html, no_update
@@ -14,9 +15,10 @@ from pipelines.run_insights.insights_config import InsightsConfig
 from pipelines.run_insights.run_files import find_folders
 from pipelines.run_insights.runs_page import make_page
 from pipelines.run_insights.trace_answer import Answer, answer
-from pipelines.run_insights.trace_figures import NOTHING
+from pipelines.run_insights.trace_figures import NOTHING, Figure
 from pipelines.run_insights.trace_index import TraceIndex
 from pipelines.run_insights.trace_page import (
+    HEIGHTS,
     PREFIX,
     lane_options,
     layout,
@@ -134,7 +136,7 @@ def _register(app: Dash, store: TraceStore) -> None:
         Output("episode-field", "hidden"),
         *(Output(name, "value") for name in _CONTROLS),
         *(Output(name, "figure") for name in _CHARTS),
-        Output("candle-chart", "style"),
+        *(Output(name, "style") for name in _CHARTS),
         Output("moves", "children"),
         Output("trades", "children"),
         Output("trade-section", "hidden"),
@@ -191,7 +193,7 @@ def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any,
         answer[1]["charts"] = {name: given[name] for name in _CHARTS}
         return answer
     except (ValueError, OSError) as error:
-        return _refused(str(error), search)
+        return _refused(store, str(error), search)
 
 
 def _controlled(view: TraceView, name: str, value: Any) -> TraceView:
@@ -256,12 +258,12 @@ def _frame(
         charts = (found.metric, found.candles or NOTHING)
         links, trades = moves(index, view, found), trades_table(index, view, found)
         about = _about(index, found)
-    style = {"height": "460px", "display": "block" if candles else "none"}
+    styles = [_style(name, figure) for name, figure in zip(_CHARTS, charts, strict=True)]
     values = [controls[field] for field in _CONTROLS]
     head = _head(view.run)
     shown = {"search": view.search, "controls": dict(zip(_CONTROLS, values, strict=True))}
     return (view.search, shown, not poll, head, about, words, traces, markets, not several, lanes,
-            view.lane == -1, *values, *charts, style, links, trades, not candles)  # fmt: skip
+            view.lane == -1, *values, *charts, *styles, links, trades, not candles)  # fmt: skip
 
 
 def _about(index: TraceIndex, found: Answer) -> str:
@@ -275,13 +277,23 @@ def _about(index: TraceIndex, found: Answer) -> str:
     )
 
 
-def _refused(words: str, search: str) -> tuple[Any, ...]:
-    """What is wrong, and nothing else."""
-    style = {"display": "none"}
+def _style(name: str, figure: Figure) -> dict[str, str]:
+    """The height of a chart; one that shows nothing has none."""
+    return {"height": f"{HEIGHTS[name]}px"} if figure is not NOTHING else {"display": "none"}
+
+
+def _refused(store: TraceStore, words: str, search: str) -> tuple[Any, ...]:
+    """What is wrong, and the run's other traces."""
+    run = dict(parse_qsl(search.lstrip("?"))).get("run", "")
+    try:
+        traces = list(store.traces(run))
+    except (ValueError, OSError):
+        run, traces = "", []
     shown = {"search": search, "controls": {}, "charts": {}}
-    kept = [no_update] * (_CHOICES + len(_CONTROLS))
-    return (no_update, shown, True, _head(""), "", f"Not shown: {words}.", *kept,
-            NOTHING, NOTHING, style, [], [], True)  # fmt: skip
+    kept = [no_update] * (_CHOICES - 1 + len(_CONTROLS))
+    styles = [_style(name, NOTHING) for name in _CHARTS]
+    return (no_update, shown, True, _head(run), "", f"Not shown: {words}.", traces, *kept,
+            NOTHING, NOTHING, *styles, [], [], True)  # fmt: skip
 
 
 def _head(run: str) -> list[Any]:

@@ -88,8 +88,12 @@ def answer(queries: TraceQueries, index: TraceIndex, view: TraceView, trace: Pat
     trades = queries.trades(index, part, cfg)
     if len(trades) == MAX_TRADES:
         notes.append(f"Of this lane's trades the first {MAX_TRADES:,} are shown.")
+    pages = max(math.ceil(len(trades) / PAGE_ROWS), 1)
+    require(view.page < pages, "page", view.page, f"0 to {pages - 1}")
     listed = page_of(trades, view.order, view.page, PAGE_ROWS)
     chosen = entered_at(trades, view.trade)
+    if chosen is None and view.trade is not None:
+        notes.append(f"No trade was entered in frame {view.trade:,}.")
     place = part.first if view.trade is None else view.trade
     before, after = (
         "" if near is None else _link(index, view, near, step) for near in neighbours(trades, place)

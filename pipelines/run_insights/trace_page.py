@@ -24,6 +24,7 @@ _GRAPH = {
     "modeBarButtons": [["zoom2d", "pan2d", "toImage"]],
 }
 _PRICES = ("entry_price", "exit_price")
+HEIGHTS = {"metric-chart": 260, "candle-chart": 460}
 _KEYS = (
     "Keys: ← → earlier and later, + - nearer and farther, 0 all of it, p n previous and next "
     "trade. Draw sideways over a chart to look closer, click it twice for all of it."
@@ -56,8 +57,8 @@ def layout() -> html.Div:
                     ),
                     html.Nav(id="moves", className="controls"),
                     html.P(id="message", className="small", **{"aria-live": "polite"}),
-                    _graph("metric-chart", "the metric over the frames", 260),
-                    _graph("candle-chart", "bars with entries, exits, stops and targets", 460),
+                    _graph("metric-chart", "the metric over the frames"),
+                    _graph("candle-chart", "bars with entries, exits, stops and targets"),
                     html.Section(
                         [
                             html.H2("Trades of this lane"),
@@ -189,6 +190,8 @@ def _number(name: str, placeholder: str) -> dcc.Input:
     return dcc.Input(id=name, type="number", min=0, step=1, debounce=True, placeholder=placeholder)
 
 
-def _graph(name: str, words: str, height: int) -> html.Div:
-    graph = dcc.Graph(id=name, figure=NOTHING, config=_GRAPH, style={"height": f"{height}px"})
+def _graph(name: str, words: str) -> html.Div:
+    graph = dcc.Graph(
+        id=name, figure=NOTHING, config=_GRAPH, style={"height": f"{HEIGHTS[name]}px"}
+    )
     return html.Div(graph, className="chart", role="img", **{"aria-label": words})
