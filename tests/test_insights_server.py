@@ -328,6 +328,23 @@ def test_a_run_whose_trace_is_damaged_is_named_and_another_trace_can_be_chosen(p
     assert browser.errors() == []
 
 
+def test_a_trace_that_is_cut_off_while_it_is_viewed_is_read_anew(page, runs):
+    search = "?run=half&trace=train_actions.csv"
+    browser = page(search)
+    path = runs / "half" / "train_actions.csv"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:400]))
+    for _ in range(30):  # a trace is looked at again after ten seconds
+        browser = page(search)
+        about = browser.run("return document.querySelector('#about').textContent")
+        if about.startswith("399 rows"):
+            break
+        time.sleep(0.7)
+    assert about.startswith("399 rows")
+    path.write_bytes(b"".join(lines))
+    assert browser.errors() == []
+
+
 def get(address, path, **headers):
     """Status of an answer, and its text."""
     request = urllib.request.Request(f"{address}{path}", headers=headers)  # noqa: S310

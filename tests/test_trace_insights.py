@@ -25,7 +25,7 @@ from pipelines.run_insights import trace_index
 from pipelines.run_insights.trace_answer import answer
 from pipelines.run_insights.trace_figures import MAX_POINTS
 from pipelines.run_insights.trace_index import cache_folder, index_trace
-from pipelines.run_insights.trace_queries import METRICS, Part, TraceQueries
+from pipelines.run_insights.trace_queries import METRICS, IndexGoneError, Part, TraceQueries
 from pipelines.run_insights.trace_store import TraceStore
 from pipelines.run_insights.trace_trades import (
     ORDERS,
@@ -569,6 +569,27 @@ def test_the_store_reads_a_trace_once_and_says_what_is_damaged(run, tmp_path):
     with pytest.raises(ValueError, match="its first line") as refusal:
         store.index("one", "replay_actions.csv")
     assert str(tmp_path) not in str(refusal.value)
+
+
+def test_a_cache_that_is_removed_is_made_again_and_two_servers_may_share_it(run, tmp_path):
+    root, cache = tmp_path / "runs", tmp_path / "cache"
+    shutil.copytree(run[0], root / "one")
+    stores = [TraceStore(root, cache), TraceStore(root, cache)]
+
+    def ask():
+        for store in stores:
+            store.index("one", "train_actions.csv")
+        for store in stores:
+            store.wait("one", "train_actions.csv", 20)
+            index, _ = store.index("one", "train_actions.csv")
+            assert store.queries.series(index, Part(0, 899), "equity")["rows"].sum() == 900
+
+    ask()
+    old, _ = stores[0].index("one", "train_actions.csv")
+    shutil.rmtree(cache)
+    with pytest.raises(IndexGoneError):
+        stores[0].queries.series(old, Part(0, 899), "equity")
+    ask()
 
 
 def test_every_metric_is_a_column_of_a_trace():

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -26,6 +27,7 @@ from pipelines.run_insights.trace_page import (
     moves,
     trades_table,
 )
+from pipelines.run_insights.trace_queries import IndexGoneError
 from pipelines.run_insights.trace_store import TraceStore
 from pipelines.run_insights.trace_view import TraceView
 
@@ -224,13 +226,14 @@ def _shown(store: TraceStore, view: TraceView) -> tuple[Any, ...]:
     if index is None:
         store.wait(view.run, name, _PATIENCE_S)
         index, share = store.index(view.run, name)
-    if index is None:
-        return _frame(view, traces, name, None, _reading(name, share), poll=True)
-    return _frame(view, traces, name, index, store=store)
+    if index is not None:
+        with suppress(IndexGoneError):
+            return _frame(view, traces, name, index, store=store)
+    return _frame(view, traces, name, None, _reading(name, share), poll=True)
 
 
 def _reading(name: str, share: float) -> str:
-    return f"{name} is read for the first time: {share:.0%}."
+    return f"{name} is being read: {share:.0%}."
 
 
 def _frame(

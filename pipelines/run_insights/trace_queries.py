@@ -74,6 +74,10 @@ FROM entries e JOIN exits x USING (episode, number)
 ORDER BY entry_frame LIMIT $most"""
 
 
+class IndexGoneError(OSError):
+    """The files of an index are gone, or others: the trace was cut off, or the cache removed."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A part of a trace.
@@ -203,7 +207,10 @@ class TraceQueries:
     def _ask(self, index: TraceIndex, text: str, **words: object) -> pd.DataFrame:
         # A cursor of its own: several questions of one page, and of several, run at a time.
         with self._base.cursor() as cursor:
-            return cursor.execute(text, {"files": index.files, **words}).df()
+            try:
+                return cursor.execute(text, {"files": index.files, **words}).df()
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+                raise IndexGoneError("what is indexed of the trace is being made anew") from error
 
 
 def _words(part: Part) -> dict[str, object]:
