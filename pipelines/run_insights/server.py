@@ -189,7 +189,9 @@ def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any,
                 view = _controlled(view, name, given[name])
             for name in changed.intersection(_CHARTS):
                 view = _zoomed(view, given[name] or {})
-            if view.search == shown["search"] and "ready" not in changed:
+            # Of a trace that is being read the answer to "ready" may have been dropped likewise.
+            seen = view.search == shown["search"] and not shown.get("reading")
+            if seen and "ready" not in changed:
                 raise PreventUpdate
         answer = _shown(store, view)
         answer[1]["charts"] = {name: given[name] for name in _CHARTS}
@@ -264,7 +266,8 @@ def _frame(
     styles = [_style(name, figure) for name, figure in zip(_CHARTS, charts, strict=True)]
     values = [controls[field] for field in _CONTROLS]
     head = _head(view.run)
-    shown = {"search": view.search, "controls": dict(zip(_CONTROLS, values, strict=True))}
+    shown = {"search": view.search, "reading": poll,
+             "controls": dict(zip(_CONTROLS, values, strict=True))}  # fmt: skip
     return (view.search, shown, not poll, head, about, words, traces, markets, not several, lanes,
             view.lane == -1, *values, *charts, *styles, links, trades, not candles)  # fmt: skip
 
