@@ -8,12 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -35,7 +37,7 @@ READY = "document.querySelector('#trades table') && document.querySelector('#mov
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run with two traces, one that is damaged, and one outside of the folder of all runs."""
+    """A run with two traces, one on two markets, one that is damaged, and one outside of them."""
     rng = np.random.default_rng(5)
     close = 20_000 * np.exp(np.cumsum(rng.normal(0, 0.004, 600)))
     opens = np.r_[20_000.0, close[:-1]]
@@ -52,6 +54,13 @@ def runs(tmp_path_factory):
             root / "one" / f"{name}_actions.csv", table, CFG, run_id="one", split=name
         ) as trace:
             trace.write(env.rollout(200, break_when_any_done=False))
+    for name in ("half", "two"):
+        shutil.copytree(root / "one", root / name)
+    (root / "half" / "replay_actions.csv").write_bytes(b"")
+    path = root / "two" / "train_actions.csv"
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows.loc[rows["episode"].astype(int) % 2 == 1, "asset"] = "ETH/USD"
+    rows.to_csv(path, index=False, lineterminator="\n")
     (root / "broken").mkdir()
     (root / "broken" / "config.json").write_text("{")
     (root / "broken" / "train_actions.csv").write_text(f"{EVIL}\n")
@@ -102,9 +111,10 @@ def search_of(browser):
     return browser.run("return location.search")
 
 
-def press(browser, key):
+def press(browser, key, code=0):
     for kind in ("keyDown", "keyUp"):
-        browser.tell("Input.dispatchKeyEvent", type=kind, key=key)
+        told = {"key": key, "code": key, "windowsVirtualKeyCode": code} if code else {"key": key}
+        browser.tell("Input.dispatchKeyEvent", type=kind, **told)
 
 
 def choose(browser, control, text):
@@ -130,7 +140,7 @@ def test_all_runs_are_the_first_page_and_lead_to_their_traces(chromium, address)
     chromium.visit(address)
     chromium.wait("document.documentElement.dataset.ready")
     links = chromium.run("return [...document.querySelectorAll('th a')].map(a => a.textContent)")
-    assert sorted(links) == ["broken", "one"]
+    assert sorted(links) == ["broken", "half", "one", "two"]
     assert EVIL not in chromium.run("return document.body.innerHTML")
     chromium.run(
         "[...document.querySelectorAll('th a')].find(a => a.textContent === 'one').click()"
@@ -184,6 +194,56 @@ def test_the_line_below_the_head_says_which_market_is_seen(page):
     assert about.endswith("lane 0: BTC/USD")
 
 
+def markets_of_trades(browser):
+    """The markets in the table of trades, in which a market stands where there are several."""
+    return browser.run(
+        """const heads = [...document.querySelectorAll('#trades thead th')].map(h => h.textContent);
+        const i = heads.indexOf('market');
+        return [...new Set([...document.querySelectorAll('#trades tbody tr')]
+            .map(row => i < 0 ? '' : row.cells[i].textContent))].sort()"""
+    )
+
+
+def test_the_market_is_picked_where_there_are_several_and_the_address_holds_it(page, runs):
+    browser = page("?run=two&trace=train_actions.csv&lane=1")
+    assert markets_of_trades(browser) == ["BTC/USD"]  # of the first 25
+    choose(browser, "market", "ETH/USD")
+    browser.wait("location.search.includes('market=ETH%2FUSD')")
+    browser.wait("document.querySelector('#about').textContent.endsWith('lane 1: ETH/USD')")
+    rows = read_trace(runs / "two" / "train_actions.csv")
+    own = rows[(rows["lane"] == 1) & (rows["asset"] == "ETH/USD")]
+    bars = "document.querySelector('#candle-chart .js-plotly-plot').data[0].x"
+    browser.wait(f"{bars}.length === {len(own)}")
+    assert browser.run(f"return {bars}") == own["env_frame"].tolist()
+    assert markets_of_trades(browser) == [""]
+    choose(browser, "lane", "lane 2")
+    browser.wait("location.search.includes('lane=2') && location.search.includes('market=ETH')")
+    browser = page(
+        search_of(browser), "document.querySelector('#market')?.textContent === 'ETH/USD'"
+    )
+    browser.run("history.back()")
+    browser.run("history.back()")
+    browser.wait("document.querySelector('#market')?.textContent === 'all markets'")
+    page()
+    assert browser.run("return document.querySelector('#market').offsetParent === null")
+    assert browser.errors() == []
+
+
+def test_the_market_is_picked_by_the_keyboard_alone(page):
+    browser = page("?run=two&trace=train_actions.csv")
+    for _ in range(12):
+        press(browser, "Tab", 9)
+        if browser.run("return document.activeElement.id") == "market":
+            break
+    press(browser, "Enter", 13)
+    browser.wait("document.querySelector('.dash-dropdown-option')")
+    for _ in range(3):
+        press(browser, "ArrowDown", 40)
+    press(browser, "Enter", 13)
+    browser.wait("location.search.includes('market=')")
+    assert browser.errors() == []
+
+
 def test_back_leads_to_the_view_before(page):
     browser = page()
     before = points(browser)
@@ -198,6 +258,9 @@ def test_back_leads_to_the_view_before(page):
 
 def test_a_range_is_drawn_typed_or_walked_by_keys(page):
     browser = page()
+    time.sleep(
+        1.0
+    )  # a chart that has just been drawn measures itself, and forgets a drag meanwhile
     browser.run("document.querySelector('#metric-chart').scrollIntoView()")
     box = browser.run(
         "return document.querySelector('#metric-chart .nsewdrag').getBoundingClientRect()"
@@ -222,10 +285,11 @@ def test_a_range_is_drawn_typed_or_walked_by_keys(page):
     assert browser.errors() == []
 
 
-def test_a_page_fits_a_phone_and_the_dark(page):
+@pytest.mark.parametrize("run", ["one", "two"])
+def test_a_page_fits_a_phone_and_the_dark(page, run):
     browser = page()
     browser.resize(390, 844, dark=True, phone=True)
-    browser = page()
+    browser = page(f"?run={run}&trace=train_actions.csv")
     assert browser.run("return document.documentElement.scrollWidth") <= 390
     assert (
         browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 28)"
@@ -252,6 +316,33 @@ def test_what_is_not_there_is_said_and_nothing_else_is_shown(page, search, words
     assert words in browser.wait("document.querySelector('#message').textContent")
     assert browser.run("return document.querySelectorAll('#trades table').length") == 0
     assert str(ROOT) not in browser.run("return document.body.textContent")
+
+
+def test_a_run_whose_trace_is_damaged_is_named_and_another_trace_can_be_chosen(page):
+    browser = page("?run=half", "document.querySelector('#message')?.textContent")
+    assert browser.run("return document.querySelector('#head').textContent").endswith("/ half")
+    chart = "document.querySelector('#metric-chart').offsetParent"
+    assert browser.run(f"return {chart} === null")
+    choose(browser, "trace", "train_actions.csv")
+    browser.wait(f"{READY} && {chart}")
+    assert browser.errors() == []
+
+
+def test_a_trace_that_is_cut_off_while_it_is_viewed_is_read_anew(page, runs):
+    search = "?run=half&trace=train_actions.csv"
+    browser = page(search)
+    path = runs / "half" / "train_actions.csv"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:400]))
+    for _ in range(30):  # a trace is looked at again after ten seconds
+        browser = page(search)
+        about = browser.run("return document.querySelector('#about').textContent")
+        if about.startswith("399 rows"):
+            break
+        time.sleep(0.7)
+    assert about.startswith("399 rows")
+    path.write_bytes(b"".join(lines))
+    assert browser.errors() == []
 
 
 def get(address, path, **headers):

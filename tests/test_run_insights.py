@@ -323,8 +323,12 @@ def test_a_folder_that_is_none_is_refused(tmp_path, capsys):
             compose_config("insights", words)
 
 
-def test_an_empty_folder_has_a_page(tmp_path):
-    assert "There is no run here yet" in make_page(tmp_path, None, tmp_path)
+def test_an_empty_folder_has_a_page_without_a_chart(tmp_path, chromium):
+    chromium.open(main(compose_config("insights", [f"runs={tmp_path}"])))
+    chromium.wait(READY)
+    assert "There is no run here yet" in chromium.run("return document.body.innerText")
+    assert chromium.run("return document.querySelector('#curves').offsetParent === null")
+    assert chromium.errors() == []
 
 
 def test_serving_without_its_packages_is_refused(runs, monkeypatch, capsys):

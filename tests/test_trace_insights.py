@@ -25,7 +25,7 @@ from pipelines.run_insights import trace_index
 from pipelines.run_insights.trace_answer import answer
 from pipelines.run_insights.trace_figures import MAX_POINTS
 from pipelines.run_insights.trace_index import cache_folder, index_trace
-from pipelines.run_insights.trace_queries import METRICS, Part, TraceQueries
+from pipelines.run_insights.trace_queries import METRICS, IndexGoneError, Part, TraceQueries
 from pipelines.run_insights.trace_store import TraceStore
 from pipelines.run_insights.trace_trades import (
     ORDERS,
@@ -373,6 +373,73 @@ def test_candles_are_of_one_market_which_is_named(joint):
     assert "Bars are of" not in " ".join(one.notes)
 
 
+@pytest.mark.parametrize("market", ["BTC/USD", "DEAR/USD"])
+def test_a_chosen_market_is_all_that_is_seen(joint, market):
+    queries, index, path = joint
+    rows = read_trace(path)
+    own = rows[(rows["asset"] == market) & (rows["lane"] == 1)]
+    found = answer(queries, index, TraceView(lane=1, market=market, metric="close"), path)
+    assert found.markets == [market]
+    drawn = [y for y in found.metric["data"][0]["y"] if y is not None]
+    assert drawn == own["close"].tolist()
+    assert found.candles["data"][0]["x"] == own["env_frame"].tolist()
+    alone = completed_trades(own.assign(tile=own["episode"]), CFG)
+    assert set(found.trades["market"]) == {market}
+    assert found.reasons["trades"].sum() == len(alone) > 1
+    assert "of other markets" not in " ".join(found.notes)
+    everywhere = answer(queries, index, TraceView(lane=-1, market=market, metric="close"), path)
+    kept = rows.loc[rows["asset"] == market, "close"]
+    drawn = [y for trace in everywhere.metric["data"] for y in trace["y"]]
+    assert (min(drawn), max(drawn)) == (kept.min(), kept.max())
+
+
+def test_a_market_that_is_not_there_or_not_of_the_episode_is_refused(joint):
+    queries, index, path = joint
+    with pytest.raises(ValueError, match=r"market='XRP/USD'.*BTC/USD.*DEAR/USD"):
+        answer(queries, index, TraceView(market="XRP/USD"), path)
+    with pytest.raises(ValueError, match=r"episode=1.*lane 1 in BTC/USD"):
+        answer(queries, index, TraceView(lane=1, market="BTC/USD", episode=1), path)
+
+
+def test_both_charts_of_a_chosen_market_have_the_range_of_all(joint):
+    queries, index, path = joint
+    found = answer(queries, index, TraceView(lane=1, market="BTC/USD"), path)
+    ranges = [figure["layout"]["xaxis"]["range"] for figure in (found.metric, found.candles)]
+    assert ranges == [[0, 899], [0, 899]]
+
+
+def segments(trace):
+    """The frames of each unbroken piece of a line."""
+    pieces = [[]]
+    for x, y in zip(trace["x"], trace["y"], strict=True):
+        if y is None:
+            pieces.append([])
+        else:
+            pieces[-1].append(x)
+    return [piece for piece in pieces if piece]
+
+
+@pytest.mark.parametrize("buckets", [30, 800])
+def test_no_line_leads_from_one_episode_to_the_next(joint, buckets, monkeypatch):
+    queries, index, path = joint
+    series = queries.series
+    monkeypatch.setattr(queries, "series", lambda *words: series(*words, buckets))
+    rows = read_trace(path)
+    own = rows[(rows["lane"] == 1) & (rows["asset"] == "BTC/USD")]
+    episode = dict(zip(own["env_frame"], own["episode"], strict=True))
+    found = answer(queries, index, TraceView(lane=1, market="BTC/USD"), path)
+    mean = found.metric["data"][-1]
+    stop = next(trace for trace in found.candles["data"] if trace["name"] == "stop")
+    for trace in (mean, stop):
+        of = [{episode[x] for x in piece} for piece in segments(trace)]
+        assert {len(each) for each in of} == {1}
+        assert set.union(*of) == set(own["episode"])
+    if len(found.metric["data"]) == 3:
+        low, high, _ = found.metric["data"]
+        flat = {x for x, a, b in zip(low["x"], low["y"], high["y"], strict=True) if a == b}
+        assert flat >= {frames[0] for frames in segments(mean)[1:]}
+
+
 @pytest.mark.parametrize("lane", [-1, 1])
 def test_prices_of_several_markets_are_not_drawn_on_one_axis(joint, lane):
     queries, index, path = joint
@@ -385,6 +452,15 @@ def test_prices_of_several_markets_are_not_drawn_on_one_axis(joint, lane):
     assert min(alone.metric["data"][0]["y"]) > 100_000
 
 
+def test_a_trade_that_was_not_entered_there_is_said(asked, run):
+    queries, index, _ = asked
+    path = run[0] / "train_actions.csv"
+    (entered, *_) = queries.trades(index, Part(0, 899, 0), CFG)["entry_frame"]
+    for frame, words in ((int(entered), False), (int(entered) + 1, True)):
+        notes = answer(queries, index, TraceView(trade=frame), path).notes
+        assert (f"No trade was entered in frame {frame:,}." in notes) == words
+
+
 def test_a_view_without_the_parameters_says_that_fees_are_missing(asked, run, tmp_path):
     queries, index, _ = asked
     found = answer(queries, index, TraceView(lane=4), tmp_path / "train_actions.csv")
@@ -394,7 +470,8 @@ def test_a_view_without_the_parameters_says_that_fees_are_missing(asked, run, tm
 @given(
     view=st.builds(
         TraceView, run=st.text(max_size=9), trace=st.text(max_size=9),
-        metric=st.sampled_from(sorted(METRICS)), lane=st.none() | st.integers(-1, 9),
+        metric=st.sampled_from(sorted(METRICS)), market=st.text(max_size=9),
+        lane=st.none() | st.integers(-1, 9),
         episode=st.none() | st.integers(0, 10**9), first=st.none() | st.integers(0, 10**12),
         last=st.none() | st.integers(0, 10**12), order=st.sampled_from(["time", "best"]),
         page=st.integers(0, 99), trade=st.none() | st.integers(0, 10**12),
@@ -417,7 +494,8 @@ def test_an_address_that_makes_no_sense_is_refused(search):
 @pytest.mark.parametrize(
     ("view", "words"),
     [({"lane": 6}, "lane=6"), ({"first": 2_000}, "frames from 0 to 899"),
-     ({"first": 50, "last": 20}, "frames from 0 to 899")],
+     ({"first": 50, "last": 20}, "frames from 0 to 899"),
+     ({"lane": -1, "episode": 2}, "episode=2"), ({"page": 99}, "page=99.*0 to")],
 )  # fmt: skip
 def test_a_view_that_does_not_fit_the_trace_is_refused(asked, run, view, words):
     queries, index, _ = asked
@@ -491,6 +569,27 @@ def test_the_store_reads_a_trace_once_and_says_what_is_damaged(run, tmp_path):
     with pytest.raises(ValueError, match="its first line") as refusal:
         store.index("one", "replay_actions.csv")
     assert str(tmp_path) not in str(refusal.value)
+
+
+def test_a_cache_that_is_removed_is_made_again_and_two_servers_may_share_it(run, tmp_path):
+    root, cache = tmp_path / "runs", tmp_path / "cache"
+    shutil.copytree(run[0], root / "one")
+    stores = [TraceStore(root, cache), TraceStore(root, cache)]
+
+    def ask():
+        for store in stores:
+            store.index("one", "train_actions.csv")
+        for store in stores:
+            store.wait("one", "train_actions.csv", 20)
+            index, _ = store.index("one", "train_actions.csv")
+            assert store.queries.series(index, Part(0, 899), "equity")["rows"].sum() == 900
+
+    ask()
+    old, _ = stores[0].index("one", "train_actions.csv")
+    shutil.rmtree(cache)
+    with pytest.raises(IndexGoneError):
+        stores[0].queries.series(old, Part(0, 899), "equity")
+    ask()
 
 
 def test_every_metric_is_a_column_of_a_trace():

@@ -72,21 +72,21 @@ def columns(records: Sequence[RunRecord], price_per_hour: float | None) -> list[
     """The columns, without those that would be empty in every row."""
     found = [
         Column("state", "word", lambda run: Cell(run.state.word, run.state.word)),
-        Column("written, UTC", "word", _written),
-        Column("frames", "number", lambda run: _cell(run.curves.frames, number)),
-        *(_key_column(name) for name in differing_keys(records)),
         Column("verdict", "word", _verdict),
         _figure("return", POLICY, "total_return", signed_percent),
         _figure("buy-and-hold", HOLD, "total_return", signed_percent),
         _figure("max drawdown", POLICY, "max_drawdown", percent),
         _figure("trades", POLICY, "trades", number),
         Column("other replay", "number", _other_replays),
+        Column("written, UTC", "word", _written),
+        Column("frames", "number", lambda run: _cell(run.curves.frames, number)),
         Column("frames/s", "number", lambda run: _cell(run.curves.speed, number)),
         Column("time", "number", lambda run: _cell(run.curves.hours, _hours)),
     ]
     if price_per_hour is not None:
         found.append(Column("cost", "number", lambda run: _cost(run, price_per_hour)))
     found += [
+        *(_key_column(name) for name in differing_keys(records)),
         Column("device", "word", lambda run: _word(str(run.config.get("device", "")))),
         Column("commit", "word", lambda run: _word(_short(run.commit))),
         Column("notes", "notes", lambda run: _word("; ".join(notes(run)))),

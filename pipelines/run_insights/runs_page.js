@@ -51,13 +51,15 @@ function draw() {
     matchMedia("(pointer: coarse)").matches ? false : "zoom",
     xaxis: {title: {text: "frames"}, automargin: true, zeroline: false, nticks: 6},
     yaxis: {automargin: true, zeroline: false, type: byId("scale").value}};
-  Plotly.react("curves", traces, layout, {responsive: true, displaylogo: false,
+  byId("curves").hidden = !traces.length;
+  if (traces.length) Plotly.react("curves", traces, layout, {responsive: true, displaylogo: false,
     plotlyServerURL: "", modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]]});
   byId("said").textContent = traces.length ? `${name}: ${traces.length} of ${boxes.length} runs.` :
     data.names.length ? "None of the chosen runs has this curve." : "No run has logged anything yet.";
 }
 
 function start() {
+  document.querySelector(".controls").hidden = !data.names.length;
   byId("curve").append(...data.names.map(name => new Option(name)));
   const words = new URLSearchParams(location.hash.slice(1));
   const lines = name => data.runs.filter(run => (run.points[name] || [[]])[0].length > 1).length;

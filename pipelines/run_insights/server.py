@@ -2,8 +2,10 @@
 
 import logging
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import flask
 from dash import Dash, Input, Output, State, ctx, html, no_update
@@ -14,15 +16,18 @@ from pipelines.run_insights.insights_config import InsightsConfig
 from pipelines.run_insights.run_files import find_folders
 from pipelines.run_insights.runs_page import make_page
 from pipelines.run_insights.trace_answer import Answer, answer
-from pipelines.run_insights.trace_figures import NOTHING
+from pipelines.run_insights.trace_figures import NOTHING, Figure
 from pipelines.run_insights.trace_index import TraceIndex
 from pipelines.run_insights.trace_page import (
+    HEIGHTS,
     PREFIX,
     lane_options,
     layout,
+    market_options,
     moves,
     trades_table,
 )
+from pipelines.run_insights.trace_queries import IndexGoneError
 from pipelines.run_insights.trace_store import TraceStore
 from pipelines.run_insights.trace_view import TraceView
 
@@ -34,8 +39,9 @@ _POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-_CONTROLS = ("trace", "metric", "lane", "episode", "first", "last", "order")
+_CONTROLS = ("trace", "metric", "market", "lane", "episode", "first", "last", "order")
 _CHARTS = ("metric-chart", "candle-chart")
+_CHOICES = 5  # outputs that say what the controls offer
 # A small trace is read within the first answer.
 _PATIENCE_S = 1.0
 
@@ -126,10 +132,13 @@ def _register(app: Dash, store: TraceStore) -> None:
         Output("about", "children"),
         Output("message", "children"),
         Output("trace", "options"),
+        Output("market", "options"),
+        Output("market-field", "hidden"),
         Output("lane", "options"),
+        Output("episode-field", "hidden"),
         *(Output(name, "value") for name in _CONTROLS),
         *(Output(name, "figure") for name in _CHARTS),
-        Output("candle-chart", "style"),
+        *(Output(name, "style") for name in _CHARTS),
         Output("moves", "children"),
         Output("trades", "children"),
         Output("trade-section", "hidden"),
@@ -180,13 +189,15 @@ def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any,
                 view = _controlled(view, name, given[name])
             for name in changed.intersection(_CHARTS):
                 view = _zoomed(view, given[name] or {})
-            if view.search == shown["search"] and "ready" not in changed:
+            # Of a trace that is being read the answer to "ready" may have been dropped likewise.
+            seen = view.search == shown["search"] and not shown.get("reading")
+            if seen and "ready" not in changed:
                 raise PreventUpdate
         answer = _shown(store, view)
         answer[1]["charts"] = {name: given[name] for name in _CHARTS}
         return answer
     except (ValueError, OSError) as error:
-        return _refused(str(error), search)
+        return _refused(store, str(error), search)
 
 
 def _controlled(view: TraceView, name: str, value: Any) -> TraceView:
@@ -217,13 +228,14 @@ def _shown(store: TraceStore, view: TraceView) -> tuple[Any, ...]:
     if index is None:
         store.wait(view.run, name, _PATIENCE_S)
         index, share = store.index(view.run, name)
-    if index is None:
-        return _frame(view, traces, name, None, _reading(name, share), poll=True)
-    return _frame(view, traces, name, index, store=store)
+    if index is not None:
+        with suppress(IndexGoneError):
+            return _frame(view, traces, name, index, store=store)
+    return _frame(view, traces, name, None, _reading(name, share), poll=True)
 
 
 def _reading(name: str, share: float) -> str:
-    return f"{name} is read for the first time: {share:.0%}."
+    return f"{name} is being read: {share:.0%}."
 
 
 def _frame(
@@ -237,25 +249,27 @@ def _frame(
     store: TraceStore | None = None,
 ) -> tuple[Any, ...]:
     controls = {field: getattr(view, field) for field in _CONTROLS} | {"trace": name}
-    lanes, charts = no_update, (NOTHING, NOTHING)
+    lanes, markets, several, charts = no_update, no_update, False, (NOTHING, NOTHING)
     links: list[Any] = []
     trades: list[Any] = []
     candles, about = False, ""
     if index is not None and store is not None:
         found = answer(store.queries, index, view, store.path(view.run, name))
         lanes, words = lane_options(index), " ".join(found.notes)
+        markets, several = market_options(index), len(index.markets) > 1
         controls |= {"lane": -1 if found.part.lane is None else found.part.lane}
         controls |= {"first": found.part.first, "last": found.part.last}
         candles = found.candles is not None
         charts = (found.metric, found.candles or NOTHING)
-        links, trades = moves(index, view, found), trades_table(view, found)
+        links, trades = moves(index, view, found), trades_table(index, view, found)
         about = _about(index, found)
-    style = {"height": "460px", "display": "block" if candles else "none"}
+    styles = [_style(name, figure) for name, figure in zip(_CHARTS, charts, strict=True)]
     values = [controls[field] for field in _CONTROLS]
     head = _head(view.run)
-    shown = {"search": view.search, "controls": dict(zip(_CONTROLS, values, strict=True))}
-    return (view.search, shown, not poll, head, about, words, traces, lanes, *values,
-            *charts, style, links, trades, not candles)  # fmt: skip
+    shown = {"search": view.search, "reading": poll,
+             "controls": dict(zip(_CONTROLS, values, strict=True))}  # fmt: skip
+    return (view.search, shown, not poll, head, about, words, traces, markets, not several, lanes,
+            view.lane == -1, *values, *charts, *styles, links, trades, not candles)  # fmt: skip
 
 
 def _about(index: TraceIndex, found: Answer) -> str:
@@ -269,13 +283,23 @@ def _about(index: TraceIndex, found: Answer) -> str:
     )
 
 
-def _refused(words: str, search: str) -> tuple[Any, ...]:
-    """What is wrong, and nothing else."""
-    style = {"display": "none"}
-    values = [no_update] * len(_CONTROLS)
+def _style(name: str, figure: Figure) -> dict[str, str]:
+    """The height of a chart; one that shows nothing has none."""
+    return {"height": f"{HEIGHTS[name]}px"} if figure is not NOTHING else {"display": "none"}
+
+
+def _refused(store: TraceStore, words: str, search: str) -> tuple[Any, ...]:
+    """What is wrong, and the run's other traces."""
+    run = dict(parse_qsl(search.lstrip("?"))).get("run", "")
+    try:
+        traces = list(store.traces(run))
+    except (ValueError, OSError):
+        run, traces = "", []
     shown = {"search": search, "controls": {}, "charts": {}}
-    return (no_update, shown, True, _head(""), "", f"Not shown: {words}.", no_update, no_update,
-            *values, NOTHING, NOTHING, style, [], [], True)  # fmt: skip
+    kept = [no_update] * (_CHOICES - 1 + len(_CONTROLS))
+    styles = [_style(name, NOTHING) for name in _CHARTS]
+    return (no_update, shown, True, _head(run), "", f"Not shown: {words}.", traces, *kept,
+            NOTHING, NOTHING, *styles, [], [], True)  # fmt: skip
 
 
 def _head(run: str) -> list[Any]:

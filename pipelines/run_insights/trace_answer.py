@@ -88,8 +88,12 @@ def answer(queries: TraceQueries, index: TraceIndex, view: TraceView, trace: Pat
     trades = queries.trades(index, part, cfg)
     if len(trades) == MAX_TRADES:
         notes.append(f"Of this lane's trades the first {MAX_TRADES:,} are shown.")
+    pages = max(math.ceil(len(trades) / PAGE_ROWS), 1)
+    require(view.page < pages, "page", view.page, f"0 to {pages - 1}")
     listed = page_of(trades, view.order, view.page, PAGE_ROWS)
     chosen = entered_at(trades, view.trade)
+    if chosen is None and view.trade is not None:
+        notes.append(f"No trade was entered in frame {view.trade:,}.")
     place = part.first if view.trade is None else view.trade
     before, after = (
         "" if near is None else _link(index, view, near, step) for near in neighbours(trades, place)
@@ -114,7 +118,8 @@ def _around_episode(queries: TraceQueries, index: TraceIndex, view: TraceView, p
     if part.episode is None or view.first is not None or view.last is not None:
         return part
     found = queries.episodes(index, part)
-    require(len(found) == 1, "episode", view.episode, f"one of lane {part.lane}")
+    place = f"lane {part.lane}" + (f" in {part.market}" if part.market else "")
+    require(len(found) == 1, "episode", view.episode, f"one of {place}")
     return replace(part, first=int(found["first"].iloc[0]), last=int(found["last"].iloc[0]))
 
 
@@ -130,7 +135,7 @@ def _metric(
     """The chart of a metric; none of one whose values of several markets are not comparable."""
     if metric in OF_ONE_MARKET and len(markets) > 1:
         names = ", ".join(markets)
-        notes.append(f"No {metric}: it is of several markets here, {names}; choose an episode.")
+        notes.append(f"No {metric}: it is of several markets here, {names}; choose one.")
         return NOTHING
     return metric_figure(queries.series(index, part, metric), metric, part, chosen)
 
@@ -158,7 +163,7 @@ def _candles(
     every = math.ceil(int(episodes["rows"].sum()) / (MAX_CANDLES - 2 * len(episodes))) or 1
     if every > 1:
         notes.append(f"A candle is {every} bars; entries and exits keep their own price.")
-    drawn = part if episodes.empty else replace(part, last=int(episodes["last"].max()))
+    drawn = part if len(episodes) == total else replace(part, last=int(episodes["last"].max()))
     inside = open_within(trades, drawn)
     if part.market is not None:
         inside = inside[inside["market"] == part.market]
@@ -192,7 +197,7 @@ def _one_market(
     if others:
         notes.append(
             f"Bars are of {market} alone; {counted(others, 'episode')} in this range are of other "
-            "markets: choose one of them."
+            "markets: choose a market."
         )
     return episodes, part
 

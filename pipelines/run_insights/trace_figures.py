@@ -30,6 +30,7 @@ _SYMBOLS = {"liquidation": "star-diamond", "ruin": "star", "end": "square"}
 _CLEAR = "rgba(0,0,0,0)"
 _MARGIN = {"l": 64, "r": 10, "t": 10, "b": 44}
 _TICKS = 5
+_MOST_BREAKS = 200  # between episodes; more are too near to be seen
 Figure = dict[str, Any]
 _HIDDEN = {"visible": False}
 NOTHING: Figure = {
@@ -49,22 +50,19 @@ def metric_figure(series: pd.DataFrame, metric: str, part: Part, trade: pd.Serie
     """
     x = [int(frame) for frame in series["frame"]]
     low, high, mean = (_values(series[name]) for name in ("low", "high", "mean"))
+    breaks = _breaks(series["first_episode"], series["last_episode"])
+    if part.lane is None or len(breaks) > _MOST_BREAKS:
+        breaks = []
     traces = []
     if low != high:
-        edge = {"width": 0}
+        look: Figure = {"line": {"width": 0}, "hovertemplate": "%{y:,.6g}"}
         traces = [
-            _line(x, low, "lowest", line=edge, hovertemplate="%{y:,.6g}"),
-            _line(x, high, "highest", line=edge, fill="tonexty", fillcolor=_faint(LONG),
-                  hovertemplate="%{y:,.6g}"),
+            _line(*_pinched(x, low, mean, breaks), "lowest", **look),
+            _line(*_pinched(x, high, mean, breaks), "highest", **look, fill="tonexty",
+                  fillcolor=_faint(LONG)),
         ]  # fmt: skip
-        traces.append(_line(x, mean, "mean", line={"color": LONG, "width": 1.6}))
-    else:
-        breaks = (
-            _breaks(series["first_episode"], series["last_episode"])
-            if part.lane is not None
-            else []
-        )
-        traces.append(_line(*_broken(x, mean, breaks), metric, line={"color": LONG, "width": 1.6}))
+    name = "mean" if traces else metric
+    traces.append(_line(*_broken(x, mean, breaks), name, line={"color": LONG, "width": 1.6}))
     layout = _layout(part, f"{metric}, {METRICS[metric]}", trade)
     layout["xaxis"]["title"] = {"text": "frames"}
     return {"data": traces, "layout": layout}
@@ -96,11 +94,12 @@ def candle_figure(
         {"type": "candlestick", "x": x, **prices, "increasing": rising, "decreasing": falling,
          "name": "bars", "hovertext": held}
     ]  # fmt: skip
+    starts, turns = _breaks(candles["episode"], candles["episode"]), _turns(candles["position"])
     brackets = (("stop", "stop_price", STOP), ("take-profit", "take_profit_price", TARGET))
     for name, column, color in brackets:
         if candles[column].notna().any():
             look = {"color": color, "width": 1.2, "dash": "dot", "shape": "hv"}
-            xs, ys = _broken(x, _values(candles[column]), _turns(candles["position"]))
+            xs, ys = _broken(x, _values(candles[column]), sorted({*turns, *starts}))
             traces.append(_line(xs, ys, name, line=look, hoverinfo="skip"))
     traces += _entries(marks) + _exits(marks)
     layout = _layout(part, f"price of {part.market}" if part.market else "price", trade)
@@ -108,7 +107,7 @@ def candle_figure(
         at = sorted({round(i * (len(x) - 1) / (_TICKS - 1)) for i in range(_TICKS)})
         layout["xaxis"] |= {"tickvals": [x[i] for i in at],
                             "ticktext": _tick_texts([times[i] for i in at])}  # fmt: skip
-        layout["shapes"] += [_rule(x[i]) for i in _breaks(candles["episode"], candles["episode"])]
+        layout["shapes"] += [_rule(x[i]) for i in starts]
         layout["yaxis"]["range"] = _room(candles)
     return {"data": traces, "layout": layout}
 
@@ -174,6 +173,15 @@ def _broken(x: list[Any], y: list[Any], breaks: Sequence[int]) -> tuple[list[Any
     for place in reversed(breaks):
         x, y = [*x[:place], None, *x[place:]], [*y[:place], None, *y[place:]]
     return x, y
+
+
+def _pinched(
+    x: list[Any], edge: list[Any], mean: list[Any], breaks: Sequence[int]
+) -> tuple[list[Any], list[Any]]:
+    """An edge of an area that is of no height before some points: Plotly fills across a gap."""
+    for i in reversed(breaks):
+        x, edge = [*x[:i], x[i - 1], x[i], *x[i:]], [*edge[:i], mean[i - 1], mean[i], *edge[i:]]
+    return x, edge
 
 
 def _layout(part: Part, title: str, trade: pd.Series | None) -> Figure:

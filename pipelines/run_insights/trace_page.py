@@ -24,6 +24,7 @@ _GRAPH = {
     "modeBarButtons": [["zoom2d", "pan2d", "toImage"]],
 }
 _PRICES = ("entry_price", "exit_price")
+HEIGHTS = {"metric-chart": 260, "candle-chart": 460}
 _KEYS = (
     "Keys: ← → earlier and later, + - nearer and farther, 0 all of it, p n previous and next "
     "trade. Draw sideways over a chart to look closer, click it twice for all of it."
@@ -46,6 +47,7 @@ def layout() -> html.Div:
                             _field("trace", dcc.Dropdown(id="trace", clearable=False), "wide"),
                             _field("metric", dcc.Dropdown(list(METRICS), id="metric",
                                                           clearable=False), "wide"),
+                            _field("market", dcc.Dropdown(id="market", clearable=False)),
                             _field("lane", dcc.Dropdown(id="lane", clearable=False)),
                             _field("episode", _number("episode", "all")),
                             _field("from frame", _number("first", "the first")),
@@ -55,8 +57,8 @@ def layout() -> html.Div:
                     ),
                     html.Nav(id="moves", className="controls"),
                     html.P(id="message", className="small", **{"aria-live": "polite"}),
-                    _graph("metric-chart", "the metric over the frames", 260),
-                    _graph("candle-chart", "bars with entries, exits, stops and targets", 460),
+                    _graph("metric-chart", "the metric over the frames"),
+                    _graph("candle-chart", "bars with entries, exits, stops and targets"),
                     html.Section(
                         [
                             html.H2("Trades of this lane"),
@@ -80,6 +82,12 @@ def lane_options(index: TraceIndex) -> list[dict[str, Any]]:
     return [{"label": "all lanes", "value": -1}, *lanes]
 
 
+def market_options(index: TraceIndex) -> list[dict[str, str]]:
+    """All markets together, and each of them."""
+    return [{"label": "all markets", "value": ""},
+            *({"label": name, "value": name} for name in index.markets)]  # fmt: skip
+
+
 def moves(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]:
     """Links to the views beside this one; the page's keys follow them."""
     part = found.part
@@ -98,11 +106,11 @@ def moves(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]:
     return links
 
 
-def trades_table(view: TraceView, found: Answer) -> list[Any]:
+def trades_table(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]:
     """A page of trades, each of which leads to its bars, and why they were closed."""
     if found.trades.empty:
         return [html.P("There is no trade here.", className="small")]
-    several = found.trades["market"].nunique() > 1
+    several = len(index.markets) > 1 and found.part.market is found.part.episode is None
     titles = (
         "entry, UTC",
         *("market",) * several,
@@ -173,13 +181,17 @@ def _link(words: str, search: str, name: str, off: bool) -> Any:
 
 def _field(title: str, control: Any, kind: str = "") -> html.Div:
     # A label of its own kind: Dash's controls are not what a label element can name.
-    return html.Div([html.Span(title), control], className=f"field {kind}", title=title)
+    words = {"role": "group", "aria-label": title}
+    return html.Div([html.Span(title), control], id=f"{control.id}-field",
+                    className=f"field {kind}", **words)  # fmt: skip
 
 
 def _number(name: str, placeholder: str) -> dcc.Input:
     return dcc.Input(id=name, type="number", min=0, step=1, debounce=True, placeholder=placeholder)
 
 
-def _graph(name: str, words: str, height: int) -> html.Div:
-    graph = dcc.Graph(id=name, figure=NOTHING, config=_GRAPH, style={"height": f"{height}px"})
+def _graph(name: str, words: str) -> html.Div:
+    graph = dcc.Graph(
+        id=name, figure=NOTHING, config=_GRAPH, style={"height": f"{HEIGHTS[name]}px"}
+    )
     return html.Div(graph, className="chart", role="img", **{"aria-label": words})

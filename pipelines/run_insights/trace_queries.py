@@ -47,6 +47,7 @@ _TRADES = """
 WITH fills AS (
   SELECT * FROM read_parquet($files)
   WHERE lane = $lane AND ($episode IS NULL OR episode = $episode)
+    AND ($market IS NULL OR asset = $market)
     AND (entry_units <> 0 OR open_exit_units <> 0 OR exit_units <> 0)
 ), entries AS (
   SELECT *, row_number() OVER (PARTITION BY episode ORDER BY env_frame) AS number
@@ -71,6 +72,10 @@ SELECT e.episode, e.asset AS market, e.entry_units AS units, e.env_frame AS entr
     - (x.paid - (e.funding_paid - e.funding)) AS profit
 FROM entries e JOIN exits x USING (episode, number)
 ORDER BY entry_frame LIMIT $most"""
+
+
+class IndexGoneError(OSError):
+    """The files of an index are gone, or others: the trace was cut off, or the cache removed."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,7 @@ class TraceQueries:
         return self._ask(index, text, **_words(part), every=every)
 
     def trades(self, index: TraceIndex, part: Part, cfg: EnvConfig) -> pd.DataFrame:
-        """The trades of a lane, or of one episode of it, as `metrics.completed_trades` has them.
+        """The trades of a lane, an episode or a market, as `metrics.completed_trades` has them.
 
         Args:
             index: of the trace.
@@ -186,13 +191,13 @@ class TraceQueries:
             the order of time; the first `MAX_TRADES`.
         """
         rates = {"taker": cfg.taker_fee_bps * BPS, "maker": cfg.maker_fee_bps * BPS}
-        key = (index.folder, index.rows, index.seam, part.lane, part.episode, *rates.values())
+        words = {"lane": part.lane, "episode": part.episode, "market": part.market}
+        key = (index.folder, index.rows, index.seam, *words.values(), *rates.values())
         with self._lock:
             if key in self._trades:
                 self._trades.move_to_end(key)
                 return self._trades[key]
-        words = {"lane": part.lane, "episode": part.episode, "most": MAX_TRADES}
-        found = self._ask(index, _TRADES, **words, **rates)
+        found = self._ask(index, _TRADES, **words, **rates, most=MAX_TRADES)
         with self._lock:
             self._trades[key] = found
             while sum(map(len, self._trades.values())) > MAX_TRADES and len(self._trades) > 1:
@@ -202,7 +207,10 @@ class TraceQueries:
     def _ask(self, index: TraceIndex, text: str, **words: object) -> pd.DataFrame:
         # A cursor of its own: several questions of one page, and of several, run at a time.
         with self._base.cursor() as cursor:
-            return cursor.execute(text, {"files": index.files, **words}).df()
+            try:
+                return cursor.execute(text, {"files": index.files, **words}).df()
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+                raise IndexGoneError("what is indexed of the trace is being made anew") from error
 
 
 def _words(part: Part) -> dict[str, object]:

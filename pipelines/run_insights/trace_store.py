@@ -1,5 +1,6 @@
 """The traces of the runs under a folder: found by name, indexed in the background, asked."""
 
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -93,6 +94,8 @@ class TraceStore:
         path = self.path(run, trace)
         with self._lock:
             entry = self._entries.setdefault((run, trace), _Entry())
+            if entry.index is not None and not all(map(os.path.isfile, entry.index.files)):
+                entry.index, entry.checked = None, -_FRESH_S  # the cache may be removed at any time
             stale = time.monotonic() - entry.checked > _FRESH_S
             if not entry.busy and stale:
                 entry.busy = True

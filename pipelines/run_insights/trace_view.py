@@ -22,6 +22,7 @@ class TraceView:
         run: name of the run's folder under the folder of all runs.
         trace: name of the file.
         metric: that is drawn over the frames.
+        market: empty: all.
         lane: None: the first one; -1: all.
         episode: of the lane; None: all.
         first: frame; None: the first one.
@@ -37,6 +38,7 @@ class TraceView:
     run: str = ""
     trace: str = ""
     metric: str = "equity"
+    market: str = ""
     lane: int | None = None
     episode: int | None = None
     first: int | None = None
@@ -83,11 +85,13 @@ class TraceView:
     def changed(self, **changes: object) -> "TraceView":
         """The view with other values; another place has no page of trades and no trade yet."""
         given: Mapping[str, object] = changes
-        if given.keys() & {"lane", "episode", "first", "last", "trace", "order"}:
+        if given.keys() & {"market", "lane", "episode", "first", "last", "trace", "order"}:
             given = {"page": 0, "trade": None, **given}
         if "trace" in given:
-            given = {"lane": None, "episode": None, "first": None, "last": None, **given}
-        if given.keys() & {"lane", "episode"}:
+            given = {"market": "", "lane": None, **given}
+        if given.keys() & {"market", "lane"}:
+            given = {"episode": None, **given}
+        if "episode" in given:
             given = {"first": None, "last": None, **given}
         return replace(self, **given)  # type: ignore[arg-type]
 
@@ -95,18 +99,22 @@ class TraceView:
         """The part of a trace that is looked at.
 
         Raises:
-            ValueError: if the trace has no such lane, or the range holds no frame.
+            ValueError: if the trace has no such market or lane, or the range holds no frame.
         """
         lane = index.lanes[0] if self.lane is None else self.lane
         first = index.first_frame if self.first is None else max(self.first, index.first_frame)
         last = index.last_frame if self.last is None else min(self.last, index.last_frame)
         allowed = f"frames from {index.first_frame:,} to {index.last_frame:,}, the first one first"
         require(first <= last, "first and last", (self.first, self.last), allowed)
+        if self.market:
+            require_one_of("market", self.market, index.markets)
+        market = self.market or None
         if lane == -1:
-            return Part(first, last)
+            require(self.episode is None, "episode", self.episode, "none, of all lanes")
+            return Part(first, last, market=market)
         few = ", ".join(map(str, index.lanes[:10])) + ", …" * (len(index.lanes) > 10)
         require(lane in index.lanes, "lane", lane, f"one of {few}")
-        return Part(first, last, lane, self.episode)
+        return Part(first, last, lane, self.episode, market)
 
     def moved(
         self, index: TraceIndex, part: Part, *, by: float = 0.0, zoom: float = 1.0
