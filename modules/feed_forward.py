@@ -55,12 +55,13 @@ class _OnCPU(Function):
     @once_differentiable
     def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, ...]:
         x_ND, hidden_NH, widen, narrow = ctx.saved_tensors
+        ones_N = grad_ND.new_ones(len(grad_ND))  # a product sums faster than a sum
         grad_NH = grad_ND @ narrow
         torch.ops.aten.threshold_backward.grad_input(grad_NH, hidden_NH, 0, grad_input=grad_NH)
         return (
             grad_NH @ widen,
             (x_ND.t() @ grad_NH).t(),
-            grad_NH.sum(0),
+            ones_N @ grad_NH,
             grad_ND.t() @ hidden_NH,
-            grad_ND.sum(0),
+            ones_N @ grad_ND,
         )
