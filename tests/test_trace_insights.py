@@ -1,6 +1,7 @@
 """A trace, indexed and asked: the answers are those of all its rows, in few points."""
 
 import dataclasses
+import math
 import shutil
 
 import numpy as np
@@ -23,7 +24,7 @@ pytest.importorskip("duckdb")
 
 from pipelines.run_insights import trace_index
 from pipelines.run_insights.trace_answer import answer
-from pipelines.run_insights.trace_figures import MAX_POINTS
+from pipelines.run_insights.trace_figures import MAX_POINTS, candle_figure
 from pipelines.run_insights.trace_index import cache_folder, index_trace
 from pipelines.run_insights.trace_queries import METRICS, IndexGoneError, Part, TraceQueries
 from pipelines.run_insights.trace_store import TraceStore
@@ -438,6 +439,29 @@ def test_no_line_leads_from_one_episode_to_the_next(joint, buckets, monkeypatch)
         low, high, _ = found.metric["data"]
         flat = {x for x, a, b in zip(low["x"], low["y"], high["y"], strict=True) if a == b}
         assert flat >= {frames[0] for frames in segments(mean)[1:]}
+
+
+def test_the_stop_of_one_episode_does_not_lead_to_that_of_the_next_on_the_same_side():
+    """Long at the end of episode 0, long again after the first bar of episode 1."""
+    bar = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "take_profit_price": math.nan}
+    held = [(0, 4, 1.0, 8.0), (0, 5, 1.0, 8.0), (1, 6, 2.0, 7.0), (1, 7, 2.0, 7.0)]
+    rows = [
+        {**bar, "episode": episode, "frame": frame, "position": position, "stop_price": stop,
+         "equity": 1e5, "timestamp": pd.Timestamp(60 * frame, unit="s")}
+        for episode, frame, position, stop in held
+    ]  # fmt: skip
+    columns = [
+        "profit",
+        "units",
+        "entry_frame",
+        "entry_price",
+        "exit_frame",
+        "exit_price",
+        "exit_reason",
+    ]
+    figure = candle_figure(pd.DataFrame(rows), pd.DataFrame(columns=columns), Part(4, 7, 0), None)
+    stop = next(trace for trace in figure["data"] if trace["name"] == "stop")
+    assert segments(stop) == [[4, 5], [6, 7]]
 
 
 @pytest.mark.parametrize("lane", [-1, 1])
