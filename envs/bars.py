@@ -21,7 +21,7 @@ from envs.mending import (
     refuse_insane_prices,
     sort_and_merge,
 )
-from envs.timeframes import require_timeframes
+from envs.timeframes import read_length, require_timeframes
 
 _ASSET = "BTC/USD"
 
@@ -188,7 +188,7 @@ def _of_folder(cfg: DataConfig, manifest: FolderManifest) -> DataConfig:
     """The configuration with the folder's interval, which holes cannot hide."""
     interval = pd.Timedelta(seconds=manifest.interval_s)
     wanted = cfg.interval
-    fits = wanted is None or pd.Timedelta(wanted) == interval
+    fits = wanted is None or read_length(wanted) == interval
     require(fits, "data.interval", wanted, f"the bars of the folder are {manifest.timeframe} long")
     return replace(cfg, interval=wanted or f"{manifest.interval_s}s")
 
@@ -224,8 +224,9 @@ def report_lines(report: DataReport | dict[str, Any]) -> list[str]:
     r = asdict(report) if isinstance(report, DataReport) else report
     lines = [
         f"{r['bars']:,} bars of {r['interval_s']:g} s from {r['first']} to {r['last']}, in "
-        f"{r['segments']} segments; largest move {r['largest_move_frac']:.1%} at "
-        f"{r['largest_move_at']}; {r['zero_volume_bars']:,} bars without volume",
+        f"{r['segments']} segment{'s' * (r['segments'] != 1)}; largest move "
+        f"{r['largest_move_frac']:.1%} at {r['largest_move_at']}; "
+        f"{r['zero_volume_bars']:,} bars without volume",
     ]
     mended = [
         ("naive_times", "times without a zone, taken as UTC"),
@@ -265,6 +266,6 @@ def _describe(
 
 def _is_interval(text: str) -> bool:
     try:
-        return pd.Timedelta(text) >= pd.Timedelta(seconds=1)
+        return read_length(text) >= pd.Timedelta(seconds=1)
     except ValueError:
         return False

@@ -25,11 +25,20 @@ def require_timeframes(timeframes: Sequence[str]) -> None:
     require(bool(seconds) and fits and ascending, "data.timeframes", list(timeframes), allowed)
 
 
+def read_length(text: str) -> pd.Timedelta:
+    """A length of time such as ``1min`` or ``1d``.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    # A day, as `timeframe_name` writes it; pandas wants a D and is to forget the other.
+    return pd.Timedelta(re.sub(r"(?<=\d)d$", "D", text))
+
+
 def timeframe_seconds(text: str) -> int:
     """A length of time in whole seconds; 0 if it is none."""
     try:
-        # A day, as `timeframe_name` writes it; pandas wants a D and is to forget the other.
-        seconds = pd.Timedelta(re.sub(r"(?<=\d)d$", "D", text)).total_seconds()
+        seconds = read_length(text).total_seconds()
     except ValueError:
         return 0
     return int(seconds) if seconds == round(seconds) else 0

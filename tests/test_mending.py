@@ -73,6 +73,12 @@ def test_an_interval_may_be_set_for_sparse_bars():
     assert minutes(check(*sparse, interval="1min")) == list(range(8))
 
 
+def test_an_interval_of_days_is_written_as_columns_name_it():
+    """``1d``, which pandas is to forget: a warning is an error here."""
+    days = [(1_440 * day, *BAR) for day in range(4)]
+    assert check(*days, interval="1d").interval_s == 86_400.0
+
+
 @pytest.mark.parametrize(
     ("times", "interval", "message"),
     [
