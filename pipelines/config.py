@@ -20,6 +20,7 @@ from envs.bars import DataConfig
 from envs.checks import require, require_at_least, require_between, require_one_of
 from envs.config import EnvConfig
 from envs.splits import SPLITS
+from envs.timeframes import read_length
 from modules.config import ModelConfig
 from pipelines.auditing.audit_config import AuditConfig
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
@@ -165,7 +166,7 @@ class RunConfig:
         )
         interval = self.data.interval
         own_bars = self.data.path or self.data.assets or self.data.synthetic.market
-        fits = own_bars or not interval or pd.Timedelta(interval) == _EMBEDDED_INTERVAL
+        fits = own_bars or not interval or read_length(interval) == _EMBEDDED_INTERVAL
         require(
             bool(fits),
             "data.interval",
