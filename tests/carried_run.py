@@ -10,6 +10,7 @@ import torch
 
 from envs.bars import DataConfig
 from envs.config import EnvConfig
+from envs.known_config import SyntheticConfig
 from envs.table import build_table
 from modules.config import ModelConfig
 from pipelines.checkpoint import describe, save_checkpoint
@@ -41,18 +42,19 @@ def write_bars(path: Path, bars: int = 3_000, seed: int = 0) -> Path:
     return path
 
 
-def make_run(folder: Path, bars: Path | dict[str, Path]) -> Path:
+def make_run(folder: Path, bars: Path | dict[str, Path] | None) -> Path:
     """An untrained run with three checkpoints, of which the second is the best.
 
     Args:
         folder: of the run.
-        bars: a file, or a file each of several markets.
+        bars: a file, or a file each of several markets; None: a market that is made.
     """
     several = isinstance(bars, dict)
     named = [f"{name}={path}" for name, path in bars.items()] if several else None
-    path = None if several else str(bars)
+    path = str(bars) if isinstance(bars, Path) else None
+    made = SyntheticConfig() if bars else SyntheticConfig(market="planted", bars=4_096)
     cfg = RunConfig(
-        data=DataConfig(path=path, assets=named, train_frac=0.4, val_frac=0.1),
+        data=DataConfig(path=path, assets=named, synthetic=made, train_frac=0.4, val_frac=0.1),
         env=ENV, model=MODEL, train=TrainConfig(steps=8, minibatch=8),
         wandb=WandbConfig(entity="somebody"),
         init_from=str(folder.parent / "private" / "first"),

@@ -175,6 +175,12 @@ def test_the_card_of_what_was_never_judged_says_so(run, tmp_path):
         card(tmp_path / "model", run)
 
 
+def test_the_card_of_a_made_market_promises_no_file_of_bars(carried_run, tmp_path):
+    text = card(tmp_path / "model", carried_run.make_run(tmp_path / "made", None))
+    assert "`init_from=policy` begins a training on such a market" in text
+    assert "data.path" not in text
+
+
 def test_the_card_holds_the_verdict_of_this_checkpoint_and_of_no_other(
     carried_run, tmp_path, capsys
 ):

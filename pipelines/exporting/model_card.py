@@ -82,6 +82,12 @@ def _loading(model: Model, repository: str | None) -> list[str]:
     if repository is not None:
         imports = "from huggingface_hub import snapshot_download\n\n"
         folder = f'snapshot_download("{repository}", local_dir="policy")'
+    if model.checkpoint.config.data.synthetic.market:
+        return [
+            "It reads the columns of a market that is made, which no file of bars has. The folder "
+            "is a run without bars: `init_from=policy` begins a training on such a market with its "
+            "weights."
+        ]
     about, named, word = "", "", ""
     if model.checkpoint.config.data.assets is not None:
         market = model.table.asset_names[0]
