@@ -65,7 +65,7 @@ def read_indices(action: TensorDictBase) -> list[Tensor]:
     """The indices of each head, contiguous.
 
     Raises:
-        IndexError: if one of them is not made of integers.
+        IndexError: if one of them is not int64.
     """
     indices = [action[head].contiguous() for head in HEADS]
     for head, index in zip(HEADS, indices, strict=True):

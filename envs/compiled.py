@@ -39,7 +39,7 @@ def require_compiler(key: str, device: torch.device) -> None:
 
 
 class CompiledBar:
-    """A function of tensors as one kernel, made at the first call for tensors like those.
+    """A function of tensors as one kernel, made at the first call for tensors like those alone.
 
     The function is exported and compiled as a whole: what `torch.compile` does at every call, to
     find out whether what it has compiled still holds, takes longer than a bar of a few lanes.
@@ -63,13 +63,22 @@ class CompiledBar:
             "cpp.simdlen": 1,
             "cpp_wrapper": device.type == "cpu",
         }
+        self._like: list[tuple[torch.dtype, torch.Size]] = []
         self._names: tuple[str, ...] = ()
         self._run: Callable[..., tuple[Tensor, ...]] | None = None
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """The function of contiguous tensors."""
+        """The function of contiguous tensors.
+
+        Raises:
+            ValueError: for tensors of other dtypes or shapes than the first ones, which a kernel
+                would take for what they are not.
+        """
+        like = [(tensor.dtype, tensor.shape) for tensor in tensors]
         if self._run is None:
-            self._run = self._compile(tensors)
+            self._like, self._run = like, self._compile(tensors)
+        elif like != self._like:
+            raise ValueError(f"env.compile: {like} is not allowed: {self._like}, as at first")
         return dict(zip(self._names, self._run(*tensors), strict=True))
 
     def _compile(self, tensors: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
@@ -79,7 +88,7 @@ class CompiledBar:
         class Bar(nn.Module):
             def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
                 fields = live(*tensors)
-                names.extend(fields)
+                names[:] = fields
                 return tuple(fields.values())
 
         graph = torch.export.export(Bar(), tensors).graph_module

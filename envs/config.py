@@ -27,7 +27,7 @@ class EnvConfig:
     accounts: int = 16
     # Worker processes under a ParallelEnv, each with paths / workers paths; 0: in this process.
     workers: int = 2
-    # torch.compile the step: the same numbers sooner, after some seconds in each process; on a CPU
+    # Compile the step: the same numbers sooner, after some seconds in each process; on a CPU
     # it needs a C++ compiler. Held-out episodes are not compiled.
     compile: bool = False
 

@@ -45,7 +45,7 @@ class MarketEnv(EnvBase):
 
     ### Action Space
     ``action``: a nested TensorDict of int64 indices [paths, accounts]. An index outside its range
-    raises ``IndexError`` (asynchronously on CUDA).
+    raises ``IndexError`` (on CUDA ``RuntimeError``, later).
 
     | key | values | meaning |
     |---|---|---|
@@ -273,8 +273,13 @@ class MarketEnv(EnvBase):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         indices = read_indices(tensordict["action"])
-        bar = tensordict["bar"].contiguous()
-        columns = tensordict["ledger"].permute(2, 0, 1).contiguous()
+        bar, ledger = tensordict["bar"].contiguous(), tensordict["ledger"]
+        if bar.dtype != torch.int64 or ledger.dtype != torch.float64:
+            raise ValueError(
+                f"bar of {bar.dtype} and ledger of {ledger.dtype} are not allowed: torch.int64 and "
+                "torch.float64"
+            )
+        columns = ledger.permute(2, 0, 1).contiguous()
         fields = self._live(self.ohlcv, bar, columns, *self.buckets.tensors, *indices)
         self.buckets.require_within(indices, fields.pop("outside"))
         # An assignment, without nn.Module looking for the name everywhere first.

@@ -6,11 +6,15 @@ import sys
 
 import pytest
 import torch
+from torchrl.envs import check_env_specs
 
 from envs.bars import DataConfig
-from envs.table import build_table
+from envs.config import EnvConfig
+from envs.market import MarketEnv
+from envs.table import BarTable, build_table
 from pipelines.benchmarks import benchmark_speed
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
+from pipelines.benchmarks.benchmark_env import EmptyEnv
 from pipelines.benchmarks.benchmark_page import write_page
 from pipelines.benchmarks.benchmark_replay import time_replays
 from pipelines.benchmarks.benchmark_speed import Cell, plan_cells, time_cell
@@ -56,6 +60,20 @@ def test_what_takes_too_long_is_left_out_and_counted(monkeypatch):
     assert len(cells) + left_out == 6
     assert Cell("mission", 1, 65_536) not in cells
     assert Cell("mlp", 1, 65_536) in cells
+
+
+def test_the_floor_is_the_market_s_specs_and_ends_and_nothing_else():
+    bars = [[60_000.0, 60_050.0, 59_950.0, 60_010.0, 7.0]] * 400
+    cfg = EnvConfig(paths=2, accounts=3, workers=0, window=8, episode_bars=5)
+    market = MarketEnv(BarTable.from_arrays(bars), cfg)
+    floor = EmptyEnv(market, cfg.episode_bars)
+    check_env_specs(floor)
+    played = [env.rollout(12, break_when_any_done=False) for env in (market, floor)]
+    for key in ("done", "truncated", "terminated"):
+        one, two = (rollout["next", key] for rollout in played)
+        assert torch.equal(one, two)
+    assert played[1]["next", "done"].sum() == 2 * cfg.lanes
+    assert not played[1]["next", "ledger"].any()
 
 
 def test_the_peak_is_measured():

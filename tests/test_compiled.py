@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from envs.compiled import log
+from envs.compiled import CompiledBar, log
 from envs.config import EnvConfig
 from envs.factory import make_env
 from envs.market import MarketEnv
@@ -118,8 +118,14 @@ def test_a_compiled_bar_refuses_what_an_eager_one_refuses():
                 env.step(state.clone().set("action", action))
     with pytest.raises(IndexError, match=r"action\.size: torch\.float32 .*torch\.int64"):
         env.step(state.clone().set("action", good.clone().set("size", good["size"].float())))
+    for key, dtype in (("bar", torch.int32), ("ledger", torch.float32)):
+        with pytest.raises(
+            ValueError, match=rf"{key} of {dtype} .*torch\.int64 and torch\.float64"
+        ):
+            env.step(state.clone().set("action", good).set(key, state[key].to(dtype)))
     # Tensors that lie otherwise in memory are the same tensors.
-    spread = state.set("action", good).apply(lambda x: x.transpose(0, 1).clone().transpose(0, 1))
+    spread = state.set("action", good).apply(lambda x: torch.stack([x, x], -1)[..., 0])
+    assert not spread["bar"].is_contiguous()
     one, two = env.step(state.clone())["next"], env.step(spread)["next"]
     assert_same_bits([one], [two])
 
@@ -149,6 +155,18 @@ def test_workers_compile_for_themselves(tmp_path):
     for key in ("ledger", "fills", "account", "reward"):
         one, two = (rollout["next", key] for rollout in rollouts)
         assert torch.equal(bits(one), bits(two))
+
+
+def test_a_kernel_takes_no_tensors_of_another_kind():
+    """It would read their memory as that of the first ones."""
+    double = CompiledBar(lambda x: {"twice": 2 * x}, torch.device("cpu"))
+    first = torch.arange(6.0).view(2, 3)
+    assert torch.equal(double(first)["twice"], 2 * first)
+    for other in (first.double(), first.int(), first.view(3, 2), first[:1]):
+        with pytest.raises(
+            ValueError, match=r"env\.compile: .*torch\.float32.*\[2, 3\].*as at first"
+        ):
+            double(other)
 
 
 def test_the_logarithm_is_that_of_eager_torch():

@@ -98,21 +98,23 @@ def _time_market(
     }
 
 
-def _seconds_a_step(envs: list[TransformedEnv], repeats: int, steps: int = 50) -> list[float]:
+def _seconds_a_step(envs: list[TransformedEnv], repeats: int) -> list[float]:
     """Median over `repeats`, by environment, of the time of a step with automatic resets.
+
+    A repetition has as many steps as an episode, so that in each of them all episodes end once.
 
     The environments take turns, so that whatever else the machine does slows all of them.
     """
-    actions = [envs[0].rand_action()["action"] for _ in range(steps)]
+    actions = [envs[0].rand_action()["action"] for _ in range(EPISODE_BARS)]
     states = [env.reset() for env in envs]
     times: list[list[float]] = [[] for _ in envs]
-    for _ in range(repeats + 2):  # the first two warm up, past an end of all episodes
+    for _ in range(repeats + 2):  # the first two warm up
         for number, env in enumerate(envs):
             state = states[number]
             begin = time.perf_counter()
             for action in actions:
                 _, state = env.step_and_maybe_reset(state.set("action", action))
-            times[number].append((time.perf_counter() - begin) / steps)
+            times[number].append((time.perf_counter() - begin) / EPISODE_BARS)
             states[number] = state
     return [statistics.median(measured[2:]) for measured in times]
 

@@ -153,7 +153,7 @@ def time_cell(cell: Cell, folder: Path, repeats: int, epochs: int) -> dict[str, 
     first += _seconds(lambda: learner.update(rollout.clone()), device)
     advantage_s = median_seconds(lambda: learner.advantage(rollout.clone()), repeats, device)
     update_s = median_seconds(lambda: learner.update(rollout.clone()), repeats, device)
-    epoch_s = update_s - advantage_s  # what an update of more epochs does as often
+    epoch_s = update_s - advantage_s  # and little else that is done once an update
     state = env.reset()
     actions = env.rand_action(state)
 
