@@ -27,6 +27,9 @@ from envs.trace import TraceWriter, read_trace
 pytest.importorskip("dash")
 pytest.importorskip("duckdb")
 
+from pipelines.run_insights.insights_config import InsightsConfig
+from pipelines.run_insights.server import make_app
+
 ROOT = Path(__file__).resolve().parents[1]
 CFG = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=60)
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
@@ -326,6 +329,39 @@ def test_a_run_whose_trace_is_damaged_is_named_and_another_trace_can_be_chosen(p
     choose(browser, "trace", "train_actions.csv")
     browser.wait(f"{READY} && {chart}")
     assert browser.errors() == []
+
+
+def test_a_choice_counts_though_dash_has_dropped_the_answer_to_it(runs, tmp_path):
+    """A chart that is drawn asks after the choice, and Dash drops the answer to that: by chance."""
+    app = make_app(InsightsConfig(runs=str(runs), cache=str(tmp_path)))
+    output = next(key for key in app.callback_map if "url.search" in key)
+    wanted = app.callback_map[output]
+
+    def ask(changed, **held):
+        def values(parts):
+            named = [(part, f"{part['id']}.{part['property']}") for part in parts]
+            return [{**part, "value": held.get(name)} for part, name in named]
+
+        outputs = [dict(zip(("id", "property"), part.rsplit(".", 1), strict=True))
+                   for part in output.strip(".").split("...")]  # fmt: skip
+        question = {
+            "output": output, "outputs": outputs, "changedPropIds": [changed],
+            "inputs": values(wanted["inputs"]), "state": values(wanted["state"]),
+        }  # fmt: skip
+        page = app.server.test_client().post(
+            "/trace/_dash-update-component", json=question, base_url="http://127.0.0.1/"
+        )
+        return page.get_json()["response"] if page.status_code == 200 else None
+
+    def held(answer, **others):
+        return {"shown.data": answer["shown"]["data"], "url.search": "?run=half", **others}
+
+    refused = ask("url.search", **{"url.search": "?run=half"})
+    assert "Not shown" in refused["message"]["children"]
+    drawn = "metric-chart.relayoutData"
+    assert ask(drawn, **held(refused, **{drawn: {"autosize": True}})) is None
+    chosen = {"trace.value": "train_actions.csv", drawn: {"autosize": True}}
+    assert "train_actions.csv" in ask(drawn, **held(refused, **chosen))["url"]["search"]
 
 
 def test_a_trace_that_is_cut_off_while_it_is_viewed_is_read_anew(page, runs):

@@ -197,7 +197,7 @@ def _update(store: TraceStore, search: str, given: dict[str, Any]) -> tuple[Any,
         answer[1]["charts"] = {name: given[name] for name in _CHARTS}
         return answer
     except (ValueError, OSError) as error:
-        return _refused(store, str(error), search)
+        return _refused(store, str(error), search, given)
 
 
 def _controlled(view: TraceView, name: str, value: Any) -> TraceView:
@@ -288,14 +288,15 @@ def _style(name: str, figure: Figure) -> dict[str, str]:
     return {"height": f"{HEIGHTS[name]}px"} if figure is not NOTHING else {"display": "none"}
 
 
-def _refused(store: TraceStore, words: str, search: str) -> tuple[Any, ...]:
-    """What is wrong, and the run's other traces."""
+def _refused(store: TraceStore, words: str, search: str, given: dict[str, Any]) -> tuple[Any, ...]:
+    """What is wrong, and the run's other traces; the controls stay as they are."""
     run = dict(parse_qsl(search.lstrip("?"))).get("run", "")
     try:
         traces = list(store.traces(run))
     except (ValueError, OSError):
         run, traces = "", []
-    shown = {"search": search, "controls": {}, "charts": {}}
+    controls, charts = ({name: given[name] for name in names} for names in (_CONTROLS, _CHARTS))
+    shown = {"search": search, "controls": controls, "charts": charts}
     kept = [no_update] * (_CHOICES - 1 + len(_CONTROLS))
     styles = [_style(name, NOTHING) for name in _CHARTS]
     return (no_update, shown, True, _head(run), "", f"Not shown: {words}.", traces, *kept,
