@@ -14,7 +14,7 @@ class FeedForward(nn.Sequential):
     """Linear, ReLU, linear, on each token by itself.
 
     On a CPU in full precision it is one operation: hooks of the layers are not called, and there is
-    no second derivative.
+    neither a second derivative nor `torch.func.grad` or `vmap` of it.
 
     Args:
         d_model: D, width of a token.
