@@ -62,6 +62,8 @@ class CompiledBar:
             "max_fusion_size": 2_000,
             "cpp.simdlen": 1,
             "cpp_wrapper": device.type == "cpu",
+            # Multiplies and adds one after the other, as eager torch does: fused ones round once.
+            "emulate_precision_casts": device.type == "cuda",
         }
         self._like: list[tuple[torch.dtype, torch.Size]] = []
         self._names: tuple[str, ...] = ()

@@ -132,7 +132,8 @@ class MarketEnv(EnvBase):
         self.register_buffer("last_bar", torch.zeros(paths, dtype=torch.int64, device=device))
         terms = Terms(cfg, Rules.of(cfg, table.meta.interval_s), record_fills)
         live = partial(live_one_bar, terms)
-        self._live = CompiledBar(live, device) if cfg.compile and starts is None else live
+        is_compiled = device.type == "cuda" if cfg.compile is None else cfg.compile
+        self._live = CompiledBar(live, device) if is_compiled and starts is None else live
         self._make_specs()
         self.set_seed(seed)
 

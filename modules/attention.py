@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from modules.linear import init_linear
+from modules.linear import Linear, aligned, aligned_linear, fill_up, init_linear
 
 
 class SelfAttention(nn.Module):
@@ -24,15 +24,28 @@ class SelfAttention(nn.Module):
     def __init__(self, d_model: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.qkv = Linear(d_model, 3 * d_model)
+        self.out = Linear(d_model, d_model)
         init_linear(self.qkv, blocks=3)
         init_linear(self.out)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Attend; [B, T, D] to [B, T, D]."""
+        head = x_BTD.shape[-1] // self.num_heads
+        if x_BTD.is_cuda and head != aligned(head):
+            return self._with_heads_of(aligned(head), x_BTD)
         q, k, v = self.qkv(x_BTD).chunk(3, dim=-1)
         return self.out(attend(q, k, v, self.num_heads))
+
+    def _with_heads_of(self, wide: int, x_BTD: Tensor) -> Tensor:
+        """The same with zeros at the end of every head, for which a GPU's kernels are made."""
+        heads, head = self.num_heads, x_BTD.shape[-1] // self.num_heads
+        weight = fill_up(self.qkv.weight.unflatten(0, (3 * heads, head)), wide, x_BTD.shape[-1])
+        bias = fill_up(self.qkv.bias.unflatten(0, (3 * heads, head)), wide)
+        q, k, v = aligned_linear(x_BTD, weight.flatten(0, 1), bias.flatten()).chunk(3, dim=-1)
+        mixed = attend(q, k, v, heads, scale=head**-0.5)
+        back = fill_up(self.out.weight.unflatten(1, (heads, head)), wide).flatten(1)
+        return aligned_linear(mixed, back, self.out.bias)
 
 
 class QueryAttention(nn.Module):
@@ -52,10 +65,10 @@ class QueryAttention(nn.Module):
     def __init__(self, d_model: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.q = nn.Linear(d_model, d_model)
-        self.k = nn.Linear(d_model, d_model, bias=False)
-        self.v = nn.Linear(d_model, d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.q = Linear(d_model, d_model)
+        self.k = Linear(d_model, d_model, bias=False)
+        self.v = Linear(d_model, d_model)
+        self.out = Linear(d_model, d_model)
         for layer in (self.q, self.k, self.v, self.out):
             init_linear(layer)
 
@@ -71,13 +84,19 @@ class QueryAttention(nn.Module):
 
 
 def attend(
-    q_BQD: Tensor, k_BTD: Tensor, v_BTD: Tensor, num_heads: int, bias_HQT: Tensor | None = None
+    q_BQD: Tensor,
+    k_BTD: Tensor,
+    v_BTD: Tensor,
+    num_heads: int,
+    bias_HQT: Tensor | None = None,
+    scale: float | None = None,
 ) -> Tensor:
     """Scaled dot-product attention of projected tokens, head by head; returns [B, Q, D].
 
-    A bias is added to the logits, -inf for what is not to be seen. A CPU has a fused kernel for one
-    that needs no gradient, which rounds otherwise: in less than float32 the rollout and the update
-    would be two policies by it, so that neither gets it.
+    The scale is that of the heads' width, unless it is given. A bias is added to the logits, -inf
+    for what is not to be seen. A CPU has a fused kernel for one that needs no gradient, which
+    rounds otherwise: in less than float32 the rollout and the update would be two policies by it,
+    so that neither gets it.
     """
 
     def split(x: Tensor) -> Tensor:  # a view: [B, T, D] as [B, H, T, D / H]
@@ -87,5 +106,7 @@ def attend(
     bias = None if bias_HQT is None else bias_HQT.to(q_BQD.dtype)[None]
     unfused = bias is not None and q_BQD.is_cpu and q_BQD.dtype != torch.float32
     with sdpa_kernel(SDPBackend.MATH) if unfused else nullcontext():
-        mixed_BHQd = F.scaled_dot_product_attention(split(q_BQD), split(k_BTD), split(v_BTD), bias)
+        mixed_BHQd = F.scaled_dot_product_attention(
+            split(q_BQD), split(k_BTD), split(v_BTD), bias, scale=scale
+        )
     return mixed_BHQd.transpose(-2, -3).flatten(-2)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from modules.attention import SelfAttention
 from modules.feed_forward import FeedForward
-from modules.linear import init_linear
+from modules.linear import Linear, init_linear
 
 # Larger than a projected bar (about 0.3): with the usual 0.02 the tokens of a window look alike to
 # attention, and training takes many times longer until it tells a recent bar from an old one.
@@ -66,7 +66,7 @@ class MarketEncoder(nn.Module):
         ff_dim: int,
     ) -> None:
         super().__init__()
-        self.bar_projection = nn.Linear(num_features, d_model)
+        self.bar_projection = Linear(num_features, d_model)
         self.cls = nn.Parameter(torch.empty(d_model))
         self.position = nn.Parameter(torch.empty(window + 1, d_model))
         self.blocks = nn.ModuleList(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from modules.attention import attend
 from modules.feed_forward import FeedForward
-from modules.linear import init_linear
+from modules.linear import Linear, init_linear
 
 # Queries that are attended together; the keys that only some of them see are masked.
 BLOCK = 64
@@ -45,9 +45,9 @@ class LocalAttention(nn.Module):
     def __init__(self, d_model: int, num_heads: int, lookback: int) -> None:
         super().__init__()
         self.num_heads, self.lookback = num_heads, lookback
-        self.q = nn.Linear(d_model, d_model)
-        self.kv = nn.Linear(d_model, 2 * d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.q = Linear(d_model, d_model)
+        self.kv = Linear(d_model, 2 * d_model)
+        self.out = Linear(d_model, d_model)
         init_linear(self.q)
         init_linear(self.kv, blocks=2)
         init_linear(self.out)
@@ -189,7 +189,7 @@ class StreamingEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.dropped = num_layers * lookback
-        self.bar_projection = nn.Linear(num_features, d_model)
+        self.bar_projection = Linear(num_features, d_model)
         init_linear(self.bar_projection)
         self.blocks = nn.ModuleList(
             StreamingBlock(d_model, num_heads, ff_dim, lookback) for _ in range(num_layers)

@@ -90,7 +90,7 @@ def _speed(cfg: BenchmarkConfig, folder: Path) -> tuple[Rows, dict[str, Any]]:
         f"{len(cells)} cells; {left_out} would take over {cfg.limit_s:g} s of this machine's peak"
     )
     rows = time_speed(folder, cells, cfg.repeats, cfg.epochs)
-    growth = [] if cfg.quick else time_growth(folder, cfg.repeats)
+    growth = time_growth(folder, cfg.repeats) if cfg.growth and not cfg.quick else []
     return rows + growth, {"cells_left_out": left_out}
 
 

@@ -1,6 +1,7 @@
 """What turns a rollout into a better policy: advantages, minibatches, the clipped update."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -17,6 +18,7 @@ from modules.heads import ValueHead
 from modules.path_encoder import PathEncoder
 from modules.policy import policy_after_market
 from pipelines.advantage import Advantage, sequences
+from pipelines.cuda_graph import CudaGraph
 from pipelines.loss import LossConfig, PolicyLoss
 from pipelines.non_finite import (
     NonFiniteError,
@@ -110,6 +112,10 @@ class Learner:
             fused=True,
         )
         self.optimizer.found_inf = torch.zeros((), device=self.device)
+        self.is_graphed = self.device.type == "cuda" and cfg.cuda_graph and self.encode is not None
+        self._differentiate: Callable[[TensorDictBase], dict[str, Tensor]] = self.differentiate
+        if self.is_graphed:
+            self._differentiate = CudaGraph(self.differentiate, self.parameters.values())
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, partial(_lr_factor, cfg.lr_schedule, iterations)
         )
@@ -145,8 +151,10 @@ class Learner:
         self.epochs_done = 0
         for _ in range(self.cfg.epochs):
             self.epochs_done += 1
-            minibatches = list(self.buffer)
-            epoch = [self.step(minibatch) for minibatch in minibatches]
+            minibatches, epoch = [], []
+            for minibatch in self.buffer:  # drawn while a GPU still computes the one before
+                minibatches.append(minibatch)
+                epoch.append(self.step(minibatch))
             self._refuse_broken(minibatches, epoch)
             stats += epoch
             if self.cfg.target_kl is not None and _mean_kl(epoch) > self.cfg.target_kl:
@@ -184,6 +192,12 @@ class Learner:
 
     def step(self, minibatch: TensorDictBase) -> dict[str, Tensor]:
         """One gradient step on items [N, C, accounts]; none after a number that is none."""
+        stats = self._differentiate(minibatch)
+        self.optimizer.step()
+        return stats
+
+    def differentiate(self, minibatch: TensorDictBase) -> dict[str, Tensor]:
+        """Clipped gradients of the parameters, and what there is to say of them; no step."""
         out = self.losses(minibatch)
         total = _total(out)
         self.optimizer.zero_grad(set_to_none=True)
@@ -193,7 +207,6 @@ class Learner:
         broken = (~(total + norm).isfinite()).float()
         self.optimizer.found_inf.copy_(torch.maximum(self.optimizer.found_inf, broken))
         clip_grads_with_norm_(self.parameters.values(), self.cfg.max_grad_norm, norm)
-        self.optimizer.step()
         scalars = {
             "loss": total,
             "policy_gradient_loss": out["loss_objective"],

@@ -1,9 +1,10 @@
 """What an update minimises: TorchRL's clipped loss, for a market's action heads and rewards."""
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
-from tensordict import NestedKey, TensorDictBase
+from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import (
     CompositeDistribution,
     ProbabilisticTensorDictSequential,
@@ -97,9 +98,12 @@ class PolicyLoss(ClipPPOLoss):
             loss_critic_type="l2",
         )
         self.mask_unused_heads = cfg.mask_unused_heads
+        self.entropy_coeff_of = {head: cfg.entropy_coeff[head] for head in HEADS}
         self.has_hindsight = hindsight is not None
         self.set_keys(value="hindsight_value" if self.has_hindsight else "state_value")
-        self.register_buffer("value_scale", torch.ones(()), persistent=False)
+        # A number on the host would be written into a CUDA graph for good.
+        ones = torch.ones((), device=next(value_head.parameters()).device)
+        self.register_buffer("value_scale", ones, persistent=False)
 
     @property
     def value_key(self) -> str:
@@ -126,12 +130,26 @@ class PolicyLoss(ClipPPOLoss):
         return log_prob, dist, is_composite
 
     def _get_entropy(self, dist: CompositeDistribution, adv_shape: torch.Size) -> TensorDictBase:
-        """Entropies [B, K, 1] of the heads; that of an unused head is 0."""
-        entropy = super()._get_entropy(dist, adv_shape)
-        if self.mask_unused_heads:
-            for i, head in enumerate(HEADS):
-                entropy["action", f"{head}_entropy"] *= dist.head_used[..., i, None]
-        return entropy
+        """Entropies [B, K, 1] of the heads; that of an unused head is 0.
+
+        torchrl asks the device whether each of them is finite, which stalls a GPU at every step.
+        """
+        entropies = {}
+        for i, head in enumerate(HEADS):
+            entropy = dist.dists["action", head].entropy()[..., None]
+            if self.mask_unused_heads:
+                entropy = entropy * dist.head_used[..., i, None]
+            entropies[f"{head}_entropy"] = entropy
+        heads = TensorDict(entropies, adv_shape)
+        return TensorDict({"action": heads}, adv_shape)
+
+    def _weighted_loss_entropy(self, entropy: TensorDictBase) -> Tensor:
+        """Weighted and summed; torchrl sends every coefficient to the device at every step."""
+        terms = (
+            -coeff * entropy["action", f"{head}_entropy"]
+            for head, coeff in self.entropy_coeff_of.items()
+        )
+        return functools.reduce(torch.add, terms)
 
     def loss_critic(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor | None, Tensor]:
         """Loss of the baseline; with hindsight the model's own value is added, for who replays."""

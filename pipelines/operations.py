@@ -69,7 +69,9 @@ def peak_flops(device: torch.device, precision: str, repeats: int = 3) -> float:
     """
     dtype = torch.bfloat16 if is_half(precision, device) else torch.float32
     width = _WIDTH[device.type]
-    a = torch.ones(width, width, device=device, dtype=dtype)  # draws no random number
+    # Of numbers like those of a network: a GPU multiplies ones faster than it multiplies those.
+    draw = torch.Generator(device=device).manual_seed(0)
+    a = torch.randn(width, width, device=device, generator=draw).to(dtype)
     return 2.0 * width**3 / median_seconds(lambda: torch.mm(a, a), repeats, device)
 
 

@@ -17,6 +17,7 @@ FREE = (
     *("resume", "run.", "logger", "wandb.", "alerts.", "replay.", "checkpoint."),
     "recorder.format",
     "env.compile",
+    "train.cuda_graph",
     *("data.path", "data.assets", "data file: file"),
 )
 

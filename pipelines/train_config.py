@@ -36,6 +36,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     precision: str = "auto"  # of matrix products: auto (bfloat16 on CUDA), float32, bfloat16
     compile: bool | None = None  # torch.compile of the encoder; null: on CUDA
+    cuda_graph: bool = True  # launch a step of the policy, and a gradient, at once; only on CUDA
 
     def __post_init__(self) -> None:
         for key in ("steps", "epochs", "minibatch"):

@@ -74,7 +74,13 @@ class Training:
             sequence=cfg.sequence_length,
             hindsight=hindsight,
         )
-        self.policy = RolloutPolicy(model, cfg.train.precision, hindsight, self.learner.encode)
+        self.policy = RolloutPolicy(
+            model,
+            cfg.train.precision,
+            hindsight,
+            self.learner.encode,
+            is_graphed=self.learner.is_graphed,
+        )
         self.collector = Collector(
             env,
             WatchedPolicy(self.policy),

@@ -187,6 +187,13 @@ def check_step(step, **expected) -> None:
             assert got == near(want), f"{key}: {got!r}, expected {want!r}"
 
 
+def pytest_collection_modifyitems(items):
+    """On a GPU torch warns of itself and of the card while it compiles for one."""
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.filterwarnings("default"), append=False)
+
+
 @pytest.fixture(params=DEVICES)
 def device(request):
     """Every device that there is."""

@@ -154,6 +154,30 @@ def test_a_compiled_training_in_bfloat16_begins_like_an_eager_one(encoder):
         assert float(other.stats[key]) == pytest.approx(float(first.stats[key]), rel=0.05, abs=0.02)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@ENCODERS
+def test_a_replayed_training_is_the_launched_one_bit_for_bit(encoder):
+    """Over iterations, in which weights, the scale of values and the last minibatch change."""
+    items = 3 * 16 if encoder == "streaming" else 10
+    train_cfg = dataclasses.replace(TRAIN, epochs=3, minibatch=items * ENV.accounts)
+    cfg = RunConfig(
+        total_frames=4 * 16 * ENV.lanes, env=ENV, model=MODELS[encoder], train=train_cfg
+    )
+    launched = dataclasses.replace(train_cfg, cuda_graph=False)
+    one, first = train(cfg, "cuda")
+    two, other = train(dataclasses.replace(cfg, train=launched), "cuda")
+    assert first.learner.is_graphed
+    assert not other.learner.is_graphed
+    for here, there in zip(one, two, strict=True):
+        for head in HEADS:
+            assert torch.equal(here.rollout["action", head], there.rollout["action", head])
+        for key in ("train/loss", "train/value_loss", "train/grad_norm"):
+            assert float(here.stats[key]) == float(there.stats[key])
+    for p, q in zip(first.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
 @ENCODERS
 def test_bar_by_bar_says_what_a_pass_says(encoder, device):
     model, window, count = model_with_opinions(encoder, device), ENV.window, 30

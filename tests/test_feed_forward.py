@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from modules.feed_forward import FeedForward
+from modules.feed_forward import FeedForward, linear_relu
 
 WIDTH, HIDDEN = 6, 17
 
@@ -39,6 +39,31 @@ def test_values_and_gradients_are_those_of_plain_layers(shape):
         gradients(ours, tokens, towards), gradients(plain(ours), tokens, towards), strict=True
     ):
         torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_rectified_product_is_a_product_and_then_rectified(dtype, device):
+    """What a GPU does in one kernel, with a gradient of its own."""
+    torch.manual_seed(0)
+    tensors = [torch.randn(*shape) for shape in ((50, WIDTH), (HIDDEN, WIDTH), (HIDDEN,))]
+    tensors = [tensor.to(device, dtype) for tensor in tensors]
+    towards = torch.randn(50, HIDDEN).to(device, dtype)
+    results = []
+    for function in (linear_relu, lambda *x: nn.functional.linear(*x).relu()):
+        x, weight, bias = (tensor.clone().requires_grad_() for tensor in tensors)
+        out = function(x, weight, bias)
+        out.backward(towards)
+        results.append([out.detach(), x.grad, weight.grad, bias.grad])
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(
+            one, two, atol=0.05 if dtype == torch.bfloat16 else 1e-5, rtol=0.02
+        )
+    assert (results[0][0] == 0).any()
+
+
+def test_a_rectified_product_can_be_compiled():
+    x, weight, bias = torch.randn(5, WIDTH), torch.randn(HIDDEN, WIDTH), torch.randn(HIDDEN)
+    torch.library.opcheck(linear_relu, (x, weight.requires_grad_(), bias))
 
 
 def test_the_gradient_is_that_of_the_values():

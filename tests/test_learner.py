@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tensordict import TensorDict
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchrl.collectors import Collector
 from torchrl.envs import TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -175,6 +176,33 @@ def _all_long(states: TensorDict) -> TensorDict:
         for head in ("direction", "size", "stop_loss", "take_profit")
     }
     return TensorDict({"action": actions}, states.batch_size)
+
+
+class Asked(TorchDispatchMode):
+    """Notes what reads a number back from the device, or sends one to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name()
+        if any(word in name for word in ("local_scalar", "lift_fresh", "nonzero")):
+            self.names.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_gradient_asks_the_device_for_nothing(setup):
+    """A GPU would be waited for at every step, and a CUDA graph could not hold it."""
+    _, learner, rollout = setup
+    learner.advantage(rollout)
+    minibatch = learner.items(rollout)
+    with Asked() as asked:
+        learner.differentiate(minibatch)
+    assert asked.names == []
+    with Asked() as asked:
+        (minibatch["advantage"] > 0).all().item()
+    assert len(asked.names) == 1
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_parameters_change(setup):

@@ -140,7 +140,7 @@ def test_weights_that_changed_are_used_after_the_next_announcement():
         policy.announce(8)
         policy(state.clone())
         if change:
-            for parameter in policy.policy[0].parameters():
+            for parameter in policy.ahead.parameters():
                 nn.init.normal_(parameter, std=0.3)
         policy.announce(8)
         values.append(policy(state.clone())["state_value"])

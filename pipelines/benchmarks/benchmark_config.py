@@ -53,6 +53,8 @@ class BenchmarkConfig:
     lanes: list[int] = field(default_factory=lambda: list(LANES))
     epochs: int = 4
     limit_s: float = 60.0
+    # Of speed: measure what time and memory grow with, too.
+    growth: bool = True
     # Of replay: one-minute bars to replay with each of `networks`; and how many of them step by
     # step too.
     bars: int = 525_600

@@ -13,7 +13,8 @@ from envs.bars import DataConfig
 from envs.config import EnvConfig
 from envs.factory import make_env
 from envs.table import BarTable, build_table
-from pipelines.benchmarks.benchmark_speed import EPISODE_BARS, Cell, alone, peak_memory, time_cell
+from pipelines.benchmarks.benchmark_env import EPISODE_BARS
+from pipelines.benchmarks.benchmark_speed import Cell, alone, peak_memory, time_cell
 from pipelines.config import compose_config
 from pipelines.device import pick_device
 from pipelines.model import make_model
@@ -77,7 +78,7 @@ def _with_cell(growing: str, cell: Cell, folder: Path, repeats: int) -> list[dic
     """An update against the window, or the accounts on a path."""
     row = time_cell(cell, folder, repeats, epochs=1)
     value = {"window": cell.window, "accounts": cell.accounts}[growing]
-    frames = cell.lanes * cell.steps
+    frames = cell.lanes * cell.steps(pick_device("auto"))
     spent = 1e3 * frames / row["training, 1 epochs, frames/s"]
     return [
         {

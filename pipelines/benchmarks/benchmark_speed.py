@@ -30,13 +30,16 @@ from pipelines.training import Training
 
 T = TypeVar("T")
 
-EPISODE_BARS = 96
+EPISODE_BARS = {"cpu": 96, "cuda": 240}
 # Bars of a rollout: a windowed encoder's cost is the same for each, a streaming one shares more
-# work the longer its sequences are, so that it gets the 32 of the default training.
-_STEPS = {"streaming": 32}
+# work the longer its sequences are, so that it gets the 32 of the default training, and on a GPU
+# an episode of minutes.
+_STREAMED = {"cpu": 32, "cuda": 240}
 _FEW_STEPS = 8
-# Tokens of a minibatch: enough for large matrix products.
+# Tokens of a minibatch, enough for large matrix products; and frames, for what is done for each
+# account must fit into memory too.
 _TOKENS = {"cpu": 4_160, "cuda": 133_120}
+_FRAMES = 524_288
 # Passes over the windows of a rollout in one repetition: the rollout, forward and backward.
 _PASSES = 4.0
 # Dense bfloat16 products a second by the makers' data sheets, for the utilisation (MFU).
@@ -51,26 +54,28 @@ class Cell(NamedTuple):
     lanes: int
     window: int = 64
 
-    @property
-    def steps(self) -> int:
+    def steps(self, device: torch.device) -> int:
         """Bars of a rollout."""
-        return _STEPS.get(self.network, _FEW_STEPS)
+        return _STREAMED[device.type] if self.network == "streaming" else _FEW_STEPS
 
-    @property
-    def windows(self) -> int:
+    def windows(self, device: torch.device) -> int:
         """Bars of all paths of a rollout."""
-        return self.lanes // self.accounts * self.steps
+        return self.lanes // self.accounts * self.steps(device)
 
     def configure(self, device: torch.device) -> RunConfig:
         """The configuration of its training; an update is one epoch."""
-        paths = self.lanes // self.accounts
-        tokens = self.steps + self.window if self.network == "streaming" else self.window + 1
-        sequence = self.steps if self.network == "streaming" else 1
-        items = min(paths * self.steps // sequence, -(-_TOKENS[device.type] // tokens))
+        paths, steps = self.lanes // self.accounts, self.steps(device)
+        tokens = steps + self.window if self.network == "streaming" else self.window + 1
+        sequence = steps if self.network == "streaming" else 1
+        items = min(
+            paths * steps // sequence,
+            -(-_TOKENS[device.type] // tokens),
+            max(_FRAMES // (sequence * self.accounts), 1),
+        )
         words = [
             *(f"model={self.network}", f"env.window={self.window}", "env.workers=0"),
             *(f"env.paths={paths}", f"env.accounts={self.accounts}"),
-            *(f"env.episode_bars={EPISODE_BARS}", f"train.steps={self.steps}"),
+            *(f"env.episode_bars={EPISODE_BARS[device.type]}", f"train.steps={steps}"),
             *("train.epochs=1", f"train.minibatch={items * sequence * self.accounts}"),
         ]
         cfg: RunConfig = compose_config("ppo_transformer", words)
@@ -82,7 +87,8 @@ def plan_cells(cfg: BenchmarkConfig) -> tuple[list[Cell], int]:
 
     Every network with every sharing on every grid that has as many lanes.
     """
-    peak = peak_flops(pick_device("auto"), "auto")
+    device = pick_device("auto")
+    peak = peak_flops(device, "auto")
     limit_s, repeats = (1.0, 1) if cfg.quick else (cfg.limit_s, cfg.repeats)
     cells = [
         Cell(network, accounts, lanes)
@@ -91,17 +97,17 @@ def plan_cells(cfg: BenchmarkConfig) -> tuple[list[Cell], int]:
         for lanes in cfg.lanes
         if lanes >= accounts
     ]
-    flops = (_PASSES * (repeats + 1) * cell.windows * _window_flops(cell.network) for cell in cells)
+    a_window = {network: _window_flops(network, device) for network in cfg.networks}
+    passes = _PASSES * (repeats + 1)
+    flops = (passes * cell.windows(device) * a_window[cell.network] for cell in cells)
     fitting = [c for c, needed in zip(cells, flops, strict=True) if needed <= limit_s * peak]
     return fitting, len(cells) - len(fitting)
 
 
-@functools.cache
-def _window_flops(network: str) -> float:
+def _window_flops(network: str, device: torch.device) -> float:
     """Operations of a window of the embedded bars' features, forward, with one account."""
-    cell = Cell(network, 1, 2)
-    cfg = cell.configure(torch.device("cpu"))
-    table = BarTable.from_arrays([[100.0] * 5] * 200, features=torch.zeros(200, len(FEATURE_NAMES)))
+    cfg = Cell(network, 1, 2).configure(device)
+    table = BarTable.from_arrays([[100.0] * 5] * 400, features=torch.zeros(400, len(FEATURE_NAMES)))
     sequence = cfg.sequence_length
     bars = 100 + torch.arange(sequence)[None]
     model = make_model(cfg.model, cfg.env, table)
@@ -135,7 +141,7 @@ def _call(job: Callable[[], T]) -> T:
 def time_cell(cell: Cell, folder: Path, repeats: int, epochs: int) -> dict[str, Any]:
     """Measure one cell in this process."""
     device = pick_device("auto")
-    cfg = cell.configure(device)
+    cfg, steps = cell.configure(device), cell.steps(device)
     table = BarTable.load(folder)
     env = make_env(table, cfg.env, record_fills=False, device=device)
     model = make_model(cfg.model, cfg.env, table).to(device)
@@ -143,12 +149,12 @@ def time_cell(cell: Cell, folder: Path, repeats: int, epochs: int) -> dict[str, 
     learner, rollouts = training.learner, iter(training.collector)
 
     def collect() -> None:
-        training.policy.announce(cell.steps)
+        training.policy.announce(steps)
         next(rollouts)
 
     first = _seconds(collect, device)
     collect_s = median_seconds(collect, repeats, device)
-    training.policy.announce(cell.steps)
+    training.policy.announce(steps)
     rollout = next(rollouts).clone()
     first += _seconds(lambda: learner.update(rollout.clone()), device)
     advantage_s = median_seconds(lambda: learner.advantage(rollout.clone()), repeats, device)
@@ -159,7 +165,7 @@ def time_cell(cell: Cell, folder: Path, repeats: int, epochs: int) -> dict[str, 
 
     def play() -> None:
         nonlocal state
-        for _ in range(cell.steps):
+        for _ in range(steps):
             _, state = env.step_and_maybe_reset(state.update(actions.select("action")))
 
     env_s = median_seconds(play, repeats, device)

@@ -6,14 +6,15 @@ step would, without the latency of a transformer in every step.
 """
 
 import torch
-from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase
-from torch import Tensor
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModule, TensorDictModuleBase
+from torch import Tensor, nn
 from torchrl.modules import ActorValueOperator
 
 from envs.ledger import LEDGER
 from modules.path_encoder import PathEncoder
 from modules.policy import make_collection_policy
+from pipelines.cuda_graph import CudaGraph
 from pipelines.precision import mixed
 
 _LAST_BAR = LEDGER.index("last_bar")
@@ -85,6 +86,7 @@ class RolloutPolicy(TensorDictModuleBase):
         hindsight: a critic to run beside the model's own.
         encode: the model's `PathEncoder`, perhaps compiled; None: a new one.
         with_logits: write the logits of every head too, which `pipelines.held_out.ties` compares.
+        is_graphed: capture all but the encoder as a CUDA graph, with the exploration of then.
     """
 
     def __init__(
@@ -95,18 +97,32 @@ class RolloutPolicy(TensorDictModuleBase):
         encode: PathEncoder | None = None,
         *,
         with_logits: bool = False,
+        is_graphed: bool = False,
     ) -> None:
         super().__init__()
-        ahead = EncodeAhead(PathEncoder(model) if encode is None else encode)
-        self.policy = make_collection_policy(model, hindsight, ahead, with_logits=with_logits)
+        self.ahead = EncodeAhead(PathEncoder(model) if encode is None else encode)
+        given = TensorDictModule(nn.Identity(), ["market_state"], ["market_state"])
+        self.act = make_collection_policy(model, hindsight, given, with_logits=with_logits)
+        self.graph = CudaGraph(self._act) if is_graphed else None
         self.precision = precision
-        self.in_keys, self.out_keys = self.policy.in_keys, self.policy.out_keys
+        self._of_lanes = [key for key in self.act.in_keys if key != "market_state"]
+        self.in_keys = list(dict.fromkeys([*self.ahead.in_keys, *self._of_lanes]))
+        self.out_keys = self.act.out_keys
 
     def announce(self, steps: int) -> None:
         """See `EncodeAhead.announce`."""
-        self.policy[0].announce(steps)
+        self.ahead.announce(steps)
 
+    @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act in a TensorDict [..., paths, accounts] of the environment."""
         with mixed(self.precision, tensordict["bar"].device):
-            return self.policy(tensordict)
+            seen = self.ahead(tensordict.select(*self.ahead.in_keys))
+        inputs = tensordict.select(*self._of_lanes).set("market_state", seen["market_state"])
+        run = self._act if self.graph is None else self.graph
+        return tensordict.update(run(inputs))
+
+    def _act(self, tensordict: TensorDictBase) -> dict[NestedKey, Tensor]:
+        with mixed(self.precision, tensordict["account"].device):
+            acted = self.act(tensordict)
+        return {key: acted[key] for key in self.out_keys}
