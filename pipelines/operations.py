@@ -4,6 +4,7 @@ Operations are those of matrix products, two for each multiply-add, as `FlopCoun
 them; the peak is that of one large product in the same process.
 """
 
+import copy
 import functools
 import statistics
 import time
@@ -32,13 +33,19 @@ def count_operations(
 ) -> float:
     """Operations of one pass through a model, forward and, unless told otherwise, backward.
 
+    They are those of a CPU's products on every device: what a GPU multiplies beside them, to have
+    rows that it likes, is no work done, and its fused kernels are not counted.
+
     Args:
-        model: of `modules.policy.make_actor_value`; its parameters have no gradient afterwards.
+        model: of `modules.policy.make_actor_value`, copied if it is not on a CPU; its parameters
+            have no gradient afterwards.
         bars: int64 [N, C], pointers, each row C consecutive bars that are encoded together.
         accounts: on every bar.
         backward: whether to go back too.
     """
-    counted = bars[:_COUNTED]
+    counted = bars[:_COUNTED].cpu()
+    if next(model.parameters()).device.type != "cpu":
+        model = copy.deepcopy(model).cpu()
     # The fused attention of a CPU is not counted, that of plain products is.
     with (
         torch.set_grad_enabled(backward),
@@ -47,7 +54,7 @@ def count_operations(
     ):
         states = PathEncoder(model)(counted).flatten(0, 1)
         lanes = (len(states), accounts)
-        account = torch.zeros(*lanes, NUM_ACCOUNT, device=bars.device)
+        account = torch.zeros(*lanes, NUM_ACCOUNT)
         items = TensorDict({"account": account}, lanes)
         items["market_state"] = states[:, None].expand(*lanes, -1)
         out = model.get_value_head()(policy_after_market(model)[:-1](items))

@@ -57,3 +57,12 @@ def test_counting_and_timing_leave_gradients_and_generators_as_they_were():
     assert peak_flops(torch.device("cpu"), "bfloat16", 1) > 0
     assert torch.equal(torch.get_rng_state(), before)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_model_costs_the_same_wherever_it_lies(device):
+    """Though a GPU multiplies zeros beside it, and has kernels that nobody counts."""
+    sizes = {"d_model": 30, "num_layers": 1, "num_heads": 2, "ff_dim": 32, "context_ff_dim": 32}
+    model, bars = make(ModelConfig(account_dim=8, features_dim=8, **sizes)), torch.tensor([[50]])
+    here = count_operations(model, bars, 2)
+    assert count_operations(model.to(device), bars.to(device), 2) == here
+    assert all(parameter.device.type == device for parameter in model.parameters())
