@@ -7,10 +7,11 @@ kept away from it: `log`.
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from envs.checks import require
 
@@ -67,7 +68,7 @@ class CompiledBar:
         }
         self._like: list[tuple[torch.dtype, torch.Size]] = []
         self._names: tuple[str, ...] = ()
-        self._run: Callable[..., tuple[Tensor, ...]] | None = None
+        self._run: Callable[[list[Tensor]], Sequence[Tensor]] | None = None
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
         """The function of contiguous tensors.
@@ -81,9 +82,9 @@ class CompiledBar:
             self._like, self._run = like, self._compile(tensors)
         elif like != self._like:
             raise ValueError(f"env.compile: {like} is not allowed: {self._like}, as at first")
-        return dict(zip(self._names, self._run(*tensors), strict=True))
+        return dict(zip(self._names, self._run(list(tensors)), strict=True))
 
-    def _compile(self, tensors: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
+    def _compile(self, tensors: tuple[Tensor, ...]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
         names: list[str] = []
         live = self._live
 
@@ -95,4 +96,27 @@ class CompiledBar:
 
         graph = torch.export.export(Bar(), tensors).graph_module
         self._names = tuple(names)
-        return torch._inductor.compile(graph, list(tensors), options=self._options)
+        return _compile_graph(graph, list(tensors), self._options)
+
+
+def _compile_graph(
+    graph: fx.GraphModule, tensors: list[Tensor], options: dict[str, Any]
+) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+    """The kernel of a graph, without what torch wraps around it for graphs that are not so plain.
+
+    A third of the time of a bar of a few lanes was spent there.
+    """
+    # Importing it takes a second, which who does not compile is spared.
+    from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+    kept: list[Callable[[list[Tensor]], Sequence[Tensor]]] = []
+
+    def keep(*args: Any, **kwargs: Any) -> Any:
+        kept.append(compile_fx_inner(*args, **kwargs))
+        return kept[-1]
+
+    # What comes from that cache comes with its wrapping; kernels have another one.
+    with torch._functorch.config.patch(enable_autograd_cache=False):
+        compile_fx(graph, tensors, inner_compile=keep, config_patches=options)
+    (kernel,) = kept
+    return kernel
