@@ -101,9 +101,12 @@ class RolloutPolicy(TensorDictModuleBase):
     ) -> None:
         super().__init__()
         self.ahead = EncodeAhead(PathEncoder(model) if encode is None else encode)
+        # A graph begins after the encoder; without one, a module more would cost a CPU a twentieth.
         given = TensorDictModule(nn.Identity(), ["market_state"], ["market_state"])
-        self.act = make_collection_policy(model, hindsight, given, with_logits=with_logits)
-        self.graph = CudaGraph(self._act) if is_graphed else None
+        market = given if is_graphed else self.ahead
+        self.act = make_collection_policy(model, hindsight, market, with_logits=with_logits)
+        device = next(model.parameters()).device
+        self.graph = CudaGraph(self._act, device) if is_graphed else None
         self.precision = precision
         self._of_lanes = [key for key in self.act.in_keys if key != "market_state"]
         self.in_keys = list(dict.fromkeys([*self.ahead.in_keys, *self._of_lanes]))
@@ -117,10 +120,11 @@ class RolloutPolicy(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act in a TensorDict [..., paths, accounts] of the environment."""
         with mixed(self.precision, tensordict["bar"].device):
+            if self.graph is None:
+                return self.act(tensordict)
             seen = self.ahead(tensordict.select(*self.ahead.in_keys))
         inputs = tensordict.select(*self._of_lanes).set("market_state", seen["market_state"])
-        run = self._act if self.graph is None else self.graph
-        return tensordict.update(run(inputs))
+        return tensordict.update(self.graph(inputs))
 
     def _act(self, tensordict: TensorDictBase) -> dict[NestedKey, Tensor]:
         with mixed(self.precision, tensordict["account"].device):
