@@ -28,7 +28,8 @@ class EnvConfig:
     # Worker processes under a ParallelEnv, each with paths / workers paths; 0: in this process.
     workers: int = 2
     # Compile the step: the same numbers sooner, after some seconds in each process; on a CPU
-    # it needs a C++ compiler. Held-out episodes are not compiled. null: on CUDA.
+    # it needs a C++ compiler. Held-out episodes are not compiled. null: on CUDA,
+    # which workers are not.
     compile: bool | None = None
 
     # Episodes and observation.

@@ -23,19 +23,21 @@ class CudaGraph:
     Args:
         live: from a TensorDict on a GPU to tensors by name. It asks the device for no number, moves
             nothing to it, and all else that it reads is changed in place, if at all.
+        device: where it computes, whichever device is the current one.
         parameters: those whose gradients `live` writes.
     """
 
     def __init__(
         self,
         live: Callable[[TensorDictBase], dict[NestedKey, Tensor]],
+        device: torch.device,
         parameters: Iterable[nn.Parameter] = (),
     ) -> None:
-        self._live = live
+        self._live, self._device = live, device
         self._parameters = list(parameters)
         self._calls = 0
         # Not the stream of everything else, whose memory a graph must not know.
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(device)
         self._like: dict[NestedKey, torch.Size] = {}
 
     def __call__(self, inputs: TensorDictBase) -> dict[NestedKey, Tensor]:
@@ -46,11 +48,13 @@ class CudaGraph:
         if like != self._like:
             return self._live(inputs)
         self._calls += 1
-        if self._calls <= _WARM_UP:
-            return self._warm_up(inputs)
-        if self._calls == _WARM_UP + 1:
-            self._capture(inputs)
-        return self._replay(inputs)
+        # Streams are those of the current device: what runs on another one is not captured.
+        with torch.cuda.device(self._device):
+            if self._calls <= _WARM_UP:
+                return self._warm_up(inputs)
+            if self._calls == _WARM_UP + 1:
+                self._capture(inputs)
+            return self._replay(inputs)
 
     def _warm_up(self, inputs: TensorDictBase) -> dict[NestedKey, Tensor]:
         self._stream.wait_stream(torch.cuda.current_stream())

@@ -115,7 +115,9 @@ class Learner:
         self.is_graphed = self.device.type == "cuda" and cfg.cuda_graph and self.encode is not None
         self._differentiate: Callable[[TensorDictBase], dict[str, Tensor]] = self.differentiate
         if self.is_graphed:
-            self._differentiate = CudaGraph(self.differentiate, self.parameters.values())
+            self._differentiate = CudaGraph(
+                self.differentiate, self.device, self.parameters.values()
+            )
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, partial(_lr_factor, cfg.lr_schedule, iterations)
         )

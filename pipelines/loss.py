@@ -89,7 +89,6 @@ class PolicyLoss(ClipPPOLoss):
             actor,
             value_head if hindsight is None else TensorDictSequential(value_head, hindsight),
             clip_epsilon=cfg.clip_epsilon,
-            clip_value=cfg.clip_value,
             critic_coeff=cfg.value_coeff,
             entropy_coeff={
                 ("action", f"{head}_entropy"): coeff for head, coeff in cfg.entropy_coeff.items()
@@ -97,6 +96,8 @@ class PolicyLoss(ClipPPOLoss):
             normalize_advantage=cfg.normalize_advantage,
             loss_critic_type="l2",
         )
+        # torchrl would put it on the device, and ask there whether it is 0, twice a step.
+        self.clip_value = cfg.clip_value
         self.mask_unused_heads = cfg.mask_unused_heads
         self.entropy_coeff_of = {head: cfg.entropy_coeff[head] for head in HEADS}
         self.has_hindsight = hindsight is not None

@@ -157,13 +157,17 @@ def test_a_compiled_training_in_bfloat16_begins_like_an_eager_one(encoder):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @ENCODERS
-def test_a_replayed_training_is_the_launched_one_bit_for_bit(encoder):
+@pytest.mark.parametrize("others", [False, True])
+def test_a_replayed_training_is_the_launched_one_bit_for_bit(encoder, others):
     """Over iterations, in which weights, the scale of values and the last minibatch change."""
     items = 3 * 16 if encoder == "streaming" else 10
     train_cfg = dataclasses.replace(TRAIN, epochs=3, minibatch=items * ENV.accounts)
     cfg = RunConfig(
         total_frames=4 * 16 * ENV.lanes, env=ENV, model=MODELS[encoder], train=train_cfg
     )
+    if others:  # what the defaults leave out of the losses
+        train_cfg = dataclasses.replace(train_cfg, hindsight_bars=8, target_kl=1.0)
+        cfg = dataclasses.replace(cfg, train=train_cfg, loss=LossConfig(clip_value=0.2))
     launched = dataclasses.replace(train_cfg, cuda_graph=False)
     one, first = train(cfg, "cuda")
     two, other = train(dataclasses.replace(cfg, train=launched), "cuda")

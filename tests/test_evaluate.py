@@ -142,6 +142,15 @@ def test_runs_of_other_configurations_are_refused_by_the_keys_that_differ(runs):
         load_candidate("x", [[runs[0]], [runs[0]]])
 
 
+def test_how_a_run_was_computed_makes_no_other_configuration(runs):
+    """Nor another hash: who has looked with it before would be forgotten."""
+    first, other = (load_candidate("x", [[runs[0]]]) for _ in range(2))
+    trained = other.parts[0].trained
+    trained.env.compile, trained.train.cuda_graph = True, False
+    assert differing_keys(first.parts[0].trained, trained) == []
+    assert first.config_sha256 == other.config_sha256
+
+
 def test_the_same_seeds_have_the_same_hash_and_others_another(runs):
     a, b, c = (load_candidate("x", [[path]]) for path in runs)
     assert a.config_sha256 == b.config_sha256 != c.config_sha256

@@ -30,7 +30,7 @@ from pipelines.training import Training
 
 T = TypeVar("T")
 
-EPISODE_BARS = {"cpu": 96, "cuda": 240}
+_EPISODE_BARS = {"cpu": 96, "cuda": 240}
 # Bars of a rollout: a windowed encoder's cost is the same for each, a streaming one shares more
 # work the longer its sequences are, so that it gets the 32 of the default training, and on a GPU
 # an episode of minutes.
@@ -75,7 +75,7 @@ class Cell(NamedTuple):
         words = [
             *(f"model={self.network}", f"env.window={self.window}", "env.workers=0"),
             *(f"env.paths={paths}", f"env.accounts={self.accounts}"),
-            *(f"env.episode_bars={EPISODE_BARS[device.type]}", f"train.steps={steps}"),
+            *(f"env.episode_bars={_EPISODE_BARS[device.type]}", f"train.steps={steps}"),
             *("train.epochs=1", f"train.minibatch={items * sequence * self.accounts}"),
         ]
         cfg: RunConfig = compose_config("ppo_transformer", words)

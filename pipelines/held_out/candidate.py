@@ -26,7 +26,7 @@ SPLIT = "test"
 SEED_KEYS = (
     *("seed", "tag", "device", "resume", "run.", "logger", "wandb.", "alerts.", "replay."),
     "recorder.",
-    *("checkpoint.every_s", "data.path", "env.compile"),
+    *("checkpoint.every_s", "data.path", "env.compile", "train.cuda_graph"),
 )
 
 

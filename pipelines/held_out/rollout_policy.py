@@ -5,6 +5,8 @@ has begun. A few large batches (of a streaming encoder, a few passes) then say w
 step would, without the latency of a transformer in every step.
 """
 
+from typing import cast
+
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase
@@ -100,14 +102,23 @@ class RolloutPolicy(TensorDictModuleBase):
         is_graphed: bool = False,
     ) -> None:
         super().__init__()
-        self.ahead = EncodeAhead(PathEncoder(model) if encode is None else encode)
+        ahead = EncodeAhead(PathEncoder(model) if encode is None else encode)
+        # A graph begins after the encoder; without one, a module more would cost a CPU a twentieth.
         given = TensorDictModule(nn.Identity(), ["market_state"], ["market_state"])
-        self.act = make_collection_policy(model, hindsight, given, with_logits=with_logits)
-        self.graph = CudaGraph(self._act) if is_graphed else None
+        market = given if is_graphed else ahead
+        self.act = make_collection_policy(model, hindsight, market, with_logits=with_logits)
+        self.before = ahead if is_graphed else None
+        device = next(model.parameters()).device
+        self.graph = CudaGraph(self._act, device) if is_graphed else None
         self.precision = precision
         self._of_lanes = [key for key in self.act.in_keys if key != "market_state"]
-        self.in_keys = list(dict.fromkeys([*self.ahead.in_keys, *self._of_lanes]))
+        self.in_keys = list(dict.fromkeys([*ahead.in_keys, *self._of_lanes]))
         self.out_keys = self.act.out_keys
+
+    @property
+    def ahead(self) -> EncodeAhead:
+        """What encodes: the first module of the policy, or the one before its graph."""
+        return cast(EncodeAhead, self.act[0] if self.before is None else self.before)
 
     def announce(self, steps: int) -> None:
         """See `EncodeAhead.announce`."""
@@ -117,10 +128,11 @@ class RolloutPolicy(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act in a TensorDict [..., paths, accounts] of the environment."""
         with mixed(self.precision, tensordict["bar"].device):
+            if self.graph is None:
+                return self.act(tensordict)
             seen = self.ahead(tensordict.select(*self.ahead.in_keys))
         inputs = tensordict.select(*self._of_lanes).set("market_state", seen["market_state"])
-        run = self._act if self.graph is None else self.graph
-        return tensordict.update(run(inputs))
+        return tensordict.update(self.graph(inputs))
 
     def _act(self, tensordict: TensorDictBase) -> dict[NestedKey, Tensor]:
         with mixed(self.precision, tensordict["account"].device):
