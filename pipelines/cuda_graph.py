@@ -41,7 +41,11 @@ class CudaGraph:
         self._like: dict[NestedKey, torch.Size] = {}
 
     def __call__(self, inputs: TensorDictBase) -> dict[NestedKey, Tensor]:
-        """The function; its tensors belong to the caller."""
+        """The function; its tensors belong to the caller.
+
+        Raises:
+            RuntimeError: if it cannot be captured, naming the key that does without.
+        """
         like = {key: value.shape for key, value in inputs.items(True, True)}
         if not self._calls:
             self._like = like
@@ -66,8 +70,11 @@ class CudaGraph:
     def _capture(self, inputs: TensorDictBase) -> None:
         self._inputs = inputs.clone()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._outputs = self._live(self._inputs)
+        try:
+            with torch.cuda.graph(self._graph):
+                self._outputs = self._live(self._inputs)
+        except RuntimeError as error:
+            raise RuntimeError(f"no CUDA graph; train.cuda_graph=false: {error}") from error
         self._gradients = [parameter.grad for parameter in self._parameters]
 
     def _replay(self, inputs: TensorDictBase) -> dict[NestedKey, Tensor]:

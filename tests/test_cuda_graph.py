@@ -219,3 +219,18 @@ def test_everything_happens_on_the_device_of_the_tensors(graphs, monkeypatch):
     assert graph(TensorDict({"x": torch.ones(2)}, [2]))["sum"] == 2  # smaller: not from the graph
     assert made == [there]
     assert entered == [there] * 6
+
+
+def test_what_cannot_be_captured_names_the_key_that_does_without(graphs, monkeypatch):
+    @contextlib.contextmanager
+    def refuse(_):
+        yield
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    run = CudaGraph(lambda inputs: {"twice": 2 * inputs["x"]}, torch.device("cpu"))
+    inputs = TensorDict({"x": torch.ones(3)}, [3])
+    for _ in range(3):
+        assert torch.equal(run(inputs)["twice"], torch.full((3,), 2.0))
+    with pytest.raises(RuntimeError, match=r"train\.cuda_graph=false: operation not permitted"):
+        run(inputs)
