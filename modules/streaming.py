@@ -22,8 +22,10 @@ from modules.attention import attend
 from modules.feed_forward import FeedForward
 from modules.linear import Linear, init_linear
 
-# Queries that are attended together; the keys that only some of them see are masked.
+# Queries that are attended together; the keys that only some of them see are masked. The kernels of
+# a GPU are made for so many, a CPU is faster with twice the lookback: fewer keys are masked.
 BLOCK = 64
+_LEAST = 16
 
 
 class LocalAttention(nn.Module):
@@ -68,7 +70,8 @@ class LocalAttention(nn.Module):
             [..., C, D].
         """
         count = queries.shape[-2]
-        size = min(count, BLOCK)
+        most = BLOCK if queries.is_cuda else min(BLOCK, max(_LEAST, 2 * self.lookback))
+        size = min(count, most)
         missing = -count % size  # fills the last block up, and is cut off again
         blocks = F.pad(self.q(queries), (0, 0, 0, missing)).unflatten(-2, (-1, size))
         span = size + self.lookback

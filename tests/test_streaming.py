@@ -53,7 +53,7 @@ def stretches(first, count):
 # Attention.
 
 
-@pytest.mark.parametrize("lookback", [0, 1, 5])
+@pytest.mark.parametrize("lookback", [0, 1, 5, 31])
 @pytest.mark.parametrize("count", [1, 7, BLOCK, BLOCK + 1, 3 * BLOCK - 5])
 def test_local_attention_equals_torch_s_under_a_band(count, lookback):
     torch.manual_seed(0)
