@@ -11,9 +11,11 @@ import torch
 from tensordict import TensorDict
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torchrl.envs import ObservationNorm
 
 from envs.config import EnvConfig
-from envs.factory import make_env
+from envs.factory import account_norm, make_env
+from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
 from modules.config import ModelConfig
 from pipelines import learner, training
@@ -234,3 +236,17 @@ def test_what_cannot_be_captured_names_the_key_that_does_without(graphs, monkeyp
         assert torch.equal(run(inputs)["twice"], torch.full((3,), 2.0))
     with pytest.raises(RuntimeError, match=r"train\.cuda_graph=false: operation not permitted"):
         run(inputs)
+
+
+def test_an_account_is_scaled_without_asking_the_device():
+    """Though torchrl's transform asks at every step which of two formulas it is."""
+    state = TensorDict({"account": torch.randn(2, 3, NUM_ACCOUNT)}, [2, 3])
+    norm = account_norm(ENV)
+    with Tape():
+        scaled = norm(state.clone())["account"]
+    theirs = ObservationNorm(
+        loc=norm.loc, scale=norm.scale, in_keys=["account"], standard_normal=True
+    )
+    assert torch.equal(scaled, theirs(state.clone())["account"])
+    with pytest.raises(AssertionError, match="asks the device"), Tape():
+        theirs(state.clone())
