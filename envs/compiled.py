@@ -104,7 +104,7 @@ def _compile_graph(
 ) -> Callable[[list[Tensor]], Sequence[Tensor]]:
     """The kernel of a graph, without what torch wraps around it for graphs that are not so plain.
 
-    A third of the time of a bar of a few lanes was spent there.
+    A quarter of the time of a call for a few lanes was spent there.
     """
     # Importing it takes a second, which who does not compile is spared.
     from torch._inductor.compile_fx import compile_fx, compile_fx_inner

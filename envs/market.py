@@ -285,7 +285,7 @@ class MarketEnv(EnvBase):
         self.buckets.require_within(indices, fields.pop("outside"))
         # An assignment, without nn.Module looking for the name everywhere first.
         self._buffers["clock"] = fields.pop("clock")
-        # Every field is of this batch and device; to look again takes a tenth of a step.
+        # Every field is of this batch and device; to look again takes 25 us, a fifth of this.
         return TensorDict._new_unsafe(fields, batch_size=self.batch_size, device=self.device)
 
 

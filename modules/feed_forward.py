@@ -13,8 +13,8 @@ from modules.linear import Linear, aligned, fill_up, init_linear
 class FeedForward(nn.Sequential):
     """Linear, ReLU, linear, on each token by itself.
 
-    On a CPU in full precision it is one operation, elsewhere the first two layers are: hooks of the
-    layers are not called, and there is neither a second derivative nor `torch.func.grad` or `vmap`.
+    On a CPU in full precision it is one operation, on a GPU the first two layers are: their hooks
+    are not called, and there is neither a second derivative nor `torch.func.grad` or `vmap`.
 
     Args:
         d_model: D, width of a token.
