@@ -4,8 +4,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 
 from envs.bars import DataConfig
@@ -24,22 +22,6 @@ MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=
 SECRET = "hf_0123456789abcdefghijklmnopqrstuvwx"  # noqa: S105
 # What is no file of a run, whatever it is.
 STRANGE = (".env", "notes.txt", "bars/.netrc", "checkpoints/000000002/run_me.py", "id_ed25519")
-
-
-def write_bars(path: Path, bars: int = 3_000, seed: int = 0) -> Path:
-    """Bars of a random walk, 15 minutes long."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
-    opens = np.r_[20_000.0, close[:-1]]
-    columns = {
-        "timestamp": pd.date_range("2025-01-01", periods=bars, freq="15min", tz="UTC"),
-        "open": opens, "high": np.maximum(opens, close) + 5.0,
-        "low": np.minimum(opens, close) - 5.0, "close": close,
-        "volume": rng.exponential(3.0, bars).round(3),
-    }  # fmt: skip
-    pd.DataFrame(columns).to_parquet(path)
-    return path
 
 
 def make_run(folder: Path, bars: Path | dict[str, Path] | None) -> Path:

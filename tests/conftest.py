@@ -6,10 +6,8 @@ ticket: ``"long x1 stop100 tp2R"`` is a long of risk multiple 1 with a stop 100 
 take-profit at twice the stop's distance; what is left out is x1, stop100 and no take-profit.
 """
 
-import importlib.util
+import importlib
 import math
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +20,7 @@ from envs.ledger import FILLS, HEADS, LEDGER, REASONS
 from envs.market import MarketEnv
 from envs.observation import ACCOUNT
 from envs.table import BarTable
+from local_exchange import LocalExchange
 
 # Small tensors: a second thread costs more than it gives, and far more beside other work.
 torch.set_num_threads(1)
@@ -252,28 +251,12 @@ def actions():
     return make_action
 
 
-def load_helper(name: str):
-    """A module beside this file that is no test."""
-    if name not in sys.modules:
-        path = Path(__file__).with_name(f"{name}.py")
-        spec = importlib.util.spec_from_file_location(name, path)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-@pytest.fixture(scope="session")
-def wandb_file():
-    """Reads what W&B's own client wrote into a run's folder: ``tests/wandb_file.py``."""
-    return load_helper("wandb_file").WandbFile
-
-
 @pytest.fixture
 def local_exchange(monkeypatch):
     """A server that behaves like an exchange, or as badly as told: ``tests/local_exchange.py``."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with load_helper("local_exchange").LocalExchange().running() as exchange:
+    with LocalExchange().running() as exchange:
         yield exchange
 
 
@@ -307,22 +290,16 @@ def fetch(local_exchange, tmp_path, capsys):
 
 
 @pytest.fixture(scope="session")
-def carried_run():
-    """How to make a run with a bit of everything in its folder: ``tests/carried_run.py``."""
-    return load_helper("carried_run")
-
-
-@pytest.fixture(scope="session")
 def local_hub():
     """A hub on this machine, if its client is installed: ``tests/local_hub.py``."""
     pytest.importorskip("huggingface_hub")
-    return load_helper("local_hub")
+    return importlib.import_module("local_hub")
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
     """A headless browser, ``tests/browser.py``; where there is none the test is skipped."""
-    browser = load_helper("browser")
+    browser = importlib.import_module("browser")
     if not (browser.CHROMIUM and browser.DRIVER):
         pytest.skip("no chromium and chromedriver here")
     with browser.started(tmp_path_factory.mktemp("chromium")) as window:

@@ -28,25 +28,11 @@ from pipelines.model import make_model
 from pipelines.ppo_transformer import main as train_run
 from pipelines.replay import replay
 from pipelines.train_config import TrainConfig
+from random_walk import draw_walk, write_bars
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
 MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
                     features_dim=8)  # fmt: skip
-
-
-def write_bars(path, *, bars=6_000, seed=0):
-    """Bars of a random walk, 15 minutes long."""
-    rng = np.random.default_rng(seed)
-    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
-    opens = np.r_[20_000.0, close[:-1]]
-    columns = {
-        "timestamp": pd.date_range("2025-01-01", periods=bars, freq="15min", tz="UTC"),
-        "open": opens, "high": np.maximum(opens, close) + 5.0,
-        "low": np.minimum(opens, close) - 5.0, "close": close,
-        "volume": rng.exponential(3.0, bars).round(3),
-    }  # fmt: skip
-    pd.DataFrame(columns).to_parquet(path)
-    return path
 
 
 def untrained(folder: Path, bars: Path, *, seed: int, **changes) -> Path:
@@ -73,7 +59,7 @@ def untrained(folder: Path, bars: Path, *, seed: int, **changes) -> Path:
 def runs(tmp_path_factory):
     """Two seeds of one configuration, and a run of another."""
     root = tmp_path_factory.mktemp("runs")
-    bars = write_bars(root / "bars.parquet")
+    bars = write_bars(root / "bars.parquet", 6_000)
     other = dataclasses.replace(ENV, trailing=True)
     return [
         untrained(root / "a", bars, seed=1),
@@ -299,7 +285,7 @@ def test_a_damaged_registry_is_refused_before_a_training(tmp_path, capsys):
 
 
 def test_time_that_was_not_played_is_said(tmp_path):
-    bars = pd.read_parquet(write_bars(tmp_path / "whole.parquet"))
+    bars = draw_walk(6_000)
     bars.drop(index=range(4_000, 5_000)).to_parquet(tmp_path / "holed.parquet")
     run = untrained(tmp_path / "runs" / "a", tmp_path / "holed.parquet", seed=1)
     reasons = evaluate([run], draws=5).verdict.reasons
@@ -363,7 +349,7 @@ def test_an_evaluation_that_cannot_be_read_is_named_before_any_look(runs, tmp_pa
 
 
 def test_bars_of_the_time_that_a_run_was_chosen_on_are_not_held_out(runs, tmp_path, capsys):
-    other = write_bars(tmp_path / "other.parquet", bars=5_200)  # its test bars begin at 2,600
+    other = write_bars(tmp_path / "other.parquet", 5_200)  # its test bars begin at 2,600
     with pytest.raises(SystemExit):
         main(EvaluateConfig(run=str(runs[0]), data=ReplayDataConfig(path=str(other)), draws=5))
     assert "chosen on" in capsys.readouterr().err
@@ -378,7 +364,7 @@ WORDS = [
 
 
 def test_an_interrupted_walk_forward_goes_on_without_training_again(tmp_path, monkeypatch):
-    bars = write_bars(tmp_path / "bars.parquet", bars=1_500)
+    bars = write_bars(tmp_path / "bars.parquet", 1_500)
     told = EvaluateConfig(
         folds=2, seeds=[3], train=WORDS, out=str(tmp_path / "wf"), draws=5, device="cpu",
     )  # fmt: skip

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import carried_run
 from pipelines.benchmarks.faults_run import Victim
 from pipelines.checkpoint import load_checkpoint
 from pipelines.config import compose_config
@@ -29,15 +30,16 @@ from pipelines.exporting.tar_headers import END, make_header, padding, read_head
 from pipelines.exporting.unpack import unpack_archive, verify_archive
 from pipelines.folder_lock import lock_folder
 from pipelines.refusal import plain_failures
+from random_walk import write_bars
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, carried_run):
+def finished(tmp_path_factory):
     """A run, and its archive."""
     root = tmp_path_factory.mktemp("export")
-    run = carried_run.make_run(root / "mine", carried_run.write_bars(root / "bars.parquet"))
+    run = carried_run.make_run(root / "mine", write_bars(root / "bars.parquet"))
     return run, pack_run(run).path
 
 
@@ -54,7 +56,7 @@ def export(*words, **options):
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
-def test_an_archive_holds_the_run_and_nothing_else_of_its_folder(finished, carried_run, tmp_path):
+def test_an_archive_holds_the_run_and_nothing_else_of_its_folder(finished, tmp_path):
     run, archive = finished
     got = unpack_archive(archive, tmp_path, limit_gb=1).folder
     assert got == tmp_path / "mine"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import carried_run
 from envs.bars import DataConfig
 from pipelines.checkpoint import load_checkpoint
 from pipelines.config import compose_config
@@ -18,15 +19,16 @@ from pipelines.export import main
 from pipelines.held_out.replay_inputs import load_inputs
 from pipelines.held_out.rollout import play_tiles
 from pipelines.refusal import plain_failures
+from random_walk import write_bars
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, carried_run):
+def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("hub")
-    return carried_run.make_run(root / "mine", carried_run.write_bars(root / "bars.parquet"))
+    return carried_run.make_run(root / "mine", write_bars(root / "bars.parquet"))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ torch.save({k: v for k, v in played.batch["action"].items()}, "actions.pt")
 
 
 def test_pushed_and_loaded_by_the_lines_of_its_card_it_acts_as_before(
-    run, hub, local_hub, environment, carried_run, tmp_path
+    run, hub, local_hub, environment, tmp_path
 ):
     done = push(environment, f"run={run}", "hub=me/mine")
     assert done.returncode == 0, done.stderr
@@ -175,16 +177,14 @@ def test_the_card_of_what_was_never_judged_says_so(run, tmp_path):
         card(tmp_path / "model", run)
 
 
-def test_the_card_of_a_made_market_promises_no_file_of_bars(carried_run, tmp_path):
+def test_the_card_of_a_made_market_promises_no_file_of_bars(tmp_path):
     text = card(tmp_path / "model", carried_run.make_run(tmp_path / "made", None))
     assert "`init_from=policy` begins a training on such a market" in text
     assert "data.path" not in text
 
 
-def test_the_card_holds_the_verdict_of_this_checkpoint_and_of_no_other(
-    carried_run, tmp_path, capsys
-):
-    run = carried_run.make_run(tmp_path / "r|un*", carried_run.write_bars(tmp_path / "b.parquet"))
+def test_the_card_holds_the_verdict_of_this_checkpoint_and_of_no_other(tmp_path, capsys):
+    run = carried_run.make_run(tmp_path / "r|un*", write_bars(tmp_path / "b.parquet"))
     evaluate([run], draws=20, registry=tmp_path / "openings.jsonl")
     found = json.loads((run / "evaluation" / "evaluation.json").read_text())
     text = card(tmp_path / "best", run)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import carried_run
 from pipelines.config import compose_config
 from pipelines.evaluate import main as evaluate
 from pipelines.export import main as export
@@ -17,6 +18,7 @@ from pipelines.exporting.run_files import Choice, is_run_file
 from pipelines.exporting.unpack import unpack_archive
 from pipelines.judging.registry import Registry
 from pipelines.replay import replay
+from random_walk import write_bars
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"```(python|bash)\n(.*?)```", re.DOTALL)
@@ -24,11 +26,11 @@ MARKETS = ("BTC/USD", "ETH/USD")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, carried_run):
+def run(tmp_path_factory):
     """The folder of a run on two markets, both of them played and one of them judged."""
     root = tmp_path_factory.mktemp("several")
     files = {
-        name: carried_run.write_bars(root / "alice" / f"{name[:3].lower()}=1m.parquet", seed=seed)
+        name: write_bars(root / "alice" / f"{name[:3].lower()}=1m.parquet", seed=seed)
         for seed, name in enumerate(MARKETS)
     }
     folder = carried_run.make_run(root / "runs" / "mine", files)
@@ -38,7 +40,7 @@ def run(tmp_path_factory, carried_run):
     return folder
 
 
-def test_what_several_markets_left_in_a_run_is_carried(run, carried_run, tmp_path):
+def test_what_several_markets_left_in_a_run_is_carried(run, tmp_path):
     packed = pack_run(run, tmp_path / "a.tar.gz")
     assert packed.strange == sorted(carried_run.STRANGE)
     of_evaluation = {"evaluation.json", "report.html", "mine_actions.csv", "equity.parquet"}
@@ -82,10 +84,10 @@ with Tracker(RunFolder(Path(folder)), RunConfig(logger=logger), total_frames=10)
 
 
 @pytest.mark.parametrize("logger", ["csv", "tensorboard", "trackio"])
-def test_the_files_of_a_logger_are_carried(logger, carried_run, tmp_path):
+def test_the_files_of_a_logger_are_carried(logger, tmp_path):
     if logger != "csv":
         pytest.importorskip(logger)
-    folder = carried_run.make_run(tmp_path / "mine", carried_run.write_bars(tmp_path / "b.parquet"))
+    folder = carried_run.make_run(tmp_path / "mine", write_bars(tmp_path / "b.parquet"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRACKIO")}
     done = subprocess.run(
         [sys.executable, "-c", LOGGED, folder, logger], env=kept | {"HOME": str(tmp_path)},
@@ -163,9 +165,9 @@ def test_a_card_has_the_verdict_of_each_market_and_says_which_has_none(run, tmp_
     assert "**Verdict: " not in other
 
 
-def test_a_verdict_on_another_file_says_so(carried_run, tmp_path):
-    run = carried_run.make_run(tmp_path / "mine", carried_run.write_bars(tmp_path / "b.parquet"))
-    later = carried_run.write_bars(tmp_path / "later.parquet", seed=7)
+def test_a_verdict_on_another_file_says_so(tmp_path):
+    run = carried_run.make_run(tmp_path / "mine", write_bars(tmp_path / "b.parquet"))
+    later = write_bars(tmp_path / "later.parquet", seed=7)
     words = [f"run={run}", f"data.path={later}", "draws=20"]
     evaluate(compose_config("evaluate", words))
     evaluate(compose_config("evaluate", [*words, "data.asset=SOL/USD"]))
@@ -176,9 +178,9 @@ def test_a_verdict_on_another_file_says_so(carried_run, tmp_path):
     assert str(tmp_path) not in text
 
 
-def test_looks_of_a_pod_are_counted_at_home_once(run, carried_run, tmp_path, capsys):
+def test_looks_of_a_pod_are_counted_at_home_once(run, tmp_path, capsys):
     home = tmp_path / "runs"
-    other = carried_run.make_run(home / "other", carried_run.write_bars(tmp_path / "b.parquet"))
+    other = carried_run.make_run(home / "other", write_bars(tmp_path / "b.parquet"))
     replay(other, episodes=1)
     book = Registry(home / "openings.jsonl")
     kept, here = book.file.path.read_bytes(), book.openings()

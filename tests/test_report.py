@@ -31,6 +31,7 @@ from pipelines.reporting.report_page import make_page
 from pipelines.reporting.report_series import Bars, price_decimals
 from pipelines.reporting.report_tear_sheet import daily
 from pipelines.train_config import TrainConfig
+from random_walk import draw_walk
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=96)
 MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
@@ -50,22 +51,6 @@ def unpack_bars(packed):
     opens = closes - body
     ticks = [opens, np.maximum(opens, closes) + upper, np.minimum(opens, closes) - lower, closes]
     return Bars(time_ms, np.stack(ticks, -1) / 10.0 ** packed["decimals"], interval_ms)
-
-
-def write_bars(path, bars=5_000):
-    """Bars of a random walk, 15 minutes long, with a hole among those that are tested."""
-    rng = np.random.default_rng(3)
-    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
-    opens = np.r_[20_000.0, close[:-1]]
-    times = pd.date_range("2025-01-01", periods=bars, freq="15min", tz="UTC").to_series()
-    times.iloc[4_000:] += pd.Timedelta("3h")
-    columns = {
-        "timestamp": times.to_numpy(), "open": opens, "high": np.maximum(opens, close) + 5.0,
-        "low": np.minimum(opens, close) - 5.0, "close": close,
-        "volume": rng.exponential(3.0, bars).round(3),
-    }  # fmt: skip
-    pd.DataFrame(columns).to_parquet(path)
-    return path
 
 
 def untrained(folder, bars, seed):
@@ -89,8 +74,10 @@ def untrained(folder, bars, seed):
 def folder(tmp_path_factory):
     """The folder of an evaluation of two seeds."""
     root = tmp_path_factory.mktemp("report")
-    bars = write_bars(root / "bars.parquet")
-    runs = [untrained(root / name, bars, seed) for seed, name in enumerate("ab")]
+    bars = draw_walk(5_000, seed=3)
+    bars.loc[4_000:, "timestamp"] += pd.Timedelta("3h")  # a hole among those that are tested
+    bars.to_parquet(root / "bars.parquet")
+    runs = [untrained(root / name, root / "bars.parquet", seed) for seed, name in enumerate("ab")]
     evaluate(runs, out=root / "both", registry=root / "openings.jsonl", draws=20, device="cpu")
     return root / "both"
 

@@ -19,6 +19,7 @@ from pipelines.checkpoint_store import list_checkpoints, load_best, load_newest
 from pipelines.held_out.metrics import completed_trades, in_order
 from pipelines.run_folder import RunFolder
 from pipelines.tracking.artifacts import run_artifacts
+from wandb_file import WandbFile
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = (
@@ -49,8 +50,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(folder, wandb_file):
-    return wandb_file(folder)
+def told(folder):
+    return WandbFile(folder)
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import torch
 
 from envs.config import EnvConfig
 from envs.factory import make_env
-from envs.table import BarTable
 from modules.config import ModelConfig
 from pipelines.config import RunConfig
 from pipelines.loss import LossConfig
 from pipelines.model import make_model
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training
+from random_walk import fine_table
 
 ENV = EnvConfig(paths=6, accounts=2, workers=0, window=8, episode_bars=20, tick_size=0.01)
 SMALL = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num_heads": 2}
@@ -24,15 +24,6 @@ MODELS = {
         encoder="streaming", num_layers=1, num_context_blocks=1, context_ff_dim=16, **SMALL
     ),
 }
-
-
-def make_table():
-    generator = torch.Generator().manual_seed(0)
-    steps = 3e-3 * torch.randn(600, generator=generator, dtype=torch.float64)
-    close = 100.0 * steps.cumsum(0).exp()
-    open_ = torch.cat([close[:1], close[:-1]])
-    high, low = torch.maximum(open_, close) * 1.001, torch.minimum(open_, close) * 0.999
-    return BarTable.from_arrays(torch.stack([open_, high, low, close, close], -1))
 
 
 def train(seed=0, env=ENV, encoder="mlp", loss=None, **changes):
@@ -46,7 +37,7 @@ def train(seed=0, env=ENV, encoder="mlp", loss=None, **changes):
         loss=loss or LossConfig(),
     )
     torch.manual_seed(seed)
-    table = make_table()
+    table = fine_table(600)
     market = make_env(table, env, record_fills=False, seed=seed)
     model = make_model(cfg.model, env, table)
     training = Training(cfg, table, market, model)
