@@ -297,6 +297,23 @@ def local_hub():
 
 
 @pytest.fixture(scope="session")
+def trace_run(tmp_path_factory):
+    """The folder of a run with a trace of 900 rows, and those rows: ``tests/asked_trace.py``."""
+    pytest.importorskip("duckdb")
+    folder = tmp_path_factory.mktemp("traces") / "runs" / "one"
+    return folder, importlib.import_module("asked_trace").play(folder)
+
+
+@pytest.fixture(scope="session")
+def asked_trace(trace_run, tmp_path_factory):
+    """Questions to that trace, its index in many pieces, and its rows."""
+    folder, rows = trace_run
+    index_in_pieces = importlib.import_module("asked_trace").index_in_pieces
+    cache = tmp_path_factory.mktemp("cache")
+    return *index_in_pieces(folder / "train_actions.csv", cache), rows
+
+
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
     """A headless browser, ``tests/browser.py``; where there is none the test is skipped."""
     browser = importlib.import_module("browser")
