@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,10 +15,12 @@ from envs.known_config import SyntheticConfig
 from envs.table import build_table
 from modules.config import ModelConfig
 from pipelines.checkpoint import describe, save_checkpoint
-from pipelines.config import RunConfig, WandbConfig
+from pipelines.config import RunConfig, WandbConfig, compose_config
+from pipelines.export import main
 from pipelines.model import make_model
 from pipelines.train_config import TrainConfig
 
+ROOT = Path(__file__).resolve().parents[1]
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
 MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
                     features_dim=8)  # fmt: skip
@@ -63,3 +68,15 @@ def make_run(folder: Path, bars: Path | dict[str, Path] | None) -> Path:
         (folder / name).write_text(SECRET)
     (folder / ".lock").touch()
     return folder
+
+
+def make_card(run: Path, folder: Path, *words: str) -> str:
+    """The card of a run's model, which is written to a folder that is not there yet."""
+    main(compose_config("export", [f"run={run}", f"model={folder}", *words]))
+    return (folder / "README.md").read_text("utf-8")
+
+
+def export(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own; `options` are those of ``subprocess.run``."""
+    command = [sys.executable, str(ROOT / "pipelines" / "export.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)

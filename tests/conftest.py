@@ -261,14 +261,20 @@ def local_exchange(monkeypatch):
 
 
 @pytest.fixture
-def fetch(local_exchange, tmp_path, capsys):
+def bar_folder(tmp_path):
+    """Where `fetch` puts bars."""
+    return tmp_path / "x"
+
+
+@pytest.fixture
+def fetch(local_exchange, bar_folder, capsys):
     """Download from the local exchange: ``fetch("KEY=VALUE", ...)`` as on the command line.
 
-    Returns the exit code, what was printed, and the errors. The folder is ``tmp_path / "x"``.
+    Returns the exit code, what was printed, and the errors.
     """
     download, config = (importlib.import_module(f"pipelines.{n}") for n in ("download", "config"))
     overrides = importlib.import_module("pipelines.overrides")
-    usual = ("http.backoff_s=0", "http.pause_s=0", "http.retries=2", f"out={tmp_path / 'x'}")
+    usual = ("http.backoff_s=0", "http.pause_s=0", "http.retries=2", f"out={bar_folder}")
 
     def run(*words):
         # Without Hydra, which takes longer than the download.
@@ -287,6 +293,16 @@ def fetch(local_exchange, tmp_path, capsys):
         return code, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def carried(tmp_path_factory):
+    """A run with a bit of everything in its folder, and its archive: ``tests/carried_run.py``."""
+    make_run = importlib.import_module("carried_run").make_run
+    write_bars = importlib.import_module("random_walk").write_bars
+    root = tmp_path_factory.mktemp("carried")
+    run = make_run(root / "mine", write_bars(root / "bars.parquet"))
+    return run, importlib.import_module("pipelines.exporting.pack").pack_run(run).path
 
 
 @pytest.fixture(scope="session")

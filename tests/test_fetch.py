@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import carried_run
 from pipelines.config import compose_config
 from pipelines.export import main
 from pipelines.exporting.fetch import fetch_archive
-from pipelines.exporting.pack import pack_run
 from pipelines.exporting.unpack import verify_archive
 from pipelines.market_data.patience import SourceError
 from pipelines.refusal import plain_failures
-from random_walk import write_bars
 
 # Runs the command that ssh would run elsewhere, after its options and the host. Of what comes back
 # so many bytes pass as the file `limit` says. Written down: the words, and the bytes that passed.
@@ -46,13 +43,12 @@ sys.exit(there.wait() if sent < left else 255)
 """
 
 
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory):
+@pytest.fixture
+def packed(carried):
+    """The archive, where there is a program to fetch it with."""
     if shutil.which("rsync") is None or os.name != "posix":
         pytest.skip("no rsync here")
-    root = tmp_path_factory.mktemp("fetch")
-    run = carried_run.make_run(root / "mine", write_bars(root / "bars.parquet"))
-    return pack_run(run).path
+    return carried[1]
 
 
 @pytest.fixture
