@@ -10,20 +10,16 @@ from typing import Any
 import torch
 
 from envs.bars import DataConfig
-from envs.config import EnvConfig
 from envs.known_config import SyntheticConfig
 from envs.table import build_table
-from modules.config import ModelConfig
 from pipelines.checkpoint import describe, save_checkpoint
 from pipelines.config import RunConfig, WandbConfig, compose_config
 from pipelines.export import main
 from pipelines.model import make_model
 from pipelines.train_config import TrainConfig
+from untrained_run import ENV, MODEL
 
 ROOT = Path(__file__).resolve().parents[1]
-ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
-MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
-                    features_dim=8)  # fmt: skip
 SECRET = "hf_0123456789abcdefghijklmnopqrstuvwx"  # noqa: S105
 # What is no file of a run, whatever it is.
 STRANGE = (".env", "notes.txt", "bars/.netrc", "checkpoints/000000002/run_me.py", "id_ed25519")

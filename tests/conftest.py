@@ -296,6 +296,12 @@ def fetch(local_exchange, bar_folder, capsys):
 
 
 @pytest.fixture(scope="session")
+def three_runs(tmp_path_factory):
+    """Two seeds of one configuration, and a run of another: ``tests/untrained_run.py``."""
+    return importlib.import_module("untrained_run").make_three(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
 def carried(tmp_path_factory):
     """A run with a bit of everything in its folder, and its archive: ``tests/carried_run.py``."""
     make_run = importlib.import_module("carried_run").make_run

@@ -16,14 +16,12 @@ from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from envs.bars import DataConfig
-from envs.config import EnvConfig
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable, build_table
+from envs.table import BarTable
 from envs.trace import COLUMNS, read_trace
 from modules.config import ModelConfig
-from modules.policy import make_actor_value
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
-from pipelines.config import RunConfig, load_config
+from pipelines.config import load_config
 from pipelines.held_out.live_policy import LiveEncoder, make_live_policy
 from pipelines.held_out.replay_inputs import load_inputs, require_fit
 from pipelines.held_out.rollout import play_tiles, split_tiles
@@ -32,10 +30,9 @@ from pipelines.held_out.ties import partings
 from pipelines.model import make_model
 from pipelines.replay import main, replay
 from pipelines.run_folder import RunFolder
-from pipelines.train_config import TrainConfig
 from random_walk import write_bars
+from untrained_run import ENV, make_untrained
 
-ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
 MODEL = ModelConfig(
     d_model=16, num_layers=1, num_heads=2, ff_dim=16, num_context_blocks=1, context_ff_dim=16,
     account_dim=8, features_dim=16,
@@ -46,25 +43,9 @@ MODEL = ModelConfig(
 def run(tmp_path_factory):
     """The folder of a run that stopped before its first update."""
     root = tmp_path_factory.mktemp("runs")
-    cfg = RunConfig(
-        data=DataConfig(path=str(write_bars(root / "own.csv", 900))),
-        env=ENV,
-        model=MODEL,
-        train=TrainConfig(steps=8, minibatch=8),
-    )
-    table = build_table(cfg.data, window=ENV.window, episode_bars=ENV.episode_bars)
-    torch.manual_seed(0)
-    model = make_actor_value(
-        cfg.model, features=table.features, loc=table.loc, scale=table.scale, window=ENV.window,
-        num_actions=ENV.num_actions, num_account=NUM_ACCOUNT,
-    )  # fmt: skip
     folder = RunFolder.create(str(root), None, "tiny")
-    table.save(folder.bars)
-    save_checkpoint(
-        folder.checkpoints / "000000001",
-        about=describe(cfg, table),
-        tensors={"model": model.state_dict()},
-    )
+    bars = write_bars(root / "own.csv", 900)
+    make_untrained(folder.path, bars, seed=0, model=MODEL, data=DataConfig(path=str(bars)))
     return folder
 
 

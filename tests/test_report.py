@@ -9,20 +9,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from envs.bars import DataConfig
 from envs.config import EnvConfig
 from envs.table import build_table
 from envs.trace import TraceWriter, read_trace
-from modules.config import ModelConfig
-from pipelines.checkpoint import describe, save_checkpoint
-from pipelines.config import RunConfig, compose_config
+from pipelines.config import compose_config
 from pipelines.evaluate import evaluate
 from pipelines.held_out.baselines import flat_policy
 from pipelines.held_out.metrics import completed_trades, in_order
 from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
-from pipelines.model import make_model
 from pipelines.report import main, write_report
 from pipelines.reporting.packed_arrays import unpack, unzigzag
 from pipelines.reporting.report_inputs import ReportInputs
@@ -30,12 +26,10 @@ from pipelines.reporting.report_numbers import a_year, days, duration, ratio, si
 from pipelines.reporting.report_page import make_page
 from pipelines.reporting.report_series import Bars, price_decimals
 from pipelines.reporting.report_tear_sheet import daily
-from pipelines.train_config import TrainConfig
 from random_walk import draw_walk
+from untrained_run import make_untrained
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=96)
-MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
-                    features_dim=8)  # fmt: skip
 EVIL = "</script><img src=x onerror=\"document.title='owned'\">'&$x"
 
 
@@ -53,23 +47,6 @@ def unpack_bars(packed):
     return Bars(time_ms, np.stack(ticks, -1) / 10.0 ** packed["decimals"], interval_ms)
 
 
-def untrained(folder, bars, seed):
-    """A run that stopped before its first update."""
-    cfg = RunConfig(
-        seed=seed, data=DataConfig(path=str(bars), train_frac=0.4, val_frac=0.1), env=ENV,
-        model=MODEL, train=TrainConfig(steps=8, minibatch=8),
-    )  # fmt: skip
-    table = build_table(cfg.data, window=ENV.window, episode_bars=ENV.episode_bars)
-    torch.manual_seed(seed)
-    model = make_model(cfg.model, cfg.env, table)
-    table.save(folder / "bars")
-    save_checkpoint(
-        folder / "checkpoints" / "000000001", about=describe(cfg, table),
-        tensors={"model": model.state_dict()}, values={"score": 0.1},
-    )  # fmt: skip
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The folder of an evaluation of two seeds."""
@@ -77,7 +54,10 @@ def folder(tmp_path_factory):
     bars = draw_walk(5_000, seed=3)
     bars.loc[4_000:, "timestamp"] += pd.Timedelta("3h")  # a hole among those that are tested
     bars.to_parquet(root / "bars.parquet")
-    runs = [untrained(root / name, root / "bars.parquet", seed) for seed, name in enumerate("ab")]
+    runs = [
+        make_untrained(root / name, root / "bars.parquet", seed=seed, env=ENV)
+        for seed, name in enumerate("ab")
+    ]
     evaluate(runs, out=root / "both", registry=root / "openings.jsonl", draws=20, device="cpu")
     return root / "both"
 
