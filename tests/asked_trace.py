@@ -24,14 +24,19 @@ def count_points(figure):
     return sum(len(trace["x"]) for trace in figure["data"])
 
 
-def play(folder):
-    """Make a run's folder with a trace of 6 lanes that act at random, 150 steps each: its rows."""
+def make_table():
+    """600 bars of a random walk about 20,000, 15 minutes long."""
     rng = np.random.default_rng(5)
     close = 20_000 * np.exp(np.cumsum(rng.normal(0, 0.004, 600)))
     opens = np.r_[20_000.0, close[:-1]]
     bars = np.stack([opens, np.maximum(opens, close) * 1.002, np.minimum(opens, close) * 0.998,
                      close, rng.exponential(3.0, 600)], 1)  # fmt: skip
-    table = BarTable.from_arrays(bars, interval_s=900.0, start="2025-01-01", asset="BTC/USD")
+    return BarTable.from_arrays(bars, interval_s=900.0, start="2025-01-01", asset="BTC/USD")
+
+
+def play(folder):
+    """Make a run's folder with a trace of 6 lanes that act at random, 150 steps each: its rows."""
+    table = make_table()
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     torch.manual_seed(2)

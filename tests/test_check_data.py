@@ -2,7 +2,6 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -11,36 +10,12 @@ import pytest
 from envs.bars import DataConfig, load_bars
 from envs.splits import tradable_runs
 from envs.table import build_table
+from html_document import Document
 from pipelines.check_data import main
 from pipelines.config import compose_config
 from pipelines.market_data.data_figure import MAX_POINTS, merge_points
 
 WORDS = ("env.episode_bars=30", "env.window=16")
-
-
-class Document(HTMLParser):
-    """Elements of a page, and the text of those with an id."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.open, self.texts = [], [], {}
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        """Note an element."""
-        self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "link"):
-            self.open.append((tag, dict(attrs).get("id")))
-
-    def handle_endtag(self, tag):
-        """Elements close in the order they were opened."""
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        """Text belongs to every element around it."""
-        for name in {name for _, name in self.open}:
-            self.texts[name] = self.texts.get(name, "") + data
 
 
 def market(count=4000, seed=0):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from damaged_frame import cell, insert
 from envs.bars import DataConfig, load_bars
 from pipelines.market_data.data_outliers import find_outliers
 
@@ -63,14 +64,6 @@ def to_times(column):
     return pd.to_datetime(column, utc=True, format="ISO8601")
 
 
-def cell(row, column, value):
-    def damage(frame):
-        frame.loc[row - 1, column] = value
-        return frame
-
-    return damage
-
-
 def cells(row, **values):
     def damage(frame):
         frame.loc[row - 1, list(values)] = list(values.values())
@@ -83,16 +76,6 @@ def column(name, change):
     def damage(frame):
         frame[name] = change(frame[name])
         return frame
-
-    return damage
-
-
-def insert(at, like, **values):
-    """Insert before row `at` a copy of row `like` with other values."""
-
-    def damage(frame):
-        copy = frame.iloc[[like - 1]].assign(**values)
-        return pd.concat([frame[: at - 1], copy, frame[at - 1 :]], ignore_index=True)
 
     return damage
 

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from envs.bars import DataConfig
 from envs.config import EnvConfig
 from envs.table import build_table
 from envs.trace import TraceWriter, read_trace
+from html_document import EVIL, Document
 from pipelines.config import compose_config
 from pipelines.evaluate import evaluate
 from pipelines.held_out.baselines import flat_policy
@@ -30,7 +30,6 @@ from random_walk import draw_walk
 from untrained_run import make_untrained
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=96)
-EVIL = "</script><img src=x onerror=\"document.title='owned'\">'&$x"
 
 
 def unpack_bars(packed):
@@ -87,35 +86,8 @@ def altered(folder, tmp_path):
     return alter
 
 
-class Elements(HTMLParser):
-    """Every element of a page, and the texts that are read."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.inside, self.scripts, self.text = [], None, {}, ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        """Note an element."""
-        self.elements.append((tag, dict(attrs)))
-        if tag in ("script", "style"):
-            self.inside = dict(attrs).get("id", tag)
-
-    def handle_endtag(self, tag):
-        """Scripts and styles are not read."""
-        if tag in ("script", "style"):
-            self.inside = None
-
-    def handle_data(self, data):
-        """What is read, and what is in a script by its id."""
-        if self.inside is None:
-            self.text += data
-        else:
-            self.scripts[self.inside] = self.scripts.get(self.inside, "") + data
-
-
 def embedded(text, name):
-    return json.loads(Elements(text).scripts[name])
+    return json.loads(Document(text).texts[name])
 
 
 def test_the_page_holds_the_evaluation_whole(page, values):
@@ -123,7 +95,7 @@ def test_the_page_holds_the_evaluation_whole(page, values):
 
 
 def test_the_verdict_comes_first_with_its_reasons_and_conditions(page, values):
-    text = Elements(page).text
+    text = Document(page).text
     verdict = values["verdict"]
     assert text.index(verdict["word"]) < text.index(verdict["reasons"][0])
     assert text.index(verdict["reasons"][-1]) < text.index("Equity and drawdown")
@@ -133,7 +105,7 @@ def test_the_verdict_comes_first_with_its_reasons_and_conditions(page, values):
 
 
 def test_every_account_and_seed_has_its_figures(page, values):
-    text = Elements(page).text
+    text = Document(page).text
     for account in values["accounts"].values():
         assert signed_percent(account["equity"]["total_return_fraction"]) in text
     for seed in values["seeds"]:
@@ -145,7 +117,7 @@ def test_every_account_and_seed_has_its_figures(page, values):
 
 
 def test_the_page_fetches_nothing(page):
-    elements = Elements(page).elements
+    elements = Document(page).elements
     for tag, attrs in elements:
         for key in ("src", "href", "data", "action"):
             assert not attrs.get(key, "").startswith(("http", "//", "file:")), (tag, attrs)
@@ -173,9 +145,9 @@ def test_no_name_can_close_an_element_or_become_one(altered, page):
     hostile = altered(change)
     text = make_page(ReportInputs.read(hostile))
     assert "<img" not in text
-    assert [tag for tag, _ in Elements(text).elements].count("script") == 5
-    kinds = {tag for tag, _ in Elements(page).elements}
-    assert {tag for tag, _ in Elements(text).elements} <= kinds
+    assert [tag for tag, _ in Document(text).elements].count("script") == 5
+    kinds = {tag for tag, _ in Document(page).elements}
+    assert {tag for tag, _ in Document(text).elements} <= kinds
     assert embedded(text, "evaluation") == json.loads((hostile / "evaluation.json").read_text())
 
 
@@ -262,12 +234,12 @@ def test_a_second_look_and_large_orders_are_flagged(altered, page):
         values["participation"].update(flagged=True, large=7, bars=9, without_volume=2)
         values["participation"].update(median_fraction=0.2, largest_fraction=1.5)
 
-    text = Elements(make_page(ReportInputs.read(altered(change)))).text
+    text = Document(make_page(ReportInputs.read(altered(change)))).text
     assert "Look number 3 at these bars." in text
     assert "3 candidates looked at them so far" in text
     fills = "Of 9 bars with a fill 2 had no volume, and in 5 the fill was more than a tenth of it."
     assert f"{fills} It was 20.00 % in the median, 150.00 % at the most." in text
-    assert "Look number" not in Elements(page).text
+    assert "Look number" not in Document(page).text
 
 
 def test_a_policy_that_never_traded_has_a_page(folder, values, tmp_path):
@@ -289,7 +261,7 @@ def test_a_policy_that_never_traded_has_a_page(folder, values, tmp_path):
     changed["verdict"]["findings"]["moved"] = False
     (copy / "evaluation.json").write_text(json.dumps(changed))
     text = write_report(copy).read_text("utf-8")
-    assert "The policy never traded" in Elements(text).text
+    assert "The policy never traded" in Document(text).text
     assert "returns" not in embedded(text, "figures")
     assert [seed["total"] for seed in embedded(text, "series")["seeds"]] == [0, 0]
 

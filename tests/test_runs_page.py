@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
+from html_document import EVIL
 from pipelines.config import compose_config
 from pipelines.insights import main
 from pipelines.run_insights.runs_page import MAX_POINTS, make_page
-from written_runs import EVIL, config, make_run, write_runs
+from written_runs import config, make_run, write_runs
 
 READY = "document.documentElement.dataset.ready"
 

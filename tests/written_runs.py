@@ -4,9 +4,8 @@ import dataclasses
 import json
 import math
 
+from html_document import EVIL
 from pipelines.config import RunConfig
-
-EVIL = "</script><img src=x onerror=\"document.title='owned'\">'&$x"
 
 REPLAYED = {"split": "test", "asset": "BTC/USDT", "source_name": "x.csv", "source_sha256": "ab"}
 
