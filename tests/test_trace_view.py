@@ -15,6 +15,7 @@ def test_a_link_of_a_trade_leads_to_its_bar(asked_trace, trace_run):
     queries, index, rows = asked_trace
     path = trace_run[0] / "train_actions.csv"
     found = answer(queries, index, TraceView(lane=4), path)
+    assert len(found.trades) == 25  # a page of them
     for _, trade in found.trades.iterrows():
         view = TraceView.read(trade["link"])
         there = answer(queries, index, view, path)

@@ -84,6 +84,7 @@ def test_the_configuration_goes_with_hashes_versions_and_commit(told, folder):
 
 def test_histograms_count_the_actions_of_the_trace(told, folder):
     trace = read_trace(folder / "train_actions.csv")
+    assert len(trace) == 256 * len(told.history) > 256
     for row in told.history:
         part = trace[trace["env_frame"].between(row["_step"] - 256, row["_step"] - 1)]
         counts = [int((part["direction"] == index).sum()) for index in range(3)]
