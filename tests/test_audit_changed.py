@@ -104,16 +104,16 @@ def test_a_row_that_is_missing_doubled_or_out_of_order_is_found(clean, tmp_path)
         ("taker_fee_bps", 4.9, "fee"),
         ("funding_bps_per_day", 99.0, "funding"),
         ("max_participation", 3.9, "entry_units"),
-        ("maintenance_margin_rate", 0.01, None),
+        ("maintenance_margin_rate", 0.01, "exit_price"),
         ("trailing", False, "stop_price"),
         ("reward_scale", 101.0, "reward"),
-        ("episode_bars", 31, None),
+        ("episode_bars", 31, "truncated"),
         ("initial_cash", 100_001.0, "requested_units"),
     ],
 )
 def test_parameters_that_were_not_the_run_s_are_found(key, value, column, clean, tmp_path):
     finding = audit_changed(clean[0], clean, tmp_path, **{key: value})
-    assert column in (None, finding.column)
+    assert finding.column == column
 
 
 @pytest.mark.parametrize("params", [{}, WILD])

@@ -244,12 +244,15 @@ def test_markets_that_a_training_would_not_join_have_their_pages_all_the_same(tm
     }  # fmt: skip
 
 
-def test_what_a_training_would_use_counts_the_warm_up_of_coarser_bars(check):
+def test_what_a_training_would_use_counts_the_warm_up_of_coarser_bars(check, tmp_path):
     tradable = []
-    for words in ([], ["data.timeframes=[30min]"]):
-        code, _, _, plain = check(market(), *words)
+    for timeframes in ([], ["30min"]):
+        code, _, _, plain = check(market(), f"data.timeframes=[{','.join(timeframes)}]")
         assert code == 0
+        data = DataConfig(path=str(tmp_path / "bars.parquet"), timeframes=timeframes)
+        table = build_table(data, window=16, episode_bars=30)
         tradable.append(sum(row["tradable_bars"] for row in plain["segments"]["rows"]))
+        assert tradable[-1] == int(table.tradable.sum())
     assert tradable[0] > tradable[1] > 0
 
 
