@@ -246,8 +246,8 @@ def test_markets_that_a_training_would_not_join_have_their_pages_all_the_same(tm
 
 def test_what_a_training_would_use_counts_the_warm_up_of_coarser_bars(check, tmp_path):
     tradable = []
-    for timeframes in ([], ["30min"]):
-        code, _, _, plain = check(market(), f"data.timeframes=[{','.join(timeframes)}]")
+    for timeframes, word in ((None, "null"), (["30min"], "[30min]")):
+        code, _, _, plain = check(market(), f"data.timeframes={word}")
         assert code == 0
         data = DataConfig(path=str(tmp_path / "bars.parquet"), timeframes=timeframes)
         table = build_table(data, window=16, episode_bars=30)
