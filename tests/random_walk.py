@@ -47,9 +47,9 @@ def tick_table(
     return BarTable.from_arrays(np.stack([opens, high, low, close, np.full(bars, 9.0)], 1))
 
 
-def draw_ohlcv(bars: int = 400, *, volatility: float = 3e-3, seed: int = 0) -> torch.Tensor:
+def draw_ohlcv(bars: int = 400, *, volatility: float = 3e-3) -> torch.Tensor:
     """float64 [bars, 5] about 100, off every tick; the volume is as large as the price."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     steps = volatility * torch.randn(bars, generator=generator, dtype=torch.float64)
     close = 100.0 * steps.cumsum(0).exp()
     open_ = torch.cat([close[:1], close[:-1]])

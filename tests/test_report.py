@@ -117,7 +117,9 @@ def test_every_account_and_seed_has_its_figures(page, values):
 
 
 def test_the_page_fetches_nothing(page):
-    elements = Document(page).elements
+    document = Document(page)
+    assert document.open == []
+    elements = document.elements
     for tag, attrs in elements:
         for key in ("src", "href", "data", "action"):
             assert not attrs.get(key, "").startswith(("http", "//", "file:")), (tag, attrs)
