@@ -2,44 +2,27 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 
 from envs.bars import DataConfig
-from envs.config import EnvConfig
 from envs.known_config import SyntheticConfig
 from envs.table import build_table
-from modules.config import ModelConfig
 from pipelines.checkpoint import describe, save_checkpoint
-from pipelines.config import RunConfig, WandbConfig
+from pipelines.config import RunConfig, WandbConfig, compose_config
+from pipelines.export import main
 from pipelines.model import make_model
 from pipelines.train_config import TrainConfig
+from untrained_run import ENV, MODEL
 
-ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
-MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
-                    features_dim=8)  # fmt: skip
+ROOT = Path(__file__).resolve().parents[1]
 SECRET = "hf_0123456789abcdefghijklmnopqrstuvwx"  # noqa: S105
 # What is no file of a run, whatever it is.
 STRANGE = (".env", "notes.txt", "bars/.netrc", "checkpoints/000000002/run_me.py", "id_ed25519")
-
-
-def write_bars(path: Path, bars: int = 3_000, seed: int = 0) -> Path:
-    """Bars of a random walk, 15 minutes long."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
-    opens = np.r_[20_000.0, close[:-1]]
-    columns = {
-        "timestamp": pd.date_range("2025-01-01", periods=bars, freq="15min", tz="UTC"),
-        "open": opens, "high": np.maximum(opens, close) + 5.0,
-        "low": np.minimum(opens, close) - 5.0, "close": close,
-        "volume": rng.exponential(3.0, bars).round(3),
-    }  # fmt: skip
-    pd.DataFrame(columns).to_parquet(path)
-    return path
 
 
 def make_run(folder: Path, bars: Path | dict[str, Path] | None) -> Path:
@@ -81,3 +64,15 @@ def make_run(folder: Path, bars: Path | dict[str, Path] | None) -> Path:
         (folder / name).write_text(SECRET)
     (folder / ".lock").touch()
     return folder
+
+
+def make_card(run: Path, folder: Path, *words: str) -> str:
+    """The card of a run's model, which is written to a folder that is not there yet."""
+    main(compose_config("export", [f"run={run}", f"model={folder}", *words]))
+    return (folder / "README.md").read_text("utf-8")
+
+
+def export(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own; `options` are those of ``subprocess.run``."""
+    command = [sys.executable, str(ROOT / "pipelines" / "export.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)

@@ -218,7 +218,7 @@ def klines(times_s: np.ndarray, values: np.ndarray, interval_s: int) -> bytes:
     return frame.to_csv(header=False, index=False).encode()
 
 
-def pack(members: dict[str, bytes]) -> bytes:
+def pack(members: dict[str, bytes] | dict[str, str]) -> bytes:
     """A zip archive."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as opened:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from damaged_frame import cell, insert
 from envs.bars import DataConfig, load_bars, report_lines
 
 NAMES = ["timestamp", "open", "high", "low", "close", "volume"]
@@ -34,26 +35,6 @@ def load(frame, tmp_path, **config):
     path = tmp_path / "bars.csv"
     frame.to_csv(path, index=False)
     return load_bars(DataConfig(path=str(path), **config))
-
-
-def cell(row, column, value):
-    """Overwrites a cell; rows count from 1, as in the messages."""
-
-    def damage(frame):
-        frame.loc[row - 1, column] = value
-        return frame
-
-    return damage
-
-
-def insert(at, like, **values):
-    """Inserts before row `at` a copy of row `like` with other values."""
-
-    def damage(frame):
-        copy = frame.iloc[[like - 1]].assign(**values)
-        return pd.concat([frame[: at - 1], copy, frame[at - 1 :]])
-
-    return damage
 
 
 REFUSED = [

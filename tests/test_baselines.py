@@ -20,17 +20,9 @@ from pipelines.held_out.baselines import (
 )
 from pipelines.held_out.metrics import in_order, measure
 from pipelines.held_out.rollout import chain, final_equity, play_tiles, split_tiles
+from random_walk import tick_table
 
 CFG = EnvConfig(window=4, episode_bars=20, workers=0)
-
-
-def walk(bars, drift=0.0, seed=0):
-    """A table on a random walk around 10,000, prices on the tick."""
-    rng = np.random.default_rng(seed)
-    close = np.round(10_000 * np.exp(np.cumsum(rng.normal(drift, 0.001, bars))), 1)
-    opening = np.r_[10_000.0, close[:-1]]
-    high, low = np.maximum(opening, close) + 2.0, np.minimum(opening, close) - 2.0
-    return BarTable.from_arrays(np.stack([opening, high, low, close, np.full(bars, 9.0)], 1))
 
 
 def result_of(policy, table, cfg=CFG):
@@ -39,21 +31,21 @@ def result_of(policy, table, cfg=CFG):
 
 
 def test_flat_neither_earns_nor_pays():
-    metrics = result_of(flat_policy(CFG), walk(64))
+    metrics = result_of(flat_policy(CFG), tick_table(64))
     assert metrics.total_return == 0.0
     assert (metrics.fees, metrics.trades, metrics.exposure) == (0.0, 0, 0.0)
 
 
 def test_always_short_earns_in_a_fall_and_loses_in_a_rise():
-    assert result_of(always_short_policy(CFG), walk(64, drift=-0.002)).total_return > 0.02
-    assert result_of(always_short_policy(CFG), walk(64, drift=+0.002)).total_return < -0.02
+    assert result_of(always_short_policy(CFG), tick_table(64, drift=-0.002)).total_return > 0.02
+    assert result_of(always_short_policy(CFG), tick_table(64, drift=+0.002)).total_return < -0.02
 
 
 def test_always_short_takes_multiple_one_the_widest_stop_and_no_target():
     rollout = play_tiles(
-        walk(64), CFG, split_tiles(walk(64), CFG, "test"), always_short_policy(CFG)
+        tick_table(64), CFG, split_tiles(tick_table(64), CFG, "test"), always_short_policy(CFG)
     )
-    rows = rollout.rows(walk(64), CFG)
+    rows = rollout.rows(tick_table(64), CFG)
     assert set(rows["direction_value"]) == {-1}
     assert set(rows["risk_multiple"]) == {1.0}
     assert set(rows["stop_distance_bps"]) == {CFG.stop_step_bps * CFG.stop_steps}
@@ -68,7 +60,7 @@ def test_always_short_without_a_bucket_for_no_target_takes_the_furthest():
 
 
 def test_random_draws_every_index_of_every_head_equally_often():
-    table = walk(64)
+    table = tick_table(64)
     rollout = play_tiles(
         table, CFG, split_tiles(table, CFG, "test"), RandomPolicy(CFG.num_actions, 7), accounts=200
     )
@@ -80,7 +72,7 @@ def test_random_draws_every_index_of_every_head_equally_often():
 
 
 def test_random_accounts_differ_and_a_seed_repeats_them():
-    table = walk(64)
+    table = tick_table(64)
     bounds = split_tiles(table, CFG, "test")
 
     def returns(seed):
@@ -129,7 +121,7 @@ def test_buy_and_hold_buys_and_sells_within_one_bar():
 
 
 def test_buy_and_hold_keeps_its_units_where_tiles_follow_each_other():
-    table = walk(100)
+    table = tick_table(100)
     rows = buy_and_hold(table, CFG, torch.tensor([[3, 10], [10, 60]]))
     whole = buy_and_hold(table, CFG, torch.tensor([[3, 60]]))
     pd.testing.assert_frame_equal(rows, whole)
@@ -151,7 +143,7 @@ def test_buy_and_hold_earns_nothing_in_a_hole():
 
 
 def test_costs_never_help_buy_and_hold():
-    table, bounds = walk(100), torch.tensor([[3, 90]])
+    table, bounds = tick_table(100), torch.tensor([[3, 90]])
     finals = [
         buy_and_hold(table, dataclasses.replace(CFG, **costs), bounds)["equity"].iloc[-1]
         for costs in ({"taker_fee_bps": 1.0}, {}, {"slippage_bps": 8.0}, {"taker_fee_bps": 30.0})
@@ -166,7 +158,7 @@ def test_cash_that_does_not_buy_a_lot_is_refused():
 
 
 def test_the_four_baselines_come_with_the_spread_of_the_random_ones():
-    table = walk(64)
+    table = tick_table(64)
     bounds = split_tiles(table, CFG, "test")
     metrics, (low, high) = measure_baselines(table, CFG, bounds, seed=3)
     assert list(metrics) == ["flat", "buy_and_hold", "random", "always_short"]
@@ -186,7 +178,7 @@ def test_the_middle_account_is_the_one_of_median_return():
 
 def test_returns_from_tensors_are_those_of_the_rows():
     """To the last bit, an account that is ruined in the middle of a tile included."""
-    table = walk(300)
+    table = tick_table(300)
     cfg = dataclasses.replace(CFG, risk_pct=100.0, ruin_equity_frac=0.97)
     bounds = split_tiles(table, cfg, "test")
     rollout = play_tiles(table, cfg, bounds, RandomPolicy(cfg.num_actions, 0), accounts=6)

@@ -19,7 +19,6 @@ from pipelines.benchmarks.benchmark_page import write_page
 from pipelines.benchmarks.benchmark_replay import time_replays
 from pipelines.benchmarks.benchmark_speed import Cell, plan_cells, time_cell
 from pipelines.benchmarks.speed_figure import draw_speed
-from pipelines.operations import peak_flops
 
 COST = "update, MFLOP a frame and epoch"
 
@@ -74,10 +73,6 @@ def test_the_floor_is_the_market_s_specs_and_ends_and_nothing_else():
         assert torch.equal(one, two)
     assert played[1]["next", "done"].sum() == 2 * cfg.lanes
     assert not played[1]["next", "ledger"].any()
-
-
-def test_the_peak_is_measured():
-    assert peak_flops(torch.device("cpu"), "float32") > 0
 
 
 def test_a_bulk_replay_parts_from_the_steps_in_ties_only():

@@ -3,27 +3,20 @@
 import re
 import sys
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from envs.bar_folder import FolderManifest
 from envs.bars import DataConfig, load_bars
+from fetched_bars import BITSTAMP, KRAKEN, expect
+from local_exchange import seconds
 from pipelines.exit_codes import NETWORK, REFUSED
 from pipelines.market_data.ccxt_source import _moved
 from pipelines.market_data.patience import Patience
 
 ccxt = pytest.importorskip("ccxt")
 
-BITSTAMP = ("source=ccxt", "exchange=bitstamp", "symbol=BTC/USD")
-KRAKEN = ("source=ccxt", "exchange=kraken", "symbol=BTC/USD")
 WEEK = ("start=2025-02-24", "end=2025-03-03", "timeframe=15m")
 PAGE = r"/ohlc/|/OHLC"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "x"
 
 
 @pytest.fixture(autouse=True)
@@ -32,42 +25,32 @@ def _no_throttle(monkeypatch):
     monkeypatch.setattr("ccxt.Exchange.throttle", lambda self, cost=None: None)
 
 
-def seconds(text):
-    return int(pd.Timestamp(text, tz="UTC").timestamp())
-
-
-def expect(folder, exchange, start, end, interval_s):
-    """The folder holds exactly the bars of a span that the exchange has."""
-    times, values = exchange.bars(seconds(start), seconds(end), interval_s)
-    found = load_bars(DataConfig(path=str(folder), fill_gap_bars=0))
-    np.testing.assert_array_equal(found.time_ns, times * 10**9)
-    np.testing.assert_array_equal(found.ohlcv, values)
-
-
-def test_pages_are_joined_without_a_seam(fetch, folder, local_exchange):
+def test_pages_are_joined_without_a_seam(fetch, bar_folder, local_exchange):
     words = ("start=2025-02-10T03:17", "end=2025-03-05T11:00", "timeframe=15m")
     code, out, _ = fetch(*BITSTAMP, *words)
     assert code == 0
     assert "2,238 bars in 2 months" in out
-    expect(folder, local_exchange, "2025-02-10T03:17", "2025-03-05T11:00", 900)
+    expect(bar_folder, local_exchange, "2025-02-10T03:17", "2025-03-05T11:00", 900)
     assert local_exchange.asked(PAGE) == 2 + 1
 
 
-def test_an_update_asks_for_the_new_bars_and_the_last_ones_again(fetch, folder, local_exchange):
+def test_an_update_asks_for_the_new_bars_and_the_last_ones_again(fetch, bar_folder, local_exchange):
     words = (*BITSTAMP, "start=2025-03-01", "timeframe=15m")
     fetch(*words)
-    expect(folder, local_exchange, "2025-03-01", "2025-03-10T12:30", 900)
+    expect(bar_folder, local_exchange, "2025-03-01", "2025-03-10T12:30", 900)
     local_exchange.now_s += 3600
     local_exchange.requests.clear()
     fetch(*words)
-    expect(folder, local_exchange, "2025-03-01", "2025-03-10T13:30", 900)
+    expect(bar_folder, local_exchange, "2025-03-01", "2025-03-10T13:30", 900)
     starts = [
         int(found) for path in local_exchange.requests for found in re.findall(r"start=(\d+)", path)
     ]
     assert starts == [seconds("2025-03-10T12:30") - 10 * 900]
 
 
-def test_a_bar_that_the_exchange_revises_is_the_new_one_as_a_whole(fetch, folder, local_exchange):
+def test_a_bar_that_the_exchange_revises_is_the_new_one_as_a_whole(
+    fetch, bar_folder, local_exchange
+):
     late = seconds("2025-03-10T12:15")
 
     def before_a_late_trade(page):
@@ -81,54 +64,54 @@ def test_a_bar_that_the_exchange_revises_is_the_new_one_as_a_whole(fetch, folder
     local_exchange.change_page = lambda page: page
     local_exchange.now_s += 1800
     fetch(*BITSTAMP, "start=2025-03-01", "timeframe=15m")
-    expect(folder, local_exchange, "2025-03-01", "2025-03-10T13:00", 900)
+    expect(bar_folder, local_exchange, "2025-03-01", "2025-03-10T13:00", 900)
 
 
-def test_a_bar_that_is_served_late_is_not_missed(fetch, folder, local_exchange):
+def test_a_bar_that_is_served_late_is_not_missed(fetch, bar_folder, local_exchange):
     """The last minute of a month has closed, but the exchange does not serve it yet."""
     local_exchange.now_s = seconds("2025-03-01T00:00:05")
     local_exchange.change_page = lambda page: [
         r for r in page if r[0] < seconds("2025-02-28T23:45")
     ]
     fetch(*BITSTAMP, "start=2025-02-28", "timeframe=15m")
-    assert FolderManifest.read(folder).months[0].end == "2025-02-28T23:45:00+00:00"
+    assert FolderManifest.read(bar_folder).months[0].end == "2025-02-28T23:45:00+00:00"
     local_exchange.change_page = lambda page: page
     local_exchange.now_s += 900
     fetch(*BITSTAMP, "start=2025-02-28", "timeframe=15m")
-    expect(folder, local_exchange, "2025-02-28", "2025-03-01T00:15", 900)
+    expect(bar_folder, local_exchange, "2025-02-28", "2025-03-01T00:15", 900)
 
 
 def test_an_exchange_that_serves_its_newest_bars_only_is_collected_piece_by_piece(
-    fetch, folder, local_exchange
+    fetch, bar_folder, local_exchange
 ):
     words = (*KRAKEN, "start=2025-02-01", "timeframe=1m")
     code, out, _ = fetch(*words)
     assert (code, "no bars in 2025-02" in out) == (0, True)
     first = "2025-03-10T00:35"
-    expect(folder, local_exchange, first, "2025-03-10T12:34", 60)
+    expect(bar_folder, local_exchange, first, "2025-03-10T12:34", 60)
     local_exchange.now_s += 600 * 60
     fetch(*words)
-    expect(folder, local_exchange, first, "2025-03-10T22:34", 60)
+    expect(bar_folder, local_exchange, first, "2025-03-10T22:34", 60)
     local_exchange.now_s += 800 * 60
     fetch(*words)
-    found = load_bars(DataConfig(path=str(folder)))
+    found = load_bars(DataConfig(path=str(bar_folder)))
     assert [hole["missing_bars"] for hole in found.report.longest_holes] == [800 - 719]
     assert len(found.time_ns) == 719 + 600 + 719
 
 
-def test_a_hole_longer_than_a_page_is_stepped_over(fetch, folder, local_exchange):
+def test_a_hole_longer_than_a_page_is_stepped_over(fetch, bar_folder, local_exchange):
     local_exchange.holes = [(seconds("2025-02-03"), seconds("2025-02-26"))]
     fetch(*BITSTAMP, "start=2025-02-01", "end=2025-03-01", "timeframe=15m")
-    expect(folder, local_exchange, "2025-02-01", "2025-03-01", 900)
-    found = load_bars(DataConfig(path=str(folder)))
+    expect(bar_folder, local_exchange, "2025-02-01", "2025-03-01", 900)
+    found = load_bars(DataConfig(path=str(bar_folder)))
     assert found.report.longest_holes[0]["missing_bars"] == 23 * 96
 
 
-def test_pages_before_the_market_began_are_stepped_over(fetch, folder, local_exchange):
+def test_pages_before_the_market_began_are_stepped_over(fetch, bar_folder, local_exchange):
     local_exchange.listed_s = seconds("2025-02-20T10:00")
     code, out, _ = fetch(*BITSTAMP, "start=2024-12-01", "end=2025-03-01", "timeframe=15m")
     assert (code, "no bars in 2024-12, 2025-01" in out) == (0, True)
-    expect(folder, local_exchange, "2025-02-20T10:00", "2025-03-01", 900)
+    expect(bar_folder, local_exchange, "2025-02-20T10:00", "2025-03-01", 900)
 
 
 def twice(page):
@@ -144,10 +127,10 @@ def ones_before(page):
 
 
 @pytest.mark.parametrize("change", [twice, newest_first, ones_before])
-def test_a_page_in_disorder_is_put_in_order(fetch, folder, local_exchange, change):
+def test_a_page_in_disorder_is_put_in_order(fetch, bar_folder, local_exchange, change):
     local_exchange.change_page = lambda page: change(page) if page else page
     assert fetch(*BITSTAMP, *WEEK)[0] == 0
-    expect(folder, local_exchange, "2025-02-24", "2025-03-03", 900)
+    expect(bar_folder, local_exchange, "2025-02-24", "2025-03-03", 900)
 
 
 STATUS = [(BITSTAMP, PAGE, status) for status in (418, 429, 500, 502, 503, 504)]
@@ -164,12 +147,14 @@ BODY = [
 
 
 @pytest.mark.parametrize(("exchange", "path", "kind"), [*STATUS, *BODY])
-def test_a_failure_that_passes_is_not_noticed(fetch, folder, local_exchange, exchange, path, kind):
+def test_a_failure_that_passes_is_not_noticed(
+    fetch, bar_folder, local_exchange, exchange, path, kind
+):
     local_exchange.break_down(path, kind)
     words = ("start=2025-03-10T10:00", "end=2025-03-10T12:00", "timeframe=5m")
     code, _, err = fetch(*exchange, *words)
     assert code == 0, err
-    expect(folder, local_exchange, "2025-03-10T10:00", "2025-03-10T12:00", 300)
+    expect(bar_folder, local_exchange, "2025-03-10T10:00", "2025-03-10T12:00", 300)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +168,7 @@ def test_a_failure_that_passes_is_not_noticed(fetch, folder, local_exchange, exc
     ],
 )
 def test_a_failure_that_stays_is_named_and_what_was_fetched_is_kept(
-    fetch, folder, local_exchange, kind, message
+    fetch, bar_folder, local_exchange, kind, message
 ):
     fetch(*BITSTAMP, "start=2025-02-24", "end=2025-03-01", "timeframe=15m")
     local_exchange.break_down(PAGE, kind, times=99)
@@ -192,7 +177,7 @@ def test_a_failure_that_stays_is_named_and_what_was_fetched_is_kept(
     assert re.search(
         r"^error: bitstamp: bars from 2025-03-01T00:00:00\+00:00: .*" + message, err, re.M
     )
-    expect(folder, local_exchange, "2025-02-24", "2025-03-01", 900)
+    expect(bar_folder, local_exchange, "2025-02-24", "2025-03-01", 900)
 
 
 def test_every_request_keeps_the_exchange_s_own_limit(fetch, local_exchange, monkeypatch):
@@ -235,7 +220,7 @@ def broken(row, **cells):
     ],
 )
 def test_bars_that_stay_bad_are_named_and_the_next_month_comes_all_the_same(
-    fetch, folder, local_exchange, change, message
+    fetch, bar_folder, local_exchange, change, message
 ):
     def in_february(page):
         return change(page) if page and page[0][0] < seconds("2025-03-01") else page
@@ -246,19 +231,21 @@ def test_bars_that_stay_bad_are_named_and_the_next_month_comes_all_the_same(
     assert re.search(
         rf"^error: 2025-02: bitstamp: bars from .*: the answer, {message}.*asked 3", err, re.M
     )
-    expect(folder, local_exchange, "2025-03-01", "2025-03-03", 900)
+    expect(bar_folder, local_exchange, "2025-03-01", "2025-03-03", 900)
 
 
-def test_a_bar_that_opens_at_an_odd_second_is_left_out_and_counted(fetch, folder, local_exchange):
+def test_a_bar_that_opens_at_an_odd_second_is_left_out_and_counted(
+    fetch, bar_folder, local_exchange
+):
     local_exchange.change_page = broken(3, timestamp=1740357001)
     code, out, _ = fetch(*BITSTAMP, "start=2025-02-24", "end=2025-02-25", "timeframe=15m")
     assert code == 0
     assert "bars that open at odd seconds, left out: 1" in out
-    found = load_bars(DataConfig(path=str(folder), fill_gap_bars=0))
+    found = load_bars(DataConfig(path=str(bar_folder), fill_gap_bars=0))
     assert [hole["missing_bars"] for hole in found.report.longest_holes] == [1]
 
 
-def test_bars_that_are_bad_once_are_asked_for_again(fetch, folder, local_exchange):
+def test_bars_that_are_bad_once_are_asked_for_again(fetch, bar_folder, local_exchange):
     pages = []
 
     def bad_once(page):
@@ -267,7 +254,7 @@ def test_bars_that_are_bad_once_are_asked_for_again(fetch, folder, local_exchang
 
     local_exchange.change_page = bad_once
     assert fetch(*BITSTAMP, *WEEK)[0] == 0
-    expect(folder, local_exchange, "2025-02-24", "2025-03-03", 900)
+    expect(bar_folder, local_exchange, "2025-02-24", "2025-03-03", 900)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -11,36 +10,12 @@ import pytest
 from envs.bars import DataConfig, load_bars
 from envs.splits import tradable_runs
 from envs.table import build_table
+from html_document import Document
 from pipelines.check_data import main
 from pipelines.config import compose_config
 from pipelines.market_data.data_figure import MAX_POINTS, merge_points
 
 WORDS = ("env.episode_bars=30", "env.window=16")
-
-
-class Document(HTMLParser):
-    """Elements of a page, and the text of those with an id."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.open, self.texts = [], [], {}
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        """Note an element."""
-        self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "link"):
-            self.open.append((tag, dict(attrs).get("id")))
-
-    def handle_endtag(self, tag):
-        """Elements close in the order they were opened."""
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        """Text belongs to every element around it."""
-        for name in {name for _, name in self.open}:
-            self.texts[name] = self.texts.get(name, "") + data
 
 
 def market(count=4000, seed=0):
@@ -269,12 +244,15 @@ def test_markets_that_a_training_would_not_join_have_their_pages_all_the_same(tm
     }  # fmt: skip
 
 
-def test_what_a_training_would_use_counts_the_warm_up_of_coarser_bars(check):
+def test_what_a_training_would_use_counts_the_warm_up_of_coarser_bars(check, tmp_path):
     tradable = []
-    for words in ([], ["data.timeframes=[30min]"]):
-        code, _, _, plain = check(market(), *words)
+    for timeframes, word in ((None, "null"), (["30min"], "[30min]")):
+        code, _, _, plain = check(market(), f"data.timeframes={word}")
         assert code == 0
+        data = DataConfig(path=str(tmp_path / "bars.parquet"), timeframes=timeframes)
+        table = build_table(data, window=16, episode_bars=30)
         tradable.append(sum(row["tradable_bars"] for row in plain["segments"]["rows"]))
+        assert tradable[-1] == int(table.tradable.sum())
     assert tradable[0] > tradable[1] > 0
 
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 import hashlib
-import json
 import pickle
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 
 from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
+from forged_checkpoint import rehash
 from modules.policy import make_actor_value
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
 from pipelines.config import compose_config
@@ -145,15 +146,8 @@ def test_every_damage_is_refused_with_the_file(saved, tmp_path, name, damage):
 
 def rewrite(folder, copy, change):
     """A checkpoint whose hashes are right and whose manifest is another."""
-    copy.mkdir()
-    for file in folder.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    manifest = json.loads((copy / "manifest.json").read_text())
-    change(manifest)
-    text = json.dumps(manifest).encode()
-    (copy / "manifest.json").write_bytes(text)
-    line = f"{hashlib.sha256(text).hexdigest()}  manifest.json\n"
-    (copy / "manifest.sha256").write_text(line)
+    shutil.copytree(folder, copy)
+    rehash(copy, change)
     return copy
 
 

@@ -14,16 +14,9 @@ from pipelines.held_out.baselines import ConstantPolicy, RandomPolicy
 from pipelines.held_out.cost_curve import growth_at_costs, order_cost_bps, scaled_costs
 from pipelines.held_out.recorded import Recording
 from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
+from random_walk import tick_table
 
 CFG = EnvConfig(window=4, episode_bars=30, workers=0)
-
-
-def walk(bars=150, seed=0):
-    rng = np.random.default_rng(seed)
-    close = np.round(10_000 * np.exp(np.cumsum(rng.normal(0, 0.001, bars))), 1)
-    opens = np.r_[10_000.0, close[:-1]]
-    high, low = np.maximum(opens, close) + 2.0, np.minimum(opens, close) - 2.0
-    return BarTable.from_arrays(np.stack([opens, high, low, close, np.full(bars, 9.0)], 1))
 
 
 def record(path, table, bounds, policy, cfg=CFG):
@@ -66,7 +59,7 @@ def test_a_round_trip_reckoned_by_hand(tmp_path):
 
 
 def test_at_its_own_costs_a_trace_is_itself_and_more_costs_leave_less(tmp_path):
-    table = walk()
+    table = tick_table(150)
     bounds = split_tiles(table, CFG, "test")
     whole = record(tmp_path / "whole.csv", table, bounds, RandomPolicy(CFG.num_actions, 0))
     curve = growth_at_costs([whole], [table], 1.0)
@@ -78,7 +71,7 @@ def test_at_its_own_costs_a_trace_is_itself_and_more_costs_leave_less(tmp_path):
 
 
 def test_parts_in_files_of_their_own_are_one_account(tmp_path):
-    table = walk()
+    table = tick_table(150)
     bounds = split_tiles(table, CFG, "test")
     short = ConstantPolicy({"direction": 0, "size": 1, "stop_loss": 9, "take_profit": 0})
     whole = record(tmp_path / "whole.csv", table, bounds, short)
@@ -88,7 +81,7 @@ def test_parts_in_files_of_their_own_are_one_account(tmp_path):
 
 
 def test_whoever_is_ruined_by_the_costs_stays_ruined(tmp_path):
-    table = walk()
+    table = tick_table(150)
     cfg = dataclasses.replace(CFG, risk_pct=100.0, ruin_equity_frac=0.9)
     bounds = split_tiles(table, cfg, "test")[:1]
     rolled = record(tmp_path / "a.csv", table, bounds, RandomPolicy(cfg.num_actions, 0), cfg)

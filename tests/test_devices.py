@@ -10,7 +10,6 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from envs.config import EnvConfig
 from envs.factory import make_env
 from envs.ledger import HEADS
-from envs.table import BarTable
 from modules.config import ModelConfig
 from modules.live import LiveMarket
 from modules.path_encoder import PathEncoder
@@ -24,6 +23,7 @@ from pipelines.loss import LossConfig
 from pipelines.model import make_model
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training
+from random_walk import fine_table
 
 ENV = EnvConfig(paths=4, accounts=3, workers=0, window=8, episode_bars=16, tick_size=0.01)
 SIZES = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num_heads": 2}
@@ -41,19 +41,10 @@ TRAIN = TrainConfig(
 ENCODERS = pytest.mark.parametrize("encoder", MODELS)
 
 
-def make_table(bars=400):
-    generator = torch.Generator().manual_seed(0)
-    steps = 4e-3 * torch.randn(bars, generator=generator, dtype=torch.float64)
-    close = 100.0 * steps.cumsum(0).exp()
-    open_ = torch.cat([close[:1], close[:-1]])
-    high, low = torch.maximum(open_, close) * 1.001, torch.minimum(open_, close) * 0.999
-    return BarTable.from_arrays(torch.stack([open_, high, low, close, close], -1))
-
-
 def model_with_opinions(encoder, device):
     """The same weights wherever they lie; logits that differ from each other."""
     torch.manual_seed(0)
-    model = make_model(MODELS[encoder], ENV, make_table())
+    model = make_model(MODELS[encoder], ENV, fine_table(volatility=4e-3))
     with torch.no_grad():
         nn.init.normal_(model.get_policy_head()[0].module.linear.weight, std=3.0)
         nn.init.normal_(model.get_value_head().module.linear.weight)
@@ -63,7 +54,7 @@ def model_with_opinions(encoder, device):
 @torch.no_grad()
 def roll(encoder, device, announced, steps=16):
     """A rollout [paths, accounts, T] that begins at the same bars on every device."""
-    env = make_env(make_table(), ENV, device=device)
+    env = make_env(fine_table(volatility=4e-3), ENV, device=device)
     bounds = torch.tensor([[20, 36], [60, 76], [100, 116], [140, 156]], device=device)
     env.base_env.starts.sample = lambda *_: bounds
     policy = RolloutPolicy(model_with_opinions(encoder, device))
@@ -80,7 +71,7 @@ def roll(encoder, device, announced, steps=16):
 def train(cfg, device):
     """The iterations of a training, on one device."""
     torch.manual_seed(0)
-    table = make_table()
+    table = fine_table(volatility=4e-3)
     market = make_env(table, ENV, record_fills=False, device=device)
     training = Training(cfg, table, market, make_model(cfg.model, ENV, table).to(device))
     iterations = list(training)
@@ -196,7 +187,7 @@ def test_bar_by_bar_says_what_a_pass_says(encoder, device):
 
 @ENCODERS
 def test_a_replay_decides_as_on_a_cpu(encoder, device):
-    table = make_table()
+    table = fine_table(volatility=4e-3)
     bounds = split_tiles(table, ENV, "train", 4)
     played = [
         play_tiles(

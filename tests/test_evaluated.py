@@ -1,11 +1,10 @@
 """An evaluation for the eyes of a person: its trades and figures, on a trace drawn by hand."""
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from envs.config import EnvConfig
-from pipelines.held_out.metrics import COLUMNS, in_order
+from hand_rows import make_rows
+from pipelines.held_out.metrics import in_order
 from pipelines.tracking import evaluated as module
 from pipelines.tracking.evaluated import Evaluated
 
@@ -21,12 +20,8 @@ STEPS = [
 
 
 def evaluated(steps):
-    nothing = {c: np.nan for c in COLUMNS if c.endswith(("units", "price"))}
-    nothing |= {"fee": 0.0, "slippage_cost": 0.0, "funding": 0.0, "position": 0.0, "close": 100.0}
-    nothing |= {"open_exit_reason": "", "exit_reason": "", "equity": 1000.0, "terminated": False}
-    rows = pd.DataFrame([nothing | step for step in steps]).assign(lane=0, episode=0)
-    rows["timestamp"] = pd.date_range("2025-01-01", periods=len(rows), freq="min", tz="UTC")
-    return Evaluated("val", in_order(rows), in_order(rows), CFG, 60.0)
+    rows = in_order(make_rows(steps))
+    return Evaluated("val", rows, rows, CFG, 60.0)
 
 
 def test_closed_trades_have_sides_times_and_a_profit_in_bps_of_what_was_paid():

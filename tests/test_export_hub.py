@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from carried_run import SECRET, export, make_card, make_run
 from envs.bars import DataConfig
 from pipelines.checkpoint import load_checkpoint
 from pipelines.config import compose_config
@@ -18,15 +19,15 @@ from pipelines.export import main
 from pipelines.held_out.replay_inputs import load_inputs
 from pipelines.held_out.rollout import play_tiles
 from pipelines.refusal import plain_failures
+from random_walk import write_bars
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, carried_run):
-    root = tmp_path_factory.mktemp("hub")
-    return carried_run.make_run(root / "mine", carried_run.write_bars(root / "bars.parquet"))
+@pytest.fixture
+def run(carried):
+    return carried[0]
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,6 @@ def environment(hub, local_hub, tmp_path):
     return kept | ours | plain | {"PYTHONPATH": str(ROOT)}
 
 
-def push(environment, *words):
-    command = [sys.executable, str(ROOT / "pipelines" / "export.py"), *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
 # After the lines of the card: play the test bars, and keep what was done.
 PLAYED = """
 import torch
@@ -61,9 +57,9 @@ torch.save({k: v for k, v in played.batch["action"].items()}, "actions.pt")
 
 
 def test_pushed_and_loaded_by_the_lines_of_its_card_it_acts_as_before(
-    run, hub, local_hub, environment, carried_run, tmp_path
+    run, hub, local_hub, environment, tmp_path
 ):
-    done = push(environment, f"run={run}", "hub=me/mine")
+    done = export(f"run={run}", "hub=me/mine", env=environment)
     assert done.returncode == 0, done.stderr
     assert f"{hub.url}/me/mine/commit/" in done.stdout
     assert local_hub.TOKEN not in done.stdout + done.stderr
@@ -74,7 +70,7 @@ def test_pushed_and_loaded_by_the_lines_of_its_card_it_acts_as_before(
     best = {f"checkpoints/000000002/{name}" for name in names}
     assert set(repository.files) - {".gitattributes"} == {"README.md", *best}
     everything = b"".join(repository.files.values()).decode("utf-8", "replace")
-    for private in (local_hub.TOKEN, carried_run.SECRET, str(run.parent), "somebody", "0.step"):
+    for private in (local_hub.TOKEN, SECRET, str(run.parent), "somebody", "0.step"):
         assert private not in everything
 
     lines = BLOCK.search(repository.files["README.md"].decode())[1]
@@ -157,13 +153,8 @@ def test_without_the_client_it_says_what_to_install(run, monkeypatch, capsys):
     assert "pip install -e '.[hub]'" in capsys.readouterr().err
 
 
-def card(folder, run, *words):
-    main(compose_config("export", [f"run={run}", f"model={folder}", *words]))
-    return (folder / "README.md").read_text("utf-8")
-
-
 def test_the_card_of_what_was_never_judged_says_so(run, tmp_path):
-    text = card(tmp_path / "model", run)
+    text = make_card(run, tmp_path / "model")
     assert "**No verdict.** This policy was not evaluated" in text
     assert "Nothing follows from this for the future" in text
     manifest = load_checkpoint(run / "checkpoints" / "000000002").manifest
@@ -172,47 +163,45 @@ def test_the_card_of_what_was_never_judged_says_so(run, tmp_path):
     assert "bars.parquet" in text
     assert str(run.parent) not in text
     with pytest.raises(SystemExit):
-        card(tmp_path / "model", run)
+        make_card(run, tmp_path / "model")
 
 
-def test_the_card_of_a_made_market_promises_no_file_of_bars(carried_run, tmp_path):
-    text = card(tmp_path / "model", carried_run.make_run(tmp_path / "made", None))
+def test_the_card_of_a_made_market_promises_no_file_of_bars(tmp_path):
+    text = make_card(make_run(tmp_path / "made", None), tmp_path / "model")
     assert "`init_from=policy` begins a training on such a market" in text
     assert "data.path" not in text
 
 
-def test_the_card_holds_the_verdict_of_this_checkpoint_and_of_no_other(
-    carried_run, tmp_path, capsys
-):
-    run = carried_run.make_run(tmp_path / "r|un*", carried_run.write_bars(tmp_path / "b.parquet"))
+def test_the_card_holds_the_verdict_of_this_checkpoint_and_of_no_other(tmp_path, capsys):
+    run = make_run(tmp_path / "r|un*", write_bars(tmp_path / "b.parquet"))
     evaluate([run], draws=20, registry=tmp_path / "openings.jsonl")
     found = json.loads((run / "evaluation" / "evaluation.json").read_text())
-    text = card(tmp_path / "best", run)
+    text = make_card(run, tmp_path / "best")
     assert f"**Verdict: {found['verdict']['word']}.**" in text
     assert "# r\\|un\\*" in text
     total = found["accounts"]["policy"]["equity"]["total_return_fraction"]
     row = next(line for line in text.splitlines() if line.startswith("| policy |"))
     assert f"{100 * total:+,.2f} %" in row
     assert "1 look at these bars by 1 candidate known, 0 before this one" in text
-    assert "is another checkpoint" in card(tmp_path / "last", run, "checkpoints=last")
-    assert "Verdict" not in card(tmp_path / "again", run, "checkpoints=last")
+    assert "is another checkpoint" in make_card(run, tmp_path / "last", "checkpoints=last")
+    assert "Verdict" not in make_card(run, tmp_path / "again", "checkpoints=last")
 
     hostile = "</td><script>alert(1)</script>|**x**\n# Buy"
     found["verdict"]["word"] = hostile
     found["bars"]["first_bar"] = hostile
     (run / "evaluation" / "evaluation.json").write_text(json.dumps(found))
-    text = card(tmp_path / "hostile", run)
+    text = make_card(run, tmp_path / "hostile")
     assert "<script>" not in text
     assert "\n# Buy" not in text
     found["looks"] = None
     (run / "evaluation" / "evaluation.json").write_text(json.dumps(found))
     with pytest.raises(SystemExit):
-        card(tmp_path / "broken", run)
+        make_card(run, tmp_path / "broken")
     assert "not an evaluation" in capsys.readouterr().err
 
 
 def test_a_model_is_a_run_without_bars_that_others_begin_with(run, tmp_path):
-    card(tmp_path / "model", run)
+    make_card(run, tmp_path / "model")
     inputs = load_inputs(
         tmp_path / "model", data_path=str(run.parent / "bars.parquet"), split="test", episodes=1,
         device="cpu",

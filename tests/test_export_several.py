@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from carried_run import STRANGE, make_card, make_run
 from pipelines.config import compose_config
 from pipelines.evaluate import main as evaluate
 from pipelines.export import main as export
@@ -17,6 +18,7 @@ from pipelines.exporting.run_files import Choice, is_run_file
 from pipelines.exporting.unpack import unpack_archive
 from pipelines.judging.registry import Registry
 from pipelines.replay import replay
+from random_walk import write_bars
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"```(python|bash)\n(.*?)```", re.DOTALL)
@@ -24,23 +26,23 @@ MARKETS = ("BTC/USD", "ETH/USD")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, carried_run):
+def run(tmp_path_factory):
     """The folder of a run on two markets, both of them played and one of them judged."""
     root = tmp_path_factory.mktemp("several")
     files = {
-        name: carried_run.write_bars(root / "alice" / f"{name[:3].lower()}=1m.parquet", seed=seed)
+        name: write_bars(root / "alice" / f"{name[:3].lower()}=1m.parquet", seed=seed)
         for seed, name in enumerate(MARKETS)
     }
-    folder = carried_run.make_run(root / "runs" / "mine", files)
+    folder = make_run(root / "runs" / "mine", files)
     for name in MARKETS:
         replay(folder, asset=name, episodes=4)
     evaluate(compose_config("evaluate", [f"run={folder}", "data.asset=ETH/USD", "draws=20"]))
     return folder
 
 
-def test_what_several_markets_left_in_a_run_is_carried(run, carried_run, tmp_path):
+def test_what_several_markets_left_in_a_run_is_carried(run, tmp_path):
     packed = pack_run(run, tmp_path / "a.tar.gz")
-    assert packed.strange == sorted(carried_run.STRANGE)
+    assert packed.strange == sorted(STRANGE)
     of_evaluation = {"evaluation.json", "report.html", "mine_actions.csv", "equity.parquet"}
     wanted = {f"evaluation_ETH-USD/{name}" for name in of_evaluation}
     for folder in ("replay_BTC-USD", "replay_ETH-USD"):
@@ -82,10 +84,10 @@ with Tracker(RunFolder(Path(folder)), RunConfig(logger=logger), total_frames=10)
 
 
 @pytest.mark.parametrize("logger", ["csv", "tensorboard", "trackio"])
-def test_the_files_of_a_logger_are_carried(logger, carried_run, tmp_path):
+def test_the_files_of_a_logger_are_carried(logger, tmp_path):
     if logger != "csv":
         pytest.importorskip(logger)
-    folder = carried_run.make_run(tmp_path / "mine", carried_run.write_bars(tmp_path / "b.parquet"))
+    folder = make_run(tmp_path / "mine", write_bars(tmp_path / "b.parquet"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRACKIO")}
     done = subprocess.run(
         [sys.executable, "-c", LOGGED, folder, logger], env=kept | {"HOME": str(tmp_path)},
@@ -94,7 +96,7 @@ def test_the_files_of_a_logger_are_carried(logger, carried_run, tmp_path):
     assert done.returncode == 0, done.stderr
     logged = {str(p.relative_to(folder)) for p in (folder / logger).rglob("*") if p.is_file()}
     packed = pack_run(folder)
-    assert packed.strange == sorted(carried_run.STRANGE)
+    assert packed.strange == sorted(STRANGE)
     assert logged
     assert logged < set(packed.manifest.files)
     assert not [name for name in packed.manifest.files if name.startswith("wandb/")]
@@ -112,11 +114,6 @@ def test_no_path_of_a_market_reaches_what_is_published(run, tmp_path):
     (manifest,) = model.rglob("manifest.json")
     data = json.loads(manifest.read_text())["config"]["data"]
     assert data["assets"] == ["BTC/USD=btc=1m.parquet", "ETH/USD=eth=1m.parquet"]
-
-
-def make_card(run, folder, *words):
-    export(compose_config("export", [f"run={run}", f"model={folder}", *words]))
-    return (folder / "README.md").read_text("utf-8")
 
 
 PLAYED = """
@@ -163,9 +160,9 @@ def test_a_card_has_the_verdict_of_each_market_and_says_which_has_none(run, tmp_
     assert "**Verdict: " not in other
 
 
-def test_a_verdict_on_another_file_says_so(carried_run, tmp_path):
-    run = carried_run.make_run(tmp_path / "mine", carried_run.write_bars(tmp_path / "b.parquet"))
-    later = carried_run.write_bars(tmp_path / "later.parquet", seed=7)
+def test_a_verdict_on_another_file_says_so(tmp_path):
+    run = make_run(tmp_path / "mine", write_bars(tmp_path / "b.parquet"))
+    later = write_bars(tmp_path / "later.parquet", seed=7)
     words = [f"run={run}", f"data.path={later}", "draws=20"]
     evaluate(compose_config("evaluate", words))
     evaluate(compose_config("evaluate", [*words, "data.asset=SOL/USD"]))
@@ -176,9 +173,9 @@ def test_a_verdict_on_another_file_says_so(carried_run, tmp_path):
     assert str(tmp_path) not in text
 
 
-def test_looks_of_a_pod_are_counted_at_home_once(run, carried_run, tmp_path, capsys):
+def test_looks_of_a_pod_are_counted_at_home_once(run, tmp_path, capsys):
     home = tmp_path / "runs"
-    other = carried_run.make_run(home / "other", carried_run.write_bars(tmp_path / "b.parquet"))
+    other = make_run(home / "other", write_bars(tmp_path / "b.parquet"))
     replay(other, episodes=1)
     book = Registry(home / "openings.jsonl")
     kept, here = book.file.path.read_bytes(), book.openings()

@@ -10,7 +10,6 @@ import pytest
 from pipelines.config import compose_config
 from pipelines.export import main
 from pipelines.exporting.fetch import fetch_archive
-from pipelines.exporting.pack import pack_run
 from pipelines.exporting.unpack import verify_archive
 from pipelines.market_data.patience import SourceError
 from pipelines.refusal import plain_failures
@@ -44,13 +43,12 @@ sys.exit(there.wait() if sent < left else 255)
 """
 
 
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory, carried_run):
+@pytest.fixture
+def packed(carried):
+    """The archive, where there is a program to fetch it with."""
     if shutil.which("rsync") is None or os.name != "posix":
         pytest.skip("no rsync here")
-    root = tmp_path_factory.mktemp("fetch")
-    run = carried_run.make_run(root / "mine", carried_run.write_bars(root / "bars.parquet"))
-    return pack_run(run).path
+    return carried[1]
 
 
 @pytest.fixture

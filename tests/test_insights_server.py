@@ -14,19 +14,18 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from envs.config import EnvConfig
 from envs.market import MarketEnv
-from envs.table import BarTable
 from envs.trace import TraceWriter, read_trace
 
 pytest.importorskip("dash")
 pytest.importorskip("duckdb")
 
+from asked_trace import make_table
 from pipelines.run_insights.insights_config import InsightsConfig
 from pipelines.run_insights.server import make_app
 
@@ -41,12 +40,7 @@ READY = "document.querySelector('#trades table') && document.querySelector('#mov
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A run with two traces, one on two markets, one that is damaged, and one outside of them."""
-    rng = np.random.default_rng(5)
-    close = 20_000 * np.exp(np.cumsum(rng.normal(0, 0.004, 600)))
-    opens = np.r_[20_000.0, close[:-1]]
-    bars = np.stack([opens, np.maximum(opens, close) * 1.002, np.minimum(opens, close) * 0.998,
-                     close, rng.exponential(3.0, 600)], 1)  # fmt: skip
-    table = BarTable.from_arrays(bars, interval_s=900.0, start="2025-01-01", asset="BTC/USD")
+    table = make_table()
     root = tmp_path_factory.mktemp("served") / "runs"
     (root / "one").mkdir(parents=True)
     (root / "one" / "config.json").write_text(json.dumps({"total_frames": 1, "tag": EVIL}))

@@ -1,26 +1,17 @@
 """Archives of candles: what is read, and how a hostile one is refused."""
 
 import hashlib
-import io
-import zipfile
 
 import numpy as np
 import pytest
 
+from local_exchange import pack
 from pipelines.market_data.kline_archive import parse_klines, size_limit, unpack, verify
 
 NAME = "BTCUSDT-1m-2025-01.zip"
 ROW = "1735689600000000,10,12,9,11,5,1735689659999999,55,9,2,22,0"
 FIRST = 1735689600000000
 LIMIT = size_limit(100)
-
-
-def pack(members, **options):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
-        for name, text in members.items():
-            opened.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED, **options)
-    return file.getvalue()
 
 
 GOOD = pack({"BTCUSDT-1m-2025-01.csv": ROW})

@@ -8,7 +8,6 @@ from tensordict import TensorDict
 
 from envs.config import EnvConfig
 from envs.factory import make_env
-from envs.table import BarTable
 from modules.config import ModelConfig
 from pipelines.advantage import path_times, sequences
 from pipelines.config import RunConfig
@@ -17,6 +16,7 @@ from pipelines.model import make_model
 from pipelines.non_finite import NonFiniteError
 from pipelines.train_config import TrainConfig, sequence_length
 from pipelines.training import Training
+from random_walk import fine_table
 
 ENV = EnvConfig(paths=6, accounts=2, workers=0, window=8, episode_bars=20, tick_size=0.01)
 SIZES = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num_heads": 2}
@@ -31,12 +31,7 @@ LOSSES = ("loss_objective", "loss_critic", "loss_entropy")
 
 
 def make_training(encoder, env=ENV, iterations=1, **changes):
-    generator = torch.Generator().manual_seed(0)
-    steps = 3e-3 * torch.randn(600, generator=generator, dtype=torch.float64)
-    close = 100.0 * steps.cumsum(0).exp()
-    open_ = torch.cat([close[:1], close[:-1]])
-    high, low = torch.maximum(open_, close) * 1.001, torch.minimum(open_, close) * 0.999
-    table = BarTable.from_arrays(torch.stack([open_, high, low, close, close], -1))
+    table = fine_table(600)
     cfg = RunConfig(
         total_frames=iterations * 40 * env.lanes,
         env=env,

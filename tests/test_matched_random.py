@@ -17,19 +17,12 @@ from pipelines.held_out.mean_reversion import MeanReversionPolicy
 from pipelines.held_out.metrics import completed_trades, in_order, measure
 from pipelines.held_out.momentum import MomentumPolicy
 from pipelines.held_out.rollout import play_tiles, split_tiles
+from random_walk import tick_table
 
 CFG = EnvConfig(window=4, episode_bars=40, workers=0, stop_step_bps=100.0)
 
 
-def walk(bars=200, seed=0, move=0.0005):
-    rng = np.random.default_rng(seed)
-    close = np.round(10_000 * np.exp(np.cumsum(rng.normal(0, move, bars))), 1)
-    opens = np.r_[10_000.0, close[:-1]]
-    high, low = np.maximum(opens, close) + 0.5, np.minimum(opens, close) - 0.5
-    return BarTable.from_arrays(np.stack([opens, high, low, close, np.full(bars, 9.0)], 1))
-
-
-TABLE = walk()
+TABLE = tick_table(200, move=0.0005, wick=0.5)
 BOUNDS = split_tiles(TABLE, CFG, "test")
 
 
@@ -105,7 +98,7 @@ def test_on_a_fair_market_luck_costs_what_the_orders_cost_whatever_the_policy_lo
         **dict.fromkeys(("taker_fee_bps", "maker_fee_bps"), 0.0),
         **dict.fromkeys(("slippage_bps", "stop_slippage_bps"), 0.0),
     )  # fmt: skip
-    table = walk(bars=60 * 150, seed=4, move=0.003)
+    table = tick_table(60 * 150, seed=4, move=0.003, wick=0.5)
     bounds = split_tiles(table, cfg, "test")
     rollout = play_tiles(table, cfg, bounds, rule(table, cfg))
     trades = Trades.of(in_order(rollout.rows(table, cfg)), cfg)

@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from envs.config import EnvConfig
 from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
 from modules.config import ModelConfig
+from pipelines import operations
 from pipelines.model import make_model
-from pipelines.operations import count_operations, peak_flops
+from pipelines.operations import count_operations, median_seconds, peak_flops
 
 WINDOW = 16
 MLP = ModelConfig(
@@ -47,6 +49,25 @@ def test_longer_sequences_share_more():
     model = make(ModelConfig(encoder="streaming", account_dim=8, features_dim=8, **sizes))
     costs = [count_operations(model, 50 + torch.arange(n)[None], 1) / n for n in (1, 8)]
     assert costs[0] > 3 * costs[1]
+
+
+def test_the_peak_is_the_operations_of_a_product_over_the_time_of_one(monkeypatch):
+    counted = FlopCounterMode(display=False)
+
+    def timed(work, repeats, device):
+        with counted:
+            work()
+        return 0.25
+
+    monkeypatch.setattr(operations, "median_seconds", timed)
+    peak = peak_flops.__wrapped__(torch.device("cpu"), "float32")
+    assert peak == counted.get_total_flops() / 0.25
+
+
+def test_the_time_of_a_call_is_a_median_without_the_first(monkeypatch):
+    clock = iter([0, 9, 10, 11, 20, 27, 30, 32])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    assert median_seconds(lambda: None, 3, torch.device("cpu")) == 2
 
 
 def test_counting_and_timing_leave_gradients_and_generators_as_they_were():

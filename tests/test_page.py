@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import pytest
 
 from envs.config import EnvConfig
 from envs.table import BarTable
+from html_document import Document
 from pipelines.held_out.baselines import (
     RandomPolicy,
     always_short_policy,
@@ -26,31 +26,6 @@ from pipelines.held_out.rollout import chain, final_equity, play_tiles, split_ti
 
 CFG = EnvConfig(window=4, episode_bars=30, workers=0)
 GAP = pd.Timedelta("3h")
-
-
-class Document(HTMLParser):
-    """Every element of a page, and the text of those with an id."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.open, self.texts = [], [], {}
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        """Note an element."""
-        self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "link"):
-            self.open.append((tag, dict(attrs).get("id")))
-
-    def handle_endtag(self, tag):
-        """Elements close in the order they were opened."""
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        """Text belongs to every element around it."""
-        for _, name in self.open:
-            self.texts[name] = self.texts.get(name, "") + data
 
 
 def market(bars=130, seed=0):

@@ -10,21 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.config import EnvConfig
-from pipelines.held_out.metrics import COLUMNS, in_order
+from hand_rows import make_rows
+from pipelines.held_out.metrics import in_order
 from pipelines.judging.performance import equity_figures, performance
 
 DAY = 86_400.0
 CFG = EnvConfig(initial_cash=1000.0, taker_fee_bps=10.0, maker_fee_bps=5.0)
-
-
-def make_rows(steps):
-    """A trace of one lane-episode, a minute apart; what a step leaves out is empty."""
-    nothing = {c: np.nan for c in COLUMNS if c.endswith(("units", "price"))}
-    nothing |= {"fee": 0.0, "slippage_cost": 0.0, "funding": 0.0, "position": 0.0, "close": 100.0}
-    nothing |= {"open_exit_reason": "", "exit_reason": "", "equity": 1000.0, "terminated": False}
-    rows = pd.DataFrame([nothing | step for step in steps])
-    rows["timestamp"] = pd.date_range("2025-01-01", periods=len(rows), freq="min", tz="UTC")
-    return in_order(rows.assign(lane=0, episode=0))
 
 
 def random_growth(bars, seed=0, drift=0.0):
@@ -123,7 +114,7 @@ STEPS = [
 
 
 def test_trade_figures_by_hand():
-    figures = performance(make_rows(STEPS), CFG, 60.0).trades
+    figures = performance(in_order(make_rows(STEPS)), CFG, 60.0).trades
     long, short = 20 - 0.2 - 0.22 - 0.3, -2 - 0.11 - 0.112
     assert figures.trades == 2
     assert figures.hit_rate_fraction == 0.5
@@ -139,7 +130,7 @@ def test_trade_figures_by_hand():
 
 
 def test_an_account_without_trades_has_no_rates():
-    figures = performance(make_rows([{}, {}]), CFG, 60.0)
+    figures = performance(in_order(make_rows([{}, {}])), CFG, 60.0)
     assert figures.trades.trades == 0
     assert figures.trades.hit_rate_fraction is None
     assert figures.trades.profit_factor is None
@@ -151,7 +142,7 @@ def test_an_account_without_trades_has_no_rates():
 
 def test_costs_of_an_account_that_earned_nothing_before_them_are_no_share():
     stopped = {"exit_units": -2, "exit_price": 90, "exit_reason": "stop", "equity": 979.0}
-    figures = performance(make_rows([STEPS[0] | stopped]), CFG, 60.0).trades
+    figures = performance(in_order(make_rows([STEPS[0] | stopped])), CFG, 60.0).trades
     assert figures.gross_profit < 0
     assert figures.fees_of_gross_fraction is None
     assert figures.profit_factor == 0.0

@@ -16,14 +16,12 @@ from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from envs.bars import DataConfig
-from envs.config import EnvConfig
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable, build_table
+from envs.table import BarTable
 from envs.trace import COLUMNS, read_trace
 from modules.config import ModelConfig
-from modules.policy import make_actor_value
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
-from pipelines.config import RunConfig, load_config
+from pipelines.config import load_config
 from pipelines.held_out.live_policy import LiveEncoder, make_live_policy
 from pipelines.held_out.replay_inputs import load_inputs, require_fit
 from pipelines.held_out.rollout import play_tiles, split_tiles
@@ -32,58 +30,22 @@ from pipelines.held_out.ties import partings
 from pipelines.model import make_model
 from pipelines.replay import main, replay
 from pipelines.run_folder import RunFolder
-from pipelines.train_config import TrainConfig
+from random_walk import write_bars
+from untrained_run import ENV, make_untrained
 
-ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=24)
 MODEL = ModelConfig(
     d_model=16, num_layers=1, num_heads=2, ff_dim=16, num_context_blocks=1, context_ff_dim=16,
     account_dim=8, features_dim=16,
 )  # fmt: skip
 
 
-def write_bars(path, *, step="15min", bars=900, seed=0, start="2025-01-01"):
-    """A file of bars on a random walk."""
-    rng = np.random.default_rng(seed)
-    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
-    opening = np.r_[20_000.0, close[:-1]]
-    times = pd.date_range(start, periods=bars, freq=step, tz="UTC")
-    frame = pd.DataFrame(
-        {
-            "timestamp": times,
-            "open": opening,
-            "high": np.maximum(opening, close) + 5.0,
-            "low": np.minimum(opening, close) - 5.0,
-            "close": close,
-            "volume": rng.exponential(3.0, bars).round(3),
-        }
-    )
-    frame.to_csv(path, index=False)
-    return path
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The folder of a run that stopped before its first update."""
     root = tmp_path_factory.mktemp("runs")
-    cfg = RunConfig(
-        data=DataConfig(path=str(write_bars(root / "own.csv"))),
-        env=ENV,
-        model=MODEL,
-        train=TrainConfig(steps=8, minibatch=8),
-    )
-    table = build_table(cfg.data, window=ENV.window, episode_bars=ENV.episode_bars)
-    torch.manual_seed(0)
-    model = make_actor_value(
-        cfg.model, features=table.features, loc=table.loc, scale=table.scale, window=ENV.window,
-        num_actions=ENV.num_actions, num_account=NUM_ACCOUNT,
-    )  # fmt: skip
     folder = RunFolder.create(str(root), None, "tiny")
-    table.save(folder.bars)
-    save_checkpoint(
-        folder.checkpoints / "000000001",
-        about=describe(cfg, table),
-        tensors={"model": model.state_dict()},
-    )
+    bars = write_bars(root / "own.csv", 900)
+    make_untrained(folder.path, bars, seed=0, model=MODEL, data=DataConfig(path=str(bars)))
     return folder
 
 
@@ -145,7 +107,7 @@ def test_every_head_takes_its_most_likely_index(run, result):
 
 
 def test_another_file_is_seen_through_the_normaliser_of_the_training(run, tmp_path):
-    other = write_bars(tmp_path / "other.csv", seed=5, start="2026-01-01")
+    other = write_bars(tmp_path / "other.csv", 900, seed=5, start="2026-01-01")
     inputs = load_inputs(run.path, data_path=str(other), split="val", episodes=2, device="cpu")
     state = load_checkpoint(run.checkpoints / "000000001").model
     (name,) = (name for name in state if name.endswith("window.module.loc"))
@@ -161,7 +123,7 @@ def test_another_file_is_seen_through_the_normaliser_of_the_training(run, tmp_pa
 
 
 def test_bars_of_another_length_are_refused(run, tmp_path, capsys):
-    other = write_bars(tmp_path / "minutes.csv", step="1min")
+    other = write_bars(tmp_path / "minutes.csv", 900, step="1min")
     argv = [f"run={run.path}", f"data.path={other}"]
     with pytest.raises(SystemExit, match="2"):
         main(load_config("replay", argv))
@@ -188,7 +150,7 @@ def test_bars_that_were_trained_on_are_called_in_sample_whatever_the_file(run, t
     (own,) = notes(split="train", episodes=1)
     assert own == "In-sample: the policy was trained on the time of 24 of these 24 bars."
     # The test split of a shorter file lies within the train split of the run's.
-    shorter = write_bars(tmp_path / "shorter.csv", bars=620)
+    shorter = write_bars(tmp_path / "shorter.csv", 620)
     (found,) = notes(data_path=str(shorter))
     assert found.startswith("In-sample: the policy was trained on the time of ")
 
@@ -198,7 +160,7 @@ def test_a_run_without_its_bars_can_replay_a_file_and_says_what_it_cannot_know(r
     shutil.copytree(run.checkpoints, moved / "checkpoints")
     with pytest.raises(FileNotFoundError, match="no bar table here"):
         replay(moved)
-    other = write_bars(tmp_path / "other.csv", seed=5)
+    other = write_bars(tmp_path / "other.csv", 900, seed=5)
     inputs = load_inputs(moved, data_path=str(other), split="test", episodes=1, device="cpu")
     assert inputs.notes[0].startswith("Perhaps in-sample")
 
@@ -346,7 +308,7 @@ def test_the_actions_of_a_trace_give_its_accounts_again_or_the_first_row_that_di
 
 
 def test_a_trace_on_other_bars_is_refused(run, result, tmp_path, capsys):
-    bars = write_bars(tmp_path / "other.csv", seed=5)
+    bars = write_bars(tmp_path / "other.csv", 900, seed=5)
     words = [f"actions={run.path / 'replay_actions.csv'}", f"data.path={bars}"]
     with pytest.raises(SystemExit, match="2"):
         main(load_config("replay", words))

@@ -4,25 +4,21 @@ import json
 import re
 import shutil
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from envs.bars import DataConfig
 from envs.config import EnvConfig
 from envs.table import build_table
 from envs.trace import TraceWriter, read_trace
-from modules.config import ModelConfig
-from pipelines.checkpoint import describe, save_checkpoint
-from pipelines.config import RunConfig, compose_config
+from html_document import EVIL, Document
+from pipelines.config import compose_config
 from pipelines.evaluate import evaluate
 from pipelines.held_out.baselines import flat_policy
 from pipelines.held_out.metrics import completed_trades, in_order
 from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
-from pipelines.model import make_model
 from pipelines.report import main, write_report
 from pipelines.reporting.packed_arrays import unpack, unzigzag
 from pipelines.reporting.report_inputs import ReportInputs
@@ -30,12 +26,10 @@ from pipelines.reporting.report_numbers import a_year, days, duration, ratio, si
 from pipelines.reporting.report_page import make_page
 from pipelines.reporting.report_series import Bars, price_decimals
 from pipelines.reporting.report_tear_sheet import daily
-from pipelines.train_config import TrainConfig
+from random_walk import draw_walk
+from untrained_run import make_untrained
 
 ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=96)
-MODEL = ModelConfig(encoder="mlp", d_model=8, ff_dim=8, num_layers=1, num_heads=1, account_dim=4,
-                    features_dim=8)  # fmt: skip
-EVIL = "</script><img src=x onerror=\"document.title='owned'\">'&$x"
 
 
 def unpack_bars(packed):
@@ -52,45 +46,17 @@ def unpack_bars(packed):
     return Bars(time_ms, np.stack(ticks, -1) / 10.0 ** packed["decimals"], interval_ms)
 
 
-def write_bars(path, bars=5_000):
-    """Bars of a random walk, 15 minutes long, with a hole among those that are tested."""
-    rng = np.random.default_rng(3)
-    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
-    opens = np.r_[20_000.0, close[:-1]]
-    times = pd.date_range("2025-01-01", periods=bars, freq="15min", tz="UTC").to_series()
-    times.iloc[4_000:] += pd.Timedelta("3h")
-    columns = {
-        "timestamp": times.to_numpy(), "open": opens, "high": np.maximum(opens, close) + 5.0,
-        "low": np.minimum(opens, close) - 5.0, "close": close,
-        "volume": rng.exponential(3.0, bars).round(3),
-    }  # fmt: skip
-    pd.DataFrame(columns).to_parquet(path)
-    return path
-
-
-def untrained(folder, bars, seed):
-    """A run that stopped before its first update."""
-    cfg = RunConfig(
-        seed=seed, data=DataConfig(path=str(bars), train_frac=0.4, val_frac=0.1), env=ENV,
-        model=MODEL, train=TrainConfig(steps=8, minibatch=8),
-    )  # fmt: skip
-    table = build_table(cfg.data, window=ENV.window, episode_bars=ENV.episode_bars)
-    torch.manual_seed(seed)
-    model = make_model(cfg.model, cfg.env, table)
-    table.save(folder / "bars")
-    save_checkpoint(
-        folder / "checkpoints" / "000000001", about=describe(cfg, table),
-        tensors={"model": model.state_dict()}, values={"score": 0.1},
-    )  # fmt: skip
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The folder of an evaluation of two seeds."""
     root = tmp_path_factory.mktemp("report")
-    bars = write_bars(root / "bars.parquet")
-    runs = [untrained(root / name, bars, seed) for seed, name in enumerate("ab")]
+    bars = draw_walk(5_000, seed=3)
+    bars.loc[4_000:, "timestamp"] += pd.Timedelta("3h")  # a hole among those that are tested
+    bars.to_parquet(root / "bars.parquet")
+    runs = [
+        make_untrained(root / name, root / "bars.parquet", seed=seed, env=ENV)
+        for seed, name in enumerate("ab")
+    ]
     evaluate(runs, out=root / "both", registry=root / "openings.jsonl", draws=20, device="cpu")
     return root / "both"
 
@@ -120,35 +86,8 @@ def altered(folder, tmp_path):
     return alter
 
 
-class Elements(HTMLParser):
-    """Every element of a page, and the texts that are read."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.inside, self.scripts, self.text = [], None, {}, ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        """Note an element."""
-        self.elements.append((tag, dict(attrs)))
-        if tag in ("script", "style"):
-            self.inside = dict(attrs).get("id", tag)
-
-    def handle_endtag(self, tag):
-        """Scripts and styles are not read."""
-        if tag in ("script", "style"):
-            self.inside = None
-
-    def handle_data(self, data):
-        """What is read, and what is in a script by its id."""
-        if self.inside is None:
-            self.text += data
-        else:
-            self.scripts[self.inside] = self.scripts.get(self.inside, "") + data
-
-
 def embedded(text, name):
-    return json.loads(Elements(text).scripts[name])
+    return json.loads(Document(text).texts[name])
 
 
 def test_the_page_holds_the_evaluation_whole(page, values):
@@ -156,7 +95,7 @@ def test_the_page_holds_the_evaluation_whole(page, values):
 
 
 def test_the_verdict_comes_first_with_its_reasons_and_conditions(page, values):
-    text = Elements(page).text
+    text = Document(page).text
     verdict = values["verdict"]
     assert text.index(verdict["word"]) < text.index(verdict["reasons"][0])
     assert text.index(verdict["reasons"][-1]) < text.index("Equity and drawdown")
@@ -166,7 +105,7 @@ def test_the_verdict_comes_first_with_its_reasons_and_conditions(page, values):
 
 
 def test_every_account_and_seed_has_its_figures(page, values):
-    text = Elements(page).text
+    text = Document(page).text
     for account in values["accounts"].values():
         assert signed_percent(account["equity"]["total_return_fraction"]) in text
     for seed in values["seeds"]:
@@ -178,7 +117,9 @@ def test_every_account_and_seed_has_its_figures(page, values):
 
 
 def test_the_page_fetches_nothing(page):
-    elements = Elements(page).elements
+    document = Document(page)
+    assert document.open == []
+    elements = document.elements
     for tag, attrs in elements:
         for key in ("src", "href", "data", "action"):
             assert not attrs.get(key, "").startswith(("http", "//", "file:")), (tag, attrs)
@@ -206,9 +147,9 @@ def test_no_name_can_close_an_element_or_become_one(altered, page):
     hostile = altered(change)
     text = make_page(ReportInputs.read(hostile))
     assert "<img" not in text
-    assert [tag for tag, _ in Elements(text).elements].count("script") == 5
-    kinds = {tag for tag, _ in Elements(page).elements}
-    assert {tag for tag, _ in Elements(text).elements} <= kinds
+    assert [tag for tag, _ in Document(text).elements].count("script") == 5
+    kinds = {tag for tag, _ in Document(page).elements}
+    assert {tag for tag, _ in Document(text).elements} <= kinds
     assert embedded(text, "evaluation") == json.loads((hostile / "evaluation.json").read_text())
 
 
@@ -295,12 +236,12 @@ def test_a_second_look_and_large_orders_are_flagged(altered, page):
         values["participation"].update(flagged=True, large=7, bars=9, without_volume=2)
         values["participation"].update(median_fraction=0.2, largest_fraction=1.5)
 
-    text = Elements(make_page(ReportInputs.read(altered(change)))).text
+    text = Document(make_page(ReportInputs.read(altered(change)))).text
     assert "Look number 3 at these bars." in text
     assert "3 candidates looked at them so far" in text
     fills = "Of 9 bars with a fill 2 had no volume, and in 5 the fill was more than a tenth of it."
     assert f"{fills} It was 20.00 % in the median, 150.00 % at the most." in text
-    assert "Look number" not in Elements(page).text
+    assert "Look number" not in Document(page).text
 
 
 def test_a_policy_that_never_traded_has_a_page(folder, values, tmp_path):
@@ -322,7 +263,7 @@ def test_a_policy_that_never_traded_has_a_page(folder, values, tmp_path):
     changed["verdict"]["findings"]["moved"] = False
     (copy / "evaluation.json").write_text(json.dumps(changed))
     text = write_report(copy).read_text("utf-8")
-    assert "The policy never traded" in Elements(text).text
+    assert "The policy never traded" in Document(text).text
     assert "returns" not in embedded(text, "figures")
     assert [seed["total"] for seed in embedded(text, "series")["seeds"]] == [0, 0]
 

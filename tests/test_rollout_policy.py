@@ -9,7 +9,6 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from envs.config import EnvConfig
 from envs.factory import make_env
-from envs.table import BarTable
 from modules.config import ModelConfig
 from modules.path_encoder import PathEncoder
 from pipelines.held_out import rollout_policy
@@ -17,6 +16,7 @@ from pipelines.held_out.rollout import play_tiles, split_tiles
 from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.held_out.ties import partings
 from pipelines.model import make_model
+from random_walk import fine_table
 
 ENV = EnvConfig(
     paths=3, accounts=2, workers=0, window=8, episode_bars=10, tick_size=0.01, ruin_equity_frac=0.98
@@ -29,15 +29,6 @@ ENCODERS = {
     ),
     "mlp": ModelConfig(encoder="mlp", num_layers=2, **SIZES),
 }
-
-
-def make_table(bars=400):
-    generator = torch.Generator().manual_seed(0)
-    steps = 4e-3 * torch.randn(bars, generator=generator, dtype=torch.float64)
-    close = 100.0 * steps.cumsum(0).exp()
-    open_ = torch.cat([close[:1], close[:-1]])
-    high, low = torch.maximum(open_, close) * 1.001, torch.minimum(open_, close) * 0.999
-    return BarTable.from_arrays(torch.stack([open_, high, low, close, close], -1))
 
 
 class Counter(PathEncoder):
@@ -79,7 +70,7 @@ def roll(env, policy, steps, announced):
 @pytest.mark.parametrize("workers", [0, pytest.param(3, marks=pytest.mark.long)])
 def test_ahead_acts_and_values_as_step_by_step(encoder, workers):
     """Over ends of episodes, ruined accounts and new starts that nobody knew beforehand."""
-    table, steps = make_table(), 25
+    table, steps = fine_table(volatility=4e-3), 25
     cfg = dataclasses.replace(ENV, workers=workers)
     rollouts = []
     for announced in (steps, 0):
@@ -98,7 +89,7 @@ def test_ahead_acts_and_values_as_step_by_step(encoder, workers):
 
 
 def test_a_rollout_is_encoded_in_one_batch_up_to_the_end_of_its_episodes():
-    table = make_table()
+    table = fine_table(volatility=4e-3)
     policy, counter = make_policy(table)
     roll(make_env(table, ENV, seed=3), policy, 25, 25)
     assert counter.shapes == [(30, 1), (30, 1), (15, 1)]  # 10, 10 and 5 steps of three paths
@@ -109,7 +100,7 @@ def test_a_rollout_is_encoded_in_one_batch_up_to_the_end_of_its_episodes():
 
 def test_batches_have_one_shape_whatever_is_left_for_the_last(monkeypatch):
     monkeypatch.setattr(rollout_policy, "_TOKENS", {"cpu": 40})
-    table = make_table()
+    table = fine_table(volatility=4e-3)
     policy, counter = make_policy(table)
     whole = roll(make_env(table, ENV, seed=3), policy, 10, 10)
     assert counter.shapes == [(5, 1)] * 6
@@ -121,7 +112,7 @@ def test_batches_have_one_shape_whatever_is_left_for_the_last(monkeypatch):
 
 
 def test_a_path_that_is_not_where_it_had_to_be_is_noticed():
-    table = make_table()
+    table = fine_table(volatility=4e-3)
     policy, _ = make_policy(table)
     state = make_env(table, ENV, seed=3).reset()
     policy.announce(5)
@@ -132,7 +123,7 @@ def test_a_path_that_is_not_where_it_had_to_be_is_noticed():
 
 def test_weights_that_changed_are_used_after_the_next_announcement():
     """Though bars that were promised before were not come to: they are the same that now come."""
-    table = make_table()
+    table = fine_table(volatility=4e-3)
     values = []
     for change in (False, True):
         policy, counter = make_policy(table)
@@ -151,7 +142,7 @@ def test_weights_that_changed_are_used_after_the_next_announcement():
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_bulk_replay_parts_from_the_steps_in_ties_only(encoder):
     """Tiles of different lengths, cut by the end of the split, in parts of two."""
-    table = make_table()
+    table = fine_table(volatility=4e-3)
     policy, counter = make_policy(table, encoder)
     bounds = split_tiles(table, ENV, "test")
     assert (bounds[:, 1] - bounds[:, 0]).unique().numel() > 1

@@ -75,8 +75,7 @@ def test_starts_stay_in_their_split():
     cfg = EnvConfig(paths=100, accounts=1, workers=0, window=4, episode_bars=6)
     for split, (first, end) in table.meta.splits.items():
         bounds = starts_of(MarketEnv(table, cfg, split=split), resets=5)
-        assert bounds[:, 0].min() >= first + 3
-        assert bounds[:, 1].max() <= end - 1
+        assert (bounds[:, 0].min(), bounds[:, 1].max()) == (first + 3, end - 1)
 
 
 def test_bars_in_warm_up_are_no_place_for_a_window():
@@ -84,7 +83,7 @@ def test_bars_in_warm_up_are_no_place_for_a_window():
     features[:10, 1] = np.nan
     table = quiet_table(60, features=features)
     cfg = EnvConfig(paths=200, accounts=1, workers=0, window=4, episode_bars=6)
-    assert starts_of(MarketEnv(table, cfg), resets=5)[:, 0].min() >= 13
+    assert starts_of(MarketEnv(table, cfg), resets=5)[:, 0].min() == 13
 
 
 def test_a_split_without_room_for_an_episode_is_refused():

@@ -3,7 +3,6 @@
 import ast
 import gzip
 import hashlib
-import json
 import os
 import pickle
 import shutil
@@ -18,6 +17,7 @@ import pytest
 from envs.bars import DataConfig
 from envs.table import BarTable, build_table
 from envs.trace import read_trace
+from forged_checkpoint import rehash, write_manifest
 from pipelines.benchmarks.faults_run import SMALL, Victim
 from pipelines.checkpoint import load_checkpoint
 from pipelines.checkpoint_store import list_checkpoints
@@ -52,21 +52,6 @@ def run(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     return folder, list_checkpoints(folder / "checkpoints")[-1], tmp_path / "executed"
-
-
-def rehash(checkpoint, change=None):
-    """Make the hashes right again, so that only the contents can be at fault."""
-    manifest = json.loads((checkpoint / "manifest.json").read_text())
-    for name in list(manifest["files"]):
-        if (checkpoint / name).is_file():
-            digest = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
-            manifest["files"][name] = digest
-    if change is not None:
-        change(manifest)
-    text = json.dumps(manifest).encode()
-    (checkpoint / "manifest.json").write_bytes(text)
-    line = f"{hashlib.sha256(text).hexdigest()}  manifest.json\n"
-    (checkpoint / "manifest.sha256").write_text(line)
 
 
 def load_hostile(checkpoint):
@@ -113,10 +98,7 @@ def a_manifest_with_an_interpolation(folder, checkpoint, executed):
 
 
 def a_manifest_nested_beyond_reason(folder, checkpoint, executed):
-    text = ("[" * 100_000 + "]" * 100_000).encode()
-    (checkpoint / "manifest.json").write_bytes(text)
-    line = f"{hashlib.sha256(text).hexdigest()}  manifest.json\n"
-    (checkpoint / "manifest.sha256").write_text(line)
+    write_manifest(checkpoint, ("[" * 100_000 + "]" * 100_000).encode())
     load_hostile(checkpoint)
 
 

@@ -1,6 +1,5 @@
 """A whole training with W&B offline, in a process of its own: everything that it left is read."""
 
-import hashlib
 import json
 import os
 import re
@@ -13,12 +12,14 @@ import pandas as pd
 import pytest
 
 from envs.trace import read_trace
+from forged_checkpoint import rehash
 from pipelines.benchmarks.faults_run import fingerprint
 from pipelines.checkpoint import load_checkpoint
 from pipelines.checkpoint_store import list_checkpoints, load_best, load_newest
 from pipelines.held_out.metrics import completed_trades, in_order
 from pipelines.run_folder import RunFolder
 from pipelines.tracking.artifacts import run_artifacts
+from wandb_file import WandbFile
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = (
@@ -49,8 +50,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(folder, wandb_file):
-    return wandb_file(folder)
+def told(folder):
+    return WandbFile(folder)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,7 @@ def test_the_configuration_goes_with_hashes_versions_and_commit(told, folder):
 
 def test_histograms_count_the_actions_of_the_trace(told, folder):
     trace = read_trace(folder / "train_actions.csv")
+    assert len(trace) == 256 * len(told.history) > 256
     for row in told.history:
         part = trace[trace["env_frame"].between(row["_step"] - 256, row["_step"] - 1)]
         counts = [int((part["direction"] == index).sum()) for index in range(3)]
@@ -135,17 +137,13 @@ def test_best_and_last_are_two_versions_where_they_are_two_checkpoints(folder, t
     run = RunFolder(tmp_path / "run")
     shutil.copytree(folder, run.path, ignore=shutil.ignore_patterns("wandb"))
     newest = list_checkpoints(run.checkpoints)[-1]
-    manifest = json.loads((newest / "manifest.json").read_text())
-    manifest["values"]["score"] = -9.0
-    rewrite(newest, manifest)
+    rehash(newest, lambda m: m["values"].update(score=-9.0))
     first, second = run_artifacts(run, ["model"])
     assert (first.aliases, second.aliases) == (["best"], ["last"])
     assert second.files["model.safetensors"].parent == newest
     assert first.about["score"] == load_best(run.checkpoints).values["score"] > -9.0
     for path in list_checkpoints(run.checkpoints):
-        manifest = json.loads((path / "manifest.json").read_text())
-        manifest["values"]["score"] = None
-        rewrite(path, manifest)
+        rehash(path, lambda m: m["values"].update(score=None))
     (only,) = run_artifacts(run, ["model"])
     assert only.aliases == ["last"], "without validation none is the best"
     assert run_artifacts(run, []) == []
@@ -165,13 +163,6 @@ def test_the_replay_traces_of_several_markets_are_one_artifact(tmp_path):
         f"{place}/replay_actions.{suffix}": run.path / place / f"replay_actions.{suffix}"
         for place in ("replay_BTC-USDT", "replay_ETH-USDT") for suffix in ("csv", "json")
     }  # fmt: skip
-
-
-def rewrite(checkpoint, manifest):
-    text = json.dumps(manifest).encode()
-    (checkpoint / "manifest.json").write_bytes(text)
-    line = f"{hashlib.sha256(text).hexdigest()}  manifest.json\n"
-    (checkpoint / "manifest.sha256").write_text(line)
 
 
 def test_every_logged_name_is_documented_and_every_documented_one_is_logged(told, lines):

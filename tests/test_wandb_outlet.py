@@ -26,6 +26,7 @@ from pipelines.tracking.alerts import Alert
 from pipelines.tracking.evaluated import Evaluated
 from pipelines.tracking.tracker import Tracker
 from pipelines.tracking.wandb_outlet import new_run_id
+from wandb_file import WandbFile
 
 KEY = "0123456789" * 4
 
@@ -62,9 +63,7 @@ def evaluated():
     return Evaluated("val", rows, hold, cfg, 900.0)
 
 
-def test_curves_histograms_trades_and_alerts_are_read_back(
-    run, evaluated, wandb_file, capfd, caplog
-):
+def test_curves_histograms_trades_and_alerts_are_read_back(run, evaluated, capfd, caplog):
     before = dict(os.environ)
     words = {"group": "seeds", "job_type": "judge", "tags": ["a", "b"], "project": "mine"}
     about = {"config_sha256": "12", "data": {"sha256": "34"}, "versions": {"torch": "5"}, "x": 6}
@@ -86,7 +85,7 @@ def test_curves_histograms_trades_and_alerts_are_read_back(
         "not a number: train/approx_kl: not a number at frame 300"
     ]
 
-    told = wandb_file(run.path)
+    told = WandbFile(run.path)
     assert (told.run.run_id, told.run.display_name) == (mark.wandb_id, "run")
     assert (told.run.project, told.run.run_group, told.run.job_type) == ("mine", "seeds", "judge")
     assert list(told.run.tags) == ["a", "b"]
@@ -103,10 +102,10 @@ def test_curves_histograms_trades_and_alerts_are_read_back(
     assert end.exit_code == 0
 
 
-def test_a_table_of_closed_trades_and_a_chart_that_a_browser_can_draw(run, evaluated, wandb_file):
+def test_a_table_of_closed_trades_and_a_chart_that_a_browser_can_draw(run, evaluated):
     with Tracker(run, config(), total_frames=10) as tracker:
         tracker.show(evaluated)
-    told = wandb_file(run.path)
+    told = WandbFile(run.path)
     table = told.media("val/closed_trades")
     trades = pd.DataFrame(table["data"], columns=table["columns"])
     expected = completed_trades(evaluated.rows, evaluated.cfg)
@@ -139,7 +138,7 @@ def test_a_run_goes_on_under_its_own_id_or_the_one_that_an_agent_gave(run, tmp_p
     assert new_run_id() != new_run_id()
 
 
-def test_a_training_that_fails_is_a_failed_run_with_an_alert(run, wandb_file):
+def test_a_training_that_fails_is_a_failed_run_with_an_alert(run):
     def train():
         with Tracker(run, config(), total_frames=10) as tracker:
             tracker.log({"a": 1.0}, 5)
@@ -147,22 +146,20 @@ def test_a_training_that_fails_is_a_failed_run_with_an_alert(run, wandb_file):
 
     with pytest.raises(NonFiniteError):
         train()
-    told = wandb_file(run.path)
+    told = WandbFile(run.path)
     (alert,) = told.of("alert")
     assert (alert.level, alert.text) == ("ERROR", "non-finite reward = nan at [0, 0, 3]")
     assert told.of("exit")[0].exit_code == 1
 
 
-def test_an_unreachable_server_holds_nothing_up_is_said_once_and_the_run_stays_offline(
-    tmp_path, wandb_file
-):
+def test_an_unreachable_server_holds_nothing_up_is_said_once_and_the_run_stays_offline(tmp_path):
     nowhere = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     done = in_a_process(UNREACHABLE, tmp_path, **nowhere)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
     assert done.stderr.count("cannot start online, staying offline") == 1
     assert KEY not in done.stderr
     assert "Traceback" not in done.stderr
-    told = wandb_file(tmp_path / "run")
+    told = WandbFile(tmp_path / "run")
     assert [row["train/loss"] for row in told.history] == [1.0, 0.5]
 
 
@@ -241,7 +238,7 @@ def in_a_process(code, folder, *argv, **variables):
     )  # fmt: skip
 
 
-def test_nothing_secret_is_in_any_file_and_what_was_logged_before_a_signal_is(tmp_path, wandb_file):
+def test_nothing_secret_is_in_any_file_and_what_was_logged_before_a_signal_is(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     done = in_a_process(
@@ -249,7 +246,7 @@ def test_nothing_secret_is_in_any_file_and_what_was_logged_before_a_signal_is(tm
         MY_TOKEN=SECRETS[1], WANDB_API_KEY=SECRETS[2], HOME=str(home),
     )  # fmt: skip
     assert done.returncode == 7, done.stderr
-    told = wandb_file(tmp_path / "run")
+    told = WandbFile(tmp_path / "run")
     assert [(row["_step"], row["a"]) for row in told.history] == [(5, 1.0)]
     files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
     assert any(path.suffix == ".wandb" for path in files)

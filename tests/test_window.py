@@ -50,7 +50,7 @@ def test_a_pointer_before_a_full_window_repeats_the_first_bar_and_never_wraps():
 
 
 def test_a_pointer_behind_the_table_raises():
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match=f"index {BARS} is out of bounds"):
         plain_window(table())(torch.tensor([[BARS]]))
 
 

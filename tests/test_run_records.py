@@ -1,9 +1,7 @@
-"""All runs on one page: what they differ in, how they ended, and no damage that breaks the page."""
+"""What a run's folder tells: how it ended, how it differs, what it earned, what is damaged."""
 
 import dataclasses
 import json
-import math
-import os
 import re
 import subprocess
 import sys
@@ -14,77 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.config import RunConfig, compose_config
-from pipelines.insights import main
 from pipelines.run_insights.learning_curves import Curves, read_curves, thin
 from pipelines.run_insights.run_columns import columns, differing_keys
 from pipelines.run_insights.run_records import RunRecord, read_all
 from pipelines.run_insights.run_state import RunState
-from pipelines.run_insights.runs_page import MAX_POINTS, make_page
+from pipelines.run_insights.runs_page import make_page
+from written_runs import REPLAYED, config, judge, make_run, write_runs
 
 ROOT = Path(__file__).resolve().parents[1]
-EVIL = "</script><img src=x onerror=\"document.title='owned'\">'&$x"
-REPLAYED = {"split": "test", "asset": "BTC/USDT", "source_name": "x.csv", "source_sha256": "ab"}
-READY = "document.documentElement.dataset.ready"
-
-
-def make_run(folder, cfg, *, lines=10, speed=400.0, replayed=True, growth=0.1):
-    """The small files of a run that trained for `lines` iterations of 2,048 frames."""
-    folder.mkdir(parents=True)
-    (folder / ".lock").touch()
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(cfg)))
-    with open(folder / "metrics.jsonl", "w") as file:
-        for i in range(1, lines + 1):
-            values = {"rollout/ep_rew_mean": math.sin(i), "time/sps": speed, "train/loss": None}
-            print(json.dumps({"frames": 2_048 * i} | values), file=file)
-    if replayed:
-        policy = {"total_return": growth, "max_drawdown": 0.05, "trades": 12}
-        hold = {"total_return": -0.02, "max_drawdown": 0.2, "trades": 1}
-        result = {"replayed": REPLAYED, "metrics": {"policy": policy, "buy_and_hold": hold}}
-        (folder / "result.json").write_text(json.dumps(result))
-    (folder / "bars").mkdir()
-    (folder / "bars" / "table.json").write_text(json.dumps({"source_sha256": "ab"}))
-    manifest = folder / "checkpoints" / "000000010" / "manifest.json"
-    manifest.parent.mkdir(parents=True)
-    manifest.write_text(json.dumps({"git_revision": "0123456789abcdef-dirty"}))
-    return folder
-
-
-def judge(folder, word, reason):
-    folder.mkdir(parents=True, exist_ok=True)
-    account = {"equity": {"total_return_fraction": 0.5, "max_drawdown_fraction": 0.25}}
-    values = {"verdict": {"word": word, "reasons": [reason]}, "accounts": {"policy": account}}
-    (folder / "evaluation.json").write_text(json.dumps(values))
-
-
-def config(**changes):
-    return dataclasses.replace(RunConfig(total_frames=20_480), **changes)
 
 
 @pytest.fixture
 def runs(tmp_path):
-    """Runs in every state, damaged ones among them."""
-    root = tmp_path / "runs"
-    make_run(root / "good", config(), growth=0.3)
-    judge(root / "good" / "evaluation", "no edge", f"It fell. {EVIL}")
-    with open(root / "good" / "metrics.jsonl", "a") as file:
-        print(json.dumps({"frames": 20_480, EVIL: 1.0}), file=file)
-    make_run(root / "faster", config(seed=7, train=dataclasses.replace(config().train, lr=1e-3)),
-             speed=800.0, growth=-0.1)  # fmt: skip
-    make_run(root / "walk" / "stopped", config(seed=3), lines=4, replayed=False)
-    judge(root / "walk", "edge", "It rose.")
-    half = make_run(root / "half", config())
-    half.joinpath("config.json").write_text('{"seed": 0, "tag": ')
-    half.joinpath("result.json").write_text("[]")
-    with open(half / "metrics.jsonl", "a") as file:
-        file.write('nonsense\n[1]\n{"frames": "x"}\n{"frames": 22528, "train/lo')
-    failed = make_run(root / "failed", config(tag="nan"), lines=2, replayed=False)
-    (failed / "debug").mkdir()
-    (failed / "debug" / "tensors.safetensors").touch()
-    (root / "empty" / "checkpoints").mkdir(parents=True)
-    (root / "empty" / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
-    (root / "notes.txt").write_text("no run")
-    return root
+    return write_runs(tmp_path / "runs")
 
 
 def by_name(root):
@@ -158,13 +98,6 @@ def test_a_broken_configuration_hides_no_difference_and_makes_none(runs):
     assert set(differing_keys(records)) == {"seed", "tag", "train.lr"}
     only = [record for record in records if record.name in ("good", "half")]
     assert differing_keys(only) == []
-
-
-def test_a_secret_among_the_keys_is_not_shown(runs):
-    for name, value in (("good", "hunter2"), ("faster", "hunter3")):
-        path = runs / name / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"api_key": value}))
-    assert "hunter" not in make_page(runs, None, runs)
 
 
 def test_time_and_cost_are_those_of_the_iterations(runs):
@@ -278,16 +211,6 @@ def test_a_thinned_curve_keeps_its_ends_and_its_extremes(values, most):
     assert (values[kept].min(), values[kept].max()) == (values.min(), values.max())
 
 
-def test_no_chart_has_more_than_five_thousand_points(tmp_path):
-    for i in range(30):
-        make_run(tmp_path / "runs" / f"run{i}", config(seed=i), lines=700)
-    page = make_page(tmp_path / "runs", None, None)
-    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
-    assert len(data["runs"]) == 30
-    for name in data["names"]:
-        assert sum(len(run["points"].get(name, [[]])[0]) for run in data["runs"]) <= MAX_POINTS
-
-
 def test_links_lead_nowhere_outside(runs, tmp_path):
     outside = make_run(tmp_path / "outside", config(tag="outside"))
     (runs / "linked").symlink_to(outside)
@@ -299,118 +222,9 @@ def test_links_lead_nowhere_outside(runs, tmp_path):
     assert found["good"].curves.points == {}
 
 
-def test_the_program_writes_the_page_and_links_the_pages_of_the_runs(runs, capsys):
-    (runs / "good" / "replay.html").touch()
-    path = main(compose_config("insights", [f"runs={runs}", "price_per_hour=2"]))
-    assert capsys.readouterr().out == f"{runs / 'insights.html'}\n"
-    page = path.read_text("utf-8")
-    assert 'href="good/replay.html"' in page
-    assert 'href="faster/replay.html"' not in page
-    assert "http-equiv" in page
-    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
-    assert not re.search(r'(src|href)="https?:', own)
-    assert sorted(os.listdir(runs)) == sorted(
-        ["good", "faster", "walk", "half", "failed", "empty", "notes.txt", "insights.html"]
-    )
-
-
-def test_a_folder_that_is_none_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(compose_config("insights", [f"runs={tmp_path / 'none'}"]))
-    assert "a folder that exists" in capsys.readouterr().err
-    for words in (["price_per_hour=0"], ["port=70000"], ["host=0.0.0.0"]):
-        with pytest.raises(ValueError, match=r"price_per_hour|port|unknown key host"):
-            compose_config("insights", words)
-
-
-def test_an_empty_folder_has_a_page_without_a_chart(tmp_path, chromium):
-    chromium.open(main(compose_config("insights", [f"runs={tmp_path}"])))
-    chromium.wait(READY)
-    assert "There is no run here yet" in chromium.run("return document.body.innerText")
-    assert chromium.run("return document.querySelector('#curves').offsetParent === null")
-    assert chromium.errors() == []
-
-
-def test_serving_without_its_packages_is_refused(runs, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "dash", None)
-    for name in [name for name in sys.modules if name.startswith("pipelines.run_insights.server")]:
-        monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(SystemExit):
-        main(compose_config("insights", [f"runs={runs}", "serve=true"]))
-    assert "serve=true needs pip install -e '.[insights]'" in capsys.readouterr().err
-
-
 def test_a_damaged_file_of_lines_alone_gives_no_curve(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"frames": 1e400}\n{"frames": 1, "a": 1e400}\n')
     problems = []
     curves = read_curves(tmp_path, problems)
     assert (curves.frames, curves.points) == (1, {})
     assert problems == ["metrics.jsonl: 1 of 2 lines are damaged"]
-
-
-@pytest.fixture
-def opened(chromium, runs):
-    """The page in a browser, 1,280 pixels wide."""
-    path = main(compose_config("insights", [f"runs={runs}", "price_per_hour=2"]))
-    chromium.resize(1280, 900)
-    chromium.open(path)
-    chromium.wait(READY)
-    chromium.errors()
-    return chromium
-
-
-def column_of(browser, title):
-    """The texts of a column, from the top."""
-    return browser.run(
-        f"""const table = document.querySelector("table"), heads = [...table.tHead.rows[0].cells];
-        const i = heads.findIndex(head => head.textContent === {title!r});
-        return [...table.tBodies[0].rows].map(row => row.cells[i].textContent.trim())"""
-    )
-
-
-def test_the_table_is_sorted_by_the_keyboard_and_the_address_remembers(opened, runs):
-    find = "[...document.querySelectorAll('thead button')].find(b => b.textContent === 'frames')"
-    opened.run(f"{find}.focus()")
-    for kind in ("keyDown", "keyUp"):
-        opened.tell("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter",
-                    windowsVirtualKeyCode=13, text="\r")  # fmt: skip
-    opened.wait("document.querySelector('th[aria-sort=ascending]')")
-    frames = [int(text.replace(",", "")) for text in column_of(opened, "frames")]
-    assert frames == sorted(frames)
-    assert len(set(frames)) > 2
-    opened.run(f"{find}.click()")
-    assert [int(text.replace(",", "")) for text in column_of(opened, "frames")] == frames[::-1]
-    opened.run("byId('curve').value = 'time/sps'; byId('curve').onchange()")
-    fragment = opened.run("return location.hash")
-    opened.open(runs / "insights.html", "#")
-    opened.open(runs / "insights.html", fragment)
-    opened.run("location.reload()")
-    opened.wait(f"{READY} && byId('curve').value === 'time/sps'")
-    assert [int(text.replace(",", "")) for text in column_of(opened, "frames")] == frames[::-1]
-    assert opened.errors() == []
-
-
-def test_the_chosen_runs_and_curve_are_drawn(opened):
-    drawn = "return byId('curves').data.map(t => [t.name, t.y.length])"
-    before = dict(opened.run(drawn))
-    assert before == {"good": 10, "faster": 10, "walk/stopped": 4, "half": 10, "failed": 2}
-    opened.run("document.querySelector('[aria-label=\"draw good\"]').click()")
-    assert set(dict(opened.run(drawn))) == set(before) - {"good"}
-    opened.run("byId('curve').value = 'time/sps'; byId('curve').onchange()")
-    assert opened.run("return byId('curves').data[0].y[0]") in (400, 800)
-    assert opened.errors() == []
-
-
-def test_the_page_fits_a_phone_and_the_dark_and_runs_no_words_of_files(opened, runs):
-    opened.resize(390, 844, dark=True, phone=True)
-    opened.open(runs / "insights.html")
-    opened.wait(READY)
-    assert opened.run("return document.documentElement.scrollWidth") <= 390
-    assert opened.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 28)"
-    fill = "getComputedStyle(document.querySelector('#curves text')).fill"
-    assert opened.run(f"return {fill}") == "rgb(230, 233, 238)"
-    assert opened.run("return document.querySelectorAll('img').length") == 0
-    assert "owned" not in opened.run("return document.title")
-    assert EVIL in opened.run("return document.body.textContent")
-    assert EVIL in opened.run("return [...byId('curve').options].map(o => o.value)")
-    assert opened.errors() == []

@@ -1,0 +1,62 @@
+"""Bars of a random walk: as a frame, as a file, or as a table that a market is played on."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from envs.table import BarTable
+
+
+def draw_walk(
+    bars: int, *, seed: int = 0, step: str = "15min", start: str = "2025-01-01"
+) -> pd.DataFrame:
+    """Bars about 20,000 that move 30 bps each; prices and volumes are decimals, as in a file."""
+    rng = np.random.default_rng(seed)
+    close = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
+    opens = np.r_[20_000.0, close[:-1]]
+    return pd.DataFrame(
+        {
+            "timestamp": pd.date_range(start, periods=bars, freq=step, tz="UTC"),
+            "open": opens,
+            "high": np.maximum(opens, close) + 5.0,
+            "low": np.minimum(opens, close) - 5.0,
+            "close": close,
+            "volume": rng.exponential(3.0, bars).round(3),
+        }
+    )
+
+
+def write_bars(path: Path, bars: int = 3_000, **options: object) -> Path:
+    """Write such bars to a .csv or a .parquet file, with its folder; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = draw_walk(bars, **options)
+    frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+    return path
+
+
+def tick_table(
+    bars: int, *, seed: int = 0, move: float = 0.001, drift: float = 0.0, wick: float = 2.0
+) -> BarTable:
+    """A table about 10,000 with prices on the tick of 0.1; `move` and `drift` a bar, in logs."""
+    rng = np.random.default_rng(seed)
+    close = np.round(10_000 * np.exp(np.cumsum(rng.normal(drift, move, bars))), 1)
+    opens = np.r_[10_000.0, close[:-1]]
+    high, low = np.maximum(opens, close) + wick, np.minimum(opens, close) - wick
+    return BarTable.from_arrays(np.stack([opens, high, low, close, np.full(bars, 9.0)], 1))
+
+
+def draw_ohlcv(bars: int = 400, *, volatility: float = 3e-3) -> torch.Tensor:
+    """float64 [bars, 5] about 100, off every tick; the volume is as large as the price."""
+    generator = torch.Generator().manual_seed(0)
+    steps = volatility * torch.randn(bars, generator=generator, dtype=torch.float64)
+    close = 100.0 * steps.cumsum(0).exp()
+    open_ = torch.cat([close[:1], close[:-1]])
+    high, low = torch.maximum(open_, close) * 1.001, torch.minimum(open_, close) * 0.999
+    return torch.stack([open_, high, low, close, close], -1)
+
+
+def fine_table(bars: int = 400, *, volatility: float = 3e-3) -> BarTable:
+    """A table of such bars."""
+    return BarTable.from_arrays(draw_ohlcv(bars, volatility=volatility))

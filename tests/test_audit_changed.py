@@ -1,0 +1,132 @@
+"""A trace of which one thing was changed: the audit finds it at its row and column."""
+
+import pandas as pd
+import pytest
+
+from audited_trace import WILD, audit_changed, make_clean, make_replay, read_rows
+from envs.ledger import HEADS
+from envs.trace import COLUMNS
+
+UNKNOWN = ("log_prob", "state_value")  # only the policy knows
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    return make_clean(tmp_path_factory.mktemp("clean"))
+
+
+def changed(column, text):
+    """Another value of a cell, hardly different if it is a number."""
+    if column in ("run_id", "split", "asset"):
+        return f"{text}x"
+    if column == "timestamp":
+        return (pd.Timestamp(text) + pd.Timedelta("1h")).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if column in ("terminated", "truncated"):
+        return {"true": "false", "false": "true"}[text]
+    if column.endswith("reason"):
+        return "stop" if text != "stop" else "take_profit"
+    if column in (*HEADS, "direction_value"):
+        return str(int(text) - 1) if int(text) > 0 else str(int(text) + 1)
+    if column in ("env_frame", "lane", "episode", "step"):
+        return str(int(text) + 1)
+    return repr(float(text) * (1 + 1e-7) + 1e-6)
+
+
+SHOWN_BY = dict(
+    zip(
+        HEADS,
+        ("direction_value", "risk_multiple", "stop_distance_bps", "take_profit_r"),
+        strict=True,
+    )
+)
+
+
+@pytest.mark.parametrize("column", [c for c in COLUMNS if c not in UNKNOWN])
+@pytest.mark.parametrize("start", [0, 700])
+def test_one_changed_cell_is_found_at_its_row_and_column(column, start, clean, tmp_path):
+    rows = [dict(row) for row in clean[0]]
+    if start == 0 and column in ("env_frame", "timestamp"):
+        start = 12  # nothing says with which frame and bar a trace begins
+    at = next(i for i in range(start, len(rows)) if rows[i][column] != "")
+    rows[at][column] = changed(column, rows[at][column])
+    finding = audit_changed(rows, clean, tmp_path)
+    assert (finding.row, finding.column) == (at + 1, SHOWN_BY.get(column, column))
+    assert finding.rule.startswith("R-")
+
+
+OPTIONAL = [c for c in COLUMNS if c.endswith(("_units", "_price", "_reason"))]
+
+
+@pytest.mark.parametrize("column", OPTIONAL)
+def test_a_cell_that_was_emptied_or_invented_is_found(column, clean, tmp_path):
+    for invent in (False, True):
+        rows = [dict(row) for row in clean[0]]
+        at = next(i for i in range(300, len(rows)) if (rows[i][column] == "") == invent)
+        rows[at][column] = ("stop" if "reason" in column else "1.5") if invent else ""
+        finding = audit_changed(rows, clean, tmp_path)
+        assert (finding.row, finding.column) == (at + 1, column)
+
+
+@pytest.mark.parametrize("column", [c for c in COLUMNS if c not in (*OPTIONAL, *UNKNOWN)])
+def test_a_cell_that_must_not_be_empty_is_found(column, clean, tmp_path):
+    rows = [dict(row) for row in clean[0]]
+    rows[300][column] = ""
+    finding = audit_changed(rows, clean, tmp_path)
+    assert (finding.row, finding.column) == (301, column)
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_endings_that_were_changed_are_found(value, clean, tmp_path):
+    for column in ("terminated", "truncated"):
+        rows = [dict(row) for row in clean[0]]
+        at = next(i for i in range(200, len(rows)) if rows[i][column] == value)
+        rows[at][column] = changed(column, value)
+        finding = audit_changed(rows, clean, tmp_path)
+        assert (finding.row, finding.column) == (at + 1, column)
+
+
+def test_a_row_that_is_missing_doubled_or_out_of_order_is_found(clean, tmp_path):
+    rows = clean[0]
+    for wrong, at in (
+        (rows[:500] + rows[501:], 500),
+        (rows[:501] + rows[500:], 501),
+        ([*rows[:500], rows[501], rows[500], *rows[502:]], 500),
+        (rows[:5] + rows[6:], 5),
+        (rows[:500] + rows[512:], 500),
+    ):
+        finding = audit_changed(wrong, clean, tmp_path)
+        assert (finding.row, finding.column) == (at + 1, "env_frame")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "column"),
+    [
+        ("taker_fee_bps", 4.9, "fee"),
+        ("funding_bps_per_day", 99.0, "funding"),
+        ("max_participation", 3.9, "entry_units"),
+        ("maintenance_margin_rate", 0.01, "exit_price"),
+        ("trailing", False, "stop_price"),
+        ("reward_scale", 101.0, "reward"),
+        ("episode_bars", 31, "truncated"),
+        ("initial_cash", 100_001.0, "requested_units"),
+    ],
+)
+def test_parameters_that_were_not_the_run_s_are_found(key, value, column, clean, tmp_path):
+    finding = audit_changed(clean[0], clean, tmp_path, **{key: value})
+    assert finding.column == column
+
+
+@pytest.mark.parametrize("params", [{}, WILD])
+def test_a_tile_that_ends_too_early_or_not_at_all_is_found(params, tmp_path):
+    trace, prices = make_replay(tmp_path, **params)
+    rows = read_rows(trace)
+    short = [row for row in rows if row["lane"] == "7"][-1]  # the last tile is cut by the data
+    assert short["truncated"] == "true"
+    assert int(short["step"]) < 19
+    flat = next(i for i in range(60, 160) if float(rows[i]["position"]) == 0)
+    held = next(i for i in range(60, 160) if float(rows[i]["position"]) != 0)
+    for at, value in ((rows.index(short), "false"), (flat, "true"), (held, "true")):
+        wrong = [dict(row) for row in rows]
+        wrong[at]["truncated"] = value
+        finding = audit_changed(wrong, (rows, trace, prices), tmp_path)
+        assert (finding.row, finding.column) == (at + 1, "truncated")

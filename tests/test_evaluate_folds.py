@@ -1,0 +1,69 @@
+"""A walk-forward as a whole: interrupted it goes on, and what its trainings may not be told."""
+
+import json
+
+import numpy as np
+import pytest
+
+from envs.trace import read_trace
+from pipelines.evaluate import main
+from pipelines.held_out import fold_training
+from pipelines.held_out.evaluate_config import EvaluateConfig
+from random_walk import write_bars
+from untrained_run import WORDS
+
+
+def test_an_interrupted_walk_forward_goes_on_without_training_again(tmp_path, monkeypatch):
+    bars = write_bars(tmp_path / "bars.parquet", 1_500)
+    told = EvaluateConfig(
+        folds=2, seeds=[3], train=WORDS, out=str(tmp_path / "wf"), draws=5, device="cpu",
+    )  # fmt: skip
+    told.data.path = str(bars)
+    trained, train = [], fold_training.train_run
+
+    def train_one(cfg):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(cfg.run.dir)
+        return train(cfg)
+
+    monkeypatch.setattr(fold_training, "train_run", train_one)
+    with pytest.raises(KeyboardInterrupt):
+        main(told)
+    assert not (tmp_path / "openings.jsonl").exists()
+    monkeypatch.setattr(fold_training, "train_run", lambda cfg: trained.append(cfg) or train(cfg))
+    found = main(told)
+    assert len(trained) == 2
+    assert trained[1].run.dir.endswith("seed3_fold2")
+    assert found.looks.earlier == 0
+    assert [fold["fold"] for fold in found.folds] == [1, 2]
+    alone = [1.0 + fold["returns"]["seed 3"] for fold in found.folds]
+    total = found.seeds[0].performance.equity.total_return_fraction
+    assert np.prod(alone) == pytest.approx(1.0 + total, rel=1e-12)
+    # The tail of 750 bars, every one of them once.
+    assert found.bars.bars == 750
+    assert found.folds[0]["test"][0] == found.bars.first_bar
+    rows = [read_trace(tmp_path / "wf" / trace) for trace in found.seeds[0].traces]
+    assert rows[0]["timestamp"].max() < rows[1]["timestamp"].min()
+    cuts = [json.loads((tmp_path / "wf" / "runs" / run / "bars" / "table.json").read_text())
+            for run in found.seeds[0].runs]  # fmt: skip
+    assert cuts[0]["splits"]["test"][0] - cuts[0]["splits"]["val"][1] == 32
+    told.train = [*WORDS, "train.lr=0.1"]
+    with pytest.raises(SystemExit):
+        main(told)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed=3", "the walk-forward itself sets seed"),
+        ("run.dir=x", "the walk-forward itself sets run.dir"),
+        ("data.test_start=2024-01-01", "itself sets data.test_start"),
+        ("train.frames=3", "unknown key train.frames"),
+    ],
+)
+def test_words_that_a_training_may_not_be_told_are_refused(word, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(EvaluateConfig(folds=2, train=[word], out=str(tmp_path / "wf")))
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err

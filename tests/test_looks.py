@@ -1,0 +1,169 @@
+"""Held-out bars are opened once: every look is written down before it, counted and told."""
+
+import shutil
+
+import pytest
+
+from pipelines.config import compose_config
+from pipelines.evaluate import evaluate, main
+from pipelines.held_out import played_seed
+from pipelines.held_out.candidate import load_candidate
+from pipelines.held_out.evaluate_config import EvaluateConfig
+from pipelines.held_out.replay_config import ReplayDataConfig
+from pipelines.judging.registry import Registry
+from pipelines.ppo_transformer import main as train_run
+from pipelines.replay import replay
+from random_walk import write_bars
+from untrained_run import WORDS
+
+
+def test_the_look_is_written_down_before_any_bar_is_played(three_runs, tmp_path, monkeypatch):
+    registry = Registry(tmp_path / "openings.jsonl")
+
+    def killed(*_, **__):
+        assert len(registry.openings()) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(played_seed, "play_tiles", killed)
+    told = {
+        "run": str(three_runs[0]),
+        "registry": str(registry.file.path),
+        "out": str(tmp_path / "e"),
+    }
+    with pytest.raises(KeyboardInterrupt):
+        main(EvaluateConfig(**told))
+    monkeypatch.undo()
+    found = main(EvaluateConfig(**told, draws=5))
+    assert (found.looks.earlier, found.looks.trials) == (1, 1)
+    assert any("Not a first look" in reason for reason in found.verdict.reasons)
+    values = found.to_json()
+    assert values["looks"]["first"] is False
+    assert values["verdict"]["findings"]["earlier_openings"] == 1
+    assert len(registry.verify([found.receipt])) == 3
+
+
+def test_another_candidate_on_the_same_bars_is_another_trial(three_runs, tmp_path):
+    registry = tmp_path / "openings.jsonl"
+    first = evaluate(three_runs[:1], out=tmp_path / "1", registry=registry, draws=5)
+    second = evaluate(three_runs[2:], out=tmp_path / "2", registry=registry, draws=5)
+    assert [found.looks.trials for found in (first, second)] == [1, 2]
+    assert second.verdict.findings.trials == 2
+    opening = Registry(registry).openings()[0]
+    assert first.bars.first_bar == opening.first_bar
+    assert first.bars.last_bar == opening.last_bar
+
+
+def test_a_registry_begun_anew_is_refused(three_runs, tmp_path, capsys):
+    registry = tmp_path / "openings.jsonl"
+    evaluate(three_runs[:1], out=tmp_path / "1", registry=registry, draws=5)
+    for path in tmp_path.glob("openings.jsonl*"):
+        path.unlink()
+    Registry(registry).open(load_candidate("other", [[three_runs[2]]]).opening())
+    with pytest.raises(SystemExit) as ended:
+        evaluate(three_runs[:1], out=tmp_path / "1", registry=registry, draws=5)
+    assert ended.value.code == 2
+    assert "Either that was begun anew, or the run was made on another" in capsys.readouterr().err
+
+
+def test_a_replay_of_test_bars_is_a_look_and_one_of_others_is_none(three_runs, tmp_path, capsys):
+    copies = [tmp_path / name for name in ("seen", "other")]
+    for run, copy in zip(three_runs[:2], copies, strict=True):
+        shutil.copytree(run, copy)
+    replay(copies[0], split="val")
+    assert not (tmp_path / "openings.jsonl").exists()
+    replay(copies[0], checkpoint="best")
+    assert "Not a first look" not in capsys.readouterr().out
+    replay(copies[0], checkpoint="best")
+    assert "had been opened once before; 1 candidate has" in capsys.readouterr().out
+    again = evaluate(copies[:1], draws=5)
+    assert (again.looks.earlier, again.looks.trials) == (2, 1)  # the same checkpoint
+    assert any("opened 2 times before" in text for text in again.verdict.reasons)
+    other = evaluate(copies[1:], draws=5)
+    assert (other.looks.earlier, other.looks.trials) == (3, 2)
+
+
+def test_a_run_from_elsewhere_is_told_to_bring_its_registry(three_runs, tmp_path, capsys):
+    there, here = tmp_path / "there" / "runs", tmp_path / "here" / "runs"
+    shutil.copytree(three_runs[0], there / "a")
+    evaluate([there / "a"], draws=5)
+    shutil.copytree(there / "a", here / "a")
+    shutil.copytree(three_runs[1], here / "b")
+    evaluate([here / "b"], draws=5)
+    with pytest.raises(SystemExit):
+        evaluate([here / "a"], draws=5)
+    assert "made on another machine: then bring its registry" in capsys.readouterr().err
+    brought = here / "from_there"
+    brought.mkdir()
+    for file in there.glob("openings.jsonl*"):
+        shutil.copy(file, brought)
+    shutil.move(here / "a", brought)
+    assert evaluate([brought / "a"], draws=5).looks.earlier == 1
+
+
+def test_a_damaged_registry_is_refused_before_a_training(tmp_path, capsys):
+    registry = tmp_path / "openings.jsonl"
+    registry.write_text("{}\n")
+    words = [*WORDS, f"run.dir={tmp_path / 'run'}", "wandb.mode=disabled"]
+    with pytest.raises(SystemExit) as ended:
+        train_run(compose_config("ppo_transformer", words))
+    assert ended.value.code == 2
+    assert "openings.jsonl" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_seeds_picked_anew_are_another_trial(three_runs, tmp_path):
+    registry = tmp_path / "openings.jsonl"
+    first = evaluate(three_runs[:1], out=tmp_path / "1", registry=registry, draws=5)
+    both = evaluate(three_runs[:2], out=tmp_path / "2", registry=registry, draws=5)
+    assert [found.looks.trials for found in (first, both)] == [1, 2]
+
+
+def test_the_registry_above_a_run_counts_it_and_two_are_refused(three_runs, tmp_path, capsys):
+    inner = tmp_path / "wf" / "runs" / "a"
+    shutil.copytree(three_runs[0], inner)
+    shutil.copytree(three_runs[1], tmp_path / "lone" / "b")
+    Registry(tmp_path / "openings.jsonl").open(load_candidate("other", [[three_runs[2]]]).opening())
+    found = evaluate([inner], draws=5)
+    assert (found.looks.earlier, found.looks.trials) == (1, 2)
+    Registry(tmp_path / "lone" / "openings.jsonl").open(
+        load_candidate("o", [[three_runs[2]]]).opening()
+    )
+    with pytest.raises(SystemExit):
+        evaluate([inner, tmp_path / "lone" / "b"], draws=5)
+    assert "registry=PATH" in capsys.readouterr().err
+
+
+def test_a_moved_evaluation_still_knows_its_registry(three_runs, tmp_path, capsys):
+    first = tmp_path / "first"
+    shutil.copytree(three_runs[0], first / "a")
+    evaluate([first / "a"], draws=5)
+    moved = tmp_path / "moved"
+    shutil.move(first, moved)
+    assert evaluate([moved / "a"], draws=5).looks.earlier == 1
+    for path in moved.glob("openings.jsonl*"):
+        path.unlink()
+    with pytest.raises(SystemExit):
+        evaluate([moved / "a"], draws=5)
+    assert "openings.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"receipt": {"file": "x"}}'])
+def test_an_evaluation_that_cannot_be_read_is_named_before_any_look(
+    three_runs, tmp_path, text, capsys
+):
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "evaluation.json").write_text(text)
+    with pytest.raises(SystemExit):
+        evaluate(three_runs[:1], out=tmp_path / "e", registry=tmp_path / "openings.jsonl", draws=5)
+    assert "evaluation.json: no evaluation" in capsys.readouterr().err
+    assert not (tmp_path / "openings.jsonl").exists()
+
+
+def test_bars_of_the_time_that_a_run_was_chosen_on_are_not_held_out(three_runs, tmp_path, capsys):
+    other = write_bars(tmp_path / "other.parquet", 5_200)  # its test bars begin at 2,600
+    with pytest.raises(SystemExit):
+        main(
+            EvaluateConfig(run=str(three_runs[0]), data=ReplayDataConfig(path=str(other)), draws=5)
+        )
+    assert "chosen on" in capsys.readouterr().err
+    assert not (three_runs[0].parent / "openings.jsonl").exists()
