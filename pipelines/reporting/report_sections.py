@@ -51,8 +51,8 @@ def trades_words(trades: pd.DataFrame, seeds: Sequence[SeedTrades], interval_s: 
         f"{best}",
     ]
     hours = (
-        "Mean return of the trades by the time of their entry, with its 95 % interval (1.96 "
-        "standard errors). Of 24 hours one lies off zero by chance."
+        "Mean return of the trades by the time of their entry, with its 95 % interval "
+        "(Student's t). Of 24 hours one lies off zero by chance."
     )
     return (
         f"{paragraphs(words)}"
