@@ -28,6 +28,7 @@ from pipelines.seen_times import Seen, count_seen, seen_times
 _LOADERS = {"last": load_newest, "best": load_best}
 # What two policies that are played side by side may have been trained with.
 _MAY_DIFFER = ("paths", "accounts", "workers", "compile", "window")
+IN_SAMPLE = "In-sample"  # what notes of bars that were trained or chosen on begin with
 # Names that a result has for other accounts.
 _TAKEN = (POLICY, "flat", "buy_and_hold", "random", "always_short")
 
@@ -232,10 +233,10 @@ def seen_by(checkpoint: Checkpoint, run: RunFolder) -> Seen | None:
 def in_sample_notes(seen: Seen | None, table: BarTable, bounds: Tensor) -> list[str]:
     """Say so if replayed bars lie in the time that the policy was trained or chosen on."""
     if seen is None:
-        return ["Perhaps in-sample: the run's own bars are gone, so nobody can tell."]
+        return [f"Perhaps {IN_SAMPLE.lower()}: the run's own bars are gone, so nobody can tell."]
     total = int((bounds[:, 1] - bounds[:, 0]).sum())
     return [
-        f"In-sample: the policy was {how} on the time of {count:,} of these {total:,} bars."
+        f"{IN_SAMPLE}: the policy was {how} on the time of {count:,} of these {total:,} bars."
         for how, count in count_seen(seen, table, bounds).items()
         if count
     ]
