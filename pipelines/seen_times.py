@@ -9,8 +9,10 @@ from torch import Tensor
 from envs.bar_files import time_text
 from envs.table import BarTable
 
-# How a split is seen, first and last bar of each span, opening times, ISO 8601.
+# First and last bar of each span, opening times, ISO 8601; of bars that were drawn a third text
+# says which: they know nothing of others at the same times.
 Seen = dict[str, list[list[str]]]
+_DRAWN = "synthetic/"  # no file's name has a slash
 _SPLITS = {"trained": "train", "chosen": "val"}
 
 
@@ -36,7 +38,7 @@ def seen_times(
         rows = torch.cat([torch.arange(first, end) for first, end in ranges])
         if len(rows):
             times = table.timestamp[rows]
-            own = [time_text(int(times.min())), time_text(int(times.max()))]
+            own = [time_text(int(times.min())), time_text(int(times.max())), *_drawn(table)]
             spans += [own] if own not in spans else []
         seen[how] = spans
     return seen
@@ -59,10 +61,16 @@ def count_seen(seen: Seen, table: BarTable, bounds: Tensor) -> dict[str, int]:
     times, counts = table.timestamp[bars], {}
     for how in _SPLITS:
         inside = torch.zeros_like(times, dtype=torch.bool)
-        for first, last in seen[how]:
-            inside |= (times >= _ns(first)) & (times <= _ns(last))
+        for first, last, *drawn in seen[how]:
+            if drawn == _drawn(table):
+                inside |= (times >= _ns(first)) & (times <= _ns(last))
         counts[how] = int(inside.sum())
     return counts
+
+
+def _drawn(table: BarTable) -> list[str]:
+    """Which market was drawn; nothing for bars of a file."""
+    return [name for name in [table.meta.source_name] if name.startswith(_DRAWN)]
 
 
 def _ns(text: str) -> int:
