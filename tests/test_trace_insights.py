@@ -1,6 +1,7 @@
 """A trace, indexed and asked: the answers are those of all its rows, in few points."""
 
 import dataclasses
+import json
 import math
 import shutil
 
@@ -489,6 +490,14 @@ def test_a_view_without_the_parameters_says_that_fees_are_missing(asked, run, tm
     queries, index, _ = asked
     found = answer(queries, index, TraceView(lane=4), tmp_path / "train_actions.csv")
     assert "before fees" in " ".join(found.notes)
+
+
+def test_a_view_of_a_run_that_was_changed_says_whose_fees_it_reckons_with(asked, run, tmp_path):
+    queries, index, _ = asked
+    beside = json.loads((run[0] / "train_actions.json").read_text()) | {"changed": [7]}
+    (tmp_path / "train_actions.json").write_text(json.dumps(beside))
+    found = answer(queries, index, TraceView(lane=4), tmp_path / "train_actions.csv")
+    assert "profits are reckoned with the fees of its last rows" in " ".join(found.notes)
 
 
 @given(
