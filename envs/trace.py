@@ -4,7 +4,6 @@
 the rows back, every number bit for bit. The columns are those of ``docs/simulator.md``.
 """
 
-import dataclasses
 import json
 import os
 import queue
@@ -27,6 +26,7 @@ from envs.checks import require, require_cell
 from envs.config import EnvConfig
 from envs.durable import UNFINISHED, sync_folder
 from envs.table import BarTable
+from envs.trace_beside import about_trace, find_changes, path_beside
 from envs.trace_files import CsvFile
 from envs.trace_rows import SCHEMA, Chunk, RowMaker, to_frame
 
@@ -61,7 +61,8 @@ class TraceWriter:
 
     The file holds whole lines at any time, also when the disk is full. A file of the same name is
     replaced; `pack_trace` makes a smaller one of it in the end. Beside it lies ``<stem>.json``:
-    every parameter of the simulator, name and hash of the data file, the bar interval.
+    every parameter of the simulator, name and hash of the data file, the bar interval; and under
+    ``changed`` the frames from which on they were others than before, if the run was changed.
 
     Args:
         path: ``*.csv``.
@@ -105,8 +106,12 @@ class TraceWriter:
         self._marks = {0: TraceMark(self._file.size, self._rows.counters)}
         self._written = threading.Condition()
         self.rollouts = 0  # handed to `write` so far
-        about = _about(table, cfg) | texts | {"lanes": self._lanes}
-        self.path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        about = about_trace(table, cfg) | texts | {"lanes": self._lanes}
+        beside = path_beside(self.path)
+        if resume is not None:
+            frames = find_changes(beside, about, int(resume.counters["next_frame"][0]))
+            about |= {"changed": frames} if frames else {}
+        beside.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
         self._failure: BaseException | None = None
         self._queue: queue.Queue[Chunk | None] = queue.Queue(_QUEUE_LENGTH)
         self._thread: threading.Thread | None = threading.Thread(
@@ -245,19 +250,3 @@ def read_trace(path: str | Path) -> pd.DataFrame:
         missing = [name for name in COLUMNS if name not in rows.column_names]
         raise ValueError(f"{path}: not a trace, or not in order; columns missing: {missing}")
     return to_frame(rows)
-
-
-def _about(table: BarTable, cfg: EnvConfig) -> dict[str, object]:
-    """What a reader needs besides the rows."""
-    meta = table.meta
-    about: dict[str, object] = {
-        "simulator": dataclasses.asdict(cfg),
-        "data": {"file": meta.source_name, "sha256": meta.source_sha256},
-        "interval_s": meta.interval_s,
-    }
-    if meta.assets is not None:
-        about["assets"] = {
-            part.asset: {"file": part.source_name, "sha256": part.source_sha256}
-            for part in meta.assets
-        }
-    return about

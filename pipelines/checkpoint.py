@@ -23,6 +23,7 @@ from envs.durable import write_folder
 from envs.table import BarTable
 from envs.trace_rows import action_values
 from pipelines.config import RunConfig, restore_config
+from pipelines.seen_times import seen_times
 from pipelines.source import git_revision
 
 FORMAT = 2
@@ -153,8 +154,14 @@ def _interpret(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
     return Checkpoint(folder, config, manifest, tensors)
 
 
-def describe(cfg: RunConfig, table: BarTable) -> dict[str, Any]:
-    """What was trained, on what, by which code."""
+def describe(cfg: RunConfig, table: BarTable, before: Checkpoint | None = None) -> dict[str, Any]:
+    """What was trained, on what, by which code.
+
+    Args:
+        cfg: the run's configuration.
+        table: the bars.
+        before: whose weights the training began with, or goes on with.
+    """
     meta, config = table.meta, dataclasses.asdict(cfg)
     plain = json.dumps(config, sort_keys=True).encode()
     data: dict[str, Any] = {
@@ -177,6 +184,7 @@ def describe(cfg: RunConfig, table: BarTable) -> dict[str, Any]:
         "actions": action_values(cfg.env),
         "features": meta.feature_names,
         "data": data,
+        "seen": seen_times(table, None if before is None else before.manifest.get("seen")),
         "git_revision": git_revision(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()}

@@ -1,5 +1,6 @@
 """The checkpoints of one run: the newest and the best are kept, a damaged one is passed over."""
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pipelines.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 KEPT = 3
 _NAME = re.compile(r"\d{9}")
+_HOW_LANES_ARE_RUN = ("paths", "accounts", "workers", "compile")
 _LOG = logging.getLogger(__name__)
 
 
@@ -31,9 +33,11 @@ class CheckpointStore:
             _LOG.warning("%s: swept %d unfinished checkpoints", folder, len(left))
         for path in list_checkpoints(folder):
             try:
-                self._note(path, load_checkpoint(path).values)
+                checkpoint = load_checkpoint(path)
             except (ValueError, OSError):
                 continue  # a damaged one is not the best
+            if judged_on(checkpoint.manifest) == judged_on(about):
+                self._note(path, checkpoint.values)
 
     def save(
         self,
@@ -64,7 +68,10 @@ class CheckpointStore:
 
     @property
     def best_score(self) -> float | None:
-        """The highest score of the checkpoints that are there; None if none was judged."""
+        """The highest score of the checkpoints that are there; None if none was judged.
+
+        Those of before the run was changed do not count: see `judged_on`.
+        """
         return max(self._scores.values(), default=None)
 
     def _note(self, path: Path, values: Mapping[str, Any]) -> None:
@@ -79,6 +86,18 @@ class CheckpointStore:
             if name != best:
                 self._scores.pop(name, None)
                 remove_folder(self.folder / name)
+
+
+def judged_on(about: Mapping[str, Any]) -> str:
+    """What a score depends on beside the policy: bars, costs and tiles. Others do not compare.
+
+    Args:
+        about: a manifest, or what `pipelines.checkpoint.describe` says.
+    """
+    config, data = about["config"], about["data"]
+    env = {name: value for name, value in config["env"].items() if name not in _HOW_LANES_ARE_RUN}
+    bars = {name: value for name, value in data.items() if name != "file"}
+    return json.dumps([env, bars, config["checkpoint"]["val_episodes"]], sort_keys=True)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -98,20 +117,23 @@ def load_newest(folder: Path) -> Checkpoint:
 
 
 def load_best(folder: Path) -> Checkpoint:
-    """The whole checkpoint with the highest score.
+    """The whole checkpoint with the highest score, of those judged as the newest one would be.
 
     Raises:
         FileNotFoundError: if there is no checkpoint.
         ValueError: if none of them is whole, or none has a score.
     """
-    scored = []
-    for path in list_checkpoints(folder):
+    scored: list[tuple[float, Path]] = []
+    newest = None
+    for path in reversed(list_checkpoints(folder)):
         try:
-            score = load_checkpoint(path).values.get("score")
+            checkpoint = load_checkpoint(path)
         except (ValueError, OSError) as error:
             _LOG.warning("passed over: %s", error)
             continue
-        if score is not None:
+        newest = newest or judged_on(checkpoint.manifest)
+        score = checkpoint.values.get("score")
+        if score is not None and judged_on(checkpoint.manifest) == newest:
             scored.append((score, path))
     if not scored:
         raise ValueError(f"{folder}: no whole checkpoint here was judged (checkpoint.val_episodes)")

@@ -121,7 +121,7 @@ def train(
                 print(begins, *inexact_notes(checkpoint, cfg, table), sep="\n")
         stack.callback(training.close)
         stack.enter_context(watch_workers(env, partial(ENDING.end, WORKER_LOST)))
-        about = describe(cfg, table)
+        about = describe(cfg, table, checkpoint or initial)
         with plain_refusals():
             # Not before the workers: it starts a thread, beside which no process should fork.
             tracker = Tracker(

@@ -65,3 +65,14 @@ def test_it_lies_between_a_multiple_that_earned_and_one_that_did_not(results, co
 def test_a_curve_without_a_beginning_is_refused(results):
     with pytest.raises(ValueError, match="times the costs"):
         break_even(results, 10.0)
+
+
+@pytest.mark.parametrize("last", [0.5, -0.1])
+def test_what_was_played_for_nothing_is_not_said_to_earn_at_any_costs(last):
+    """Four times nothing is nothing."""
+    found = break_even({0.0: 0.5, 1.0: 0.5, 4.0: last}, 0.0)
+    assert found.cost_bps == 0.0
+    assert "still earns" not in found.sentence
+    assert found.sentence.startswith("Its orders cost nothing here")
+    lost = break_even({0.0: -0.5, 4.0: -0.5}, 0.0)
+    assert lost.sentence == "It does not earn even without costs."

@@ -1,5 +1,6 @@
 """The checkpoints of a run: which stay, which is found, what is swept."""
 
+import copy
 import logging
 
 import numpy as np
@@ -42,6 +43,38 @@ def test_the_newest_three_and_the_best_are_kept(tmp_path, about):
     # Another process knows the best one too.
     save(CheckpointStore(tmp_path, about), 7, 0.5)
     assert names(tmp_path) == [2, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value"),
+    [("env", "taker_fee_bps", 9.0), ("checkpoint", "val_episodes", 80)],
+)
+def test_scores_under_other_costs_or_on_other_tiles_do_not_compare(
+    tmp_path, about, group, key, value
+):
+    """What was judged at lower costs would be the best one for good, and be evaluated at them."""
+    save(CheckpointStore(tmp_path, about), 1, 0.9)
+    changed = copy.deepcopy(about)
+    changed["config"][group][key] = value
+    store = CheckpointStore(tmp_path, changed)
+    assert store.best_score is None
+    save(store, 2)
+    with pytest.raises(ValueError, match=r"checkpoint\.val_episodes"):
+        load_best(tmp_path)
+    save(store, 3, 0.1)
+    assert load_best(tmp_path).folder.name == "000000003"
+    assert store.best_score == 0.1
+    save(store, 4)
+    assert names(tmp_path) == [2, 3, 4]
+
+
+def test_how_lanes_were_computed_makes_no_other_score(tmp_path, about):
+    save(CheckpointStore(tmp_path, about), 1, 0.9)
+    changed = copy.deepcopy(about)
+    changed["config"]["env"]["paths"] *= 2
+    changed["data"]["file"] = "elsewhere.csv"
+    save(CheckpointStore(tmp_path, changed), 2, 0.1)
+    assert load_best(tmp_path).folder.name == "000000001"
 
 
 def test_without_scores_the_newest_three_are_kept_and_none_is_best(tmp_path, about):

@@ -203,9 +203,9 @@ def test_the_card_holds_the_verdict_of_this_checkpoint_and_of_no_other(tmp_path,
 def test_a_model_is_a_run_without_bars_that_others_begin_with(run, tmp_path):
     make_card(run, tmp_path / "model")
     inputs = load_inputs(
-        tmp_path / "model", data_path=str(run.parent / "bars.parquet"), split="test", episodes=1,
+        tmp_path / "model", data_path=str(run.parent / "bars.parquet"), split="val", episodes=1,
         device="cpu",
     )  # fmt: skip
-    assert inputs.notes == ["Perhaps in-sample: the run's own bars are gone, so nobody can tell."]
+    assert inputs.notes == ["In-sample: the policy was chosen on the time of 24 of these 24 bars."]
     assert inputs.trained.data == DataConfig(path="bars.parquet", train_frac=0.4, val_frac=0.1)
     assert inputs.trained.init_from == "first"

@@ -10,6 +10,7 @@ from pipelines.held_out import played_seed
 from pipelines.held_out.candidate import load_candidate
 from pipelines.held_out.evaluate_config import EvaluateConfig
 from pipelines.held_out.replay_config import ReplayDataConfig
+from pipelines.held_out.replay_inputs import load_inputs
 from pipelines.judging.registry import Registry
 from pipelines.ppo_transformer import main as train_run
 from pipelines.replay import replay
@@ -167,3 +168,29 @@ def test_bars_of_the_time_that_a_run_was_chosen_on_are_not_held_out(three_runs, 
         )
     assert "chosen on" in capsys.readouterr().err
     assert not (three_runs[0].parent / "openings.jsonl").exists()
+
+
+@pytest.mark.parametrize("words", [["init_from"], ["resume=changed", "total_frames=128"]])
+def test_bars_that_the_weights_were_trained_on_before_are_not_held_out(tmp_path, capsys, words):
+    """In another run, or in this one before it was changed: the policy has seen them."""
+    bars = write_bars(tmp_path / "bars.parquet", 2_500)
+    first, then = tmp_path / "first", tmp_path / "then"
+    told = [*WORDS, f"data.path={bars}", "replay.enabled=false", "wandb.mode=disabled"]
+    train_run(compose_config("ppo_transformer", [*told, f"run.dir={first}"]))
+    if words == ["init_from"]:
+        words = [f"init_from={first}"]
+    else:
+        shutil.copytree(first, then)
+    words = [*told, "data.train_frac=0.4", "data.val_frac=0.1", f"run.dir={then}", *words]
+    train_run(compose_config("ppo_transformer", words))
+    with pytest.raises(SystemExit) as ended:
+        evaluate([then], draws=5)
+    assert ended.value.code == 2
+    assert "that it was trained on" in capsys.readouterr().err
+    assert not (tmp_path / "openings.jsonl").exists()
+    notes = load_inputs(
+        then, data_path=None, split="test", episodes=None, device="cpu", checkpoint="last"
+    ).notes
+    assert [note.split(" on ")[0] for note in notes] == [
+        "In-sample: the policy was trained", "In-sample: the policy was chosen",
+    ]  # fmt: skip

@@ -13,6 +13,7 @@ from envs.config import EnvConfig
 from hand_rows import make_rows
 from pipelines.held_out.metrics import in_order
 from pipelines.judging.performance import equity_figures, performance
+from pipelines.judging.period_returns import growth_curve
 
 DAY = 86_400.0
 CFG = EnvConfig(initial_cash=1000.0, taker_fee_bps=10.0, maker_fee_bps=5.0)
@@ -127,6 +128,24 @@ def test_trade_figures_by_hand():
     assert figures.gross_profit == pytest.approx(17.058 + 0.642 + 0.3 + 0.3)
     assert figures.fees_of_gross_fraction == pytest.approx(0.642 / 18.3)
     assert figures.costs_of_gross_fraction == pytest.approx(1.242 / 18.3)
+
+
+def test_the_rest_of_a_tile_in_which_an_account_was_ruined_is_time_too():
+    """As for the accounts beside it: else its ratios would be of a shorter year."""
+    ruined = {"exit_units": -2, "exit_price": 60, "exit_reason": "ruin", "equity": 90.0}
+    rows = in_order(make_rows([STEPS[0], STEPS[1], STEPS[0] | ruined | {"terminated": True}]))
+    times = pd.date_range(rows["timestamp"].iloc[0], periods=8, freq="min")
+    found = performance(rows, CFG, 60.0, times)
+    curve = growth_curve(rows, CFG.initial_cash, times)
+    assert curve.index.equals(times)
+    assert curve.tolist()[2:] == [0.09] * 6
+    assert found.equity == equity_figures(curve.to_numpy(), 60.0)
+    assert found.equity.bars == 8
+    alone = performance(rows, CFG, 60.0)
+    assert abs(found.equity.sharpe) < 0.7 * abs(alone.equity.sharpe)
+    for name in ("exposure_fraction", "turnover_a_day"):
+        assert getattr(found.trades, name) == pytest.approx(getattr(alone.trades, name) * 3 / 8)
+    assert found.trades.turnover == alone.trades.turnover
 
 
 def test_an_account_without_trades_has_no_rates():

@@ -161,8 +161,23 @@ def test_a_run_without_its_bars_can_replay_a_file_and_says_what_it_cannot_know(r
     with pytest.raises(FileNotFoundError, match="no bar table here"):
         replay(moved)
     other = write_bars(tmp_path / "other.csv", 900, seed=5)
-    inputs = load_inputs(moved, data_path=str(other), split="test", episodes=1, device="cpu")
-    assert inputs.notes[0].startswith("Perhaps in-sample")
+    given = {"data_path": str(other), "episodes": 1, "device": "cpu"}
+    assert load_inputs(moved, split="test", **given).notes == []
+    (note,) = load_inputs(moved, split="val", **given).notes
+    assert note.startswith("In-sample: the policy was chosen on the time of ")
+
+
+def test_a_checkpoint_that_does_not_say_what_it_has_seen_is_perhaps_in_sample(run, tmp_path):
+    known = load_checkpoint(run.checkpoints / "000000001")
+    about = {k: v for k, v in known.manifest.items() if k not in ("seen", "values", "files")}
+    save_checkpoint(tmp_path / "r/checkpoints/000000001", about=about, tensors=known.tensors)
+    given = {"split": "val", "episodes": 1, "device": "cpu"}
+    other = write_bars(tmp_path / "other.csv", 900, seed=5)
+    (note,) = load_inputs(tmp_path / "r", data_path=str(other), **given).notes
+    assert note.startswith("Perhaps in-sample")
+    shutil.copytree(run.bars, tmp_path / "r" / "bars")
+    (note,) = load_inputs(tmp_path / "r", data_path=None, **given).notes
+    assert note.startswith("In-sample: the policy was chosen on the time of ")
 
 
 def test_a_folder_without_a_checkpoint_is_refused_by_name(tmp_path):

@@ -94,6 +94,12 @@ def test_the_page_holds_the_evaluation_whole(page, values):
     assert embedded(page, "evaluation") == values
 
 
+def test_intervals_of_several_seeds_are_said_to_be_too_narrow(page):
+    """Their trades are on the same bars, and count as if they were not."""
+    text = Document(page).text
+    assert "as 2 seeds trade the same bars, the intervals are too narrow" in text
+
+
 def test_the_verdict_comes_first_with_its_reasons_and_conditions(page, values):
     text = Document(page).text
     verdict = values["verdict"]

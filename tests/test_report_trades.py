@@ -29,8 +29,18 @@ def test_groups_without_trades_have_no_mean_and_one_trade_no_interval():
     found = by_group(trades, np.array([0, 0, 2]), 4)
     assert found["trades"].tolist() == [2, 0, 1, 0]
     assert found["mean"].tolist()[0] == pytest.approx(0.2)
-    assert found["half_width"][0] == pytest.approx(1.96 * 0.1)
+    assert found["half_width"][0] == pytest.approx(12.706 * 0.1, rel=1e-4)
     assert found["half_width"].isna().tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize("trades", [2, 3, 5, 20])
+def test_few_trades_have_an_interval_that_misses_once_in_twenty(trades):
+    """With 1.96 standard errors two trades miss three times in ten, and noise looks like skill."""
+    returns = np.random.default_rng(0).normal(0.0, 0.01, (4_000, trades))
+    frame = pd.DataFrame({"return_fraction": returns.ravel()})
+    found = by_group(frame, np.repeat(np.arange(4_000), trades), 4_000)
+    missed = (found["mean"].abs() > found["half_width"]).mean()
+    assert missed == pytest.approx(0.05, abs=0.015)
 
 
 def test_the_share_of_the_best_trades_is_of_what_was_earned():

@@ -1,13 +1,17 @@
 """A stopped run goes on bit for bit, or not at all: in processes of their own."""
 
+import json
 import shutil
 
 import pytest
 import torch
 
+from envs.table import BarTable
+from pipelines.auditing.audit_rows import read_sidecar
 from pipelines.benchmarks.faults_kills import kill_at_random
 from pipelines.benchmarks.faults_run import Victim, fingerprint
 from pipelines.checkpoint_store import load_newest
+from pipelines.held_out.recorded import Recording
 
 
 @pytest.mark.parametrize(("workers", "kills"), [(0, 3), (2, 1)])
@@ -37,6 +41,7 @@ def test_a_finished_run_goes_on_with_nothing_and_is_the_same(finished, tmp_path)
     assert code == 0, said
     assert "going on from" in said
     assert fingerprint(folder) == fingerprint(finished)
+    assert "changed" not in read_sidecar(folder / "train_actions.csv")
 
 
 def test_a_changed_configuration_is_refused_with_every_key_unless_told_otherwise(
@@ -55,6 +60,14 @@ def test_a_changed_configuration_is_refused_with_every_key_unless_told_otherwise
     code, said, folder = go_on(finished, tmp_path / "other", *words, "resume=changed")
     assert code == 0, said
     assert fingerprint(folder) != before
+    # Rows of before were played at other costs than the parameters beside the trace say.
+    trace, table = folder / "train_actions.csv", BarTable.load(folder / "bars")
+    about = json.loads(trace.with_suffix(".json").read_text())
+    assert (about["simulator"]["taker_fee_bps"], about["changed"]) == (7.0, [1024])
+    with pytest.raises(ValueError, match="from frame 1,024 on the run was another"):
+        read_sidecar(trace)
+    with pytest.raises(ValueError, match="from frame 1,024 on the run was another"):
+        Recording.read(trace, table)
 
 
 def test_other_bars_are_refused_and_another_name_for_the_same_is_not(finished, tmp_path):

@@ -172,6 +172,17 @@ def test_a_verdict_on_another_market_is_shown_with_its_name_beside_the_own_one(r
     assert cell in make_page(runs, None, runs)
 
 
+def test_test_bars_that_the_weights_were_trained_on_are_no_held_out_result(runs):
+    path = runs / "good" / "result.json"
+    assert shown(runs, "good")["return"] == "+30.00 %"
+    notes = ["In-sample: the policy was trained on the time of 24 of these 24 bars."]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"notes": notes}))
+    found = shown(runs, "good")
+    assert found["state"] == "finished"
+    assert found["return"] == "\u2013"
+    assert found["other replay"] == "in-sample +30.00 %"
+
+
 @pytest.mark.parametrize(
     ("bars", "words"),
     [

@@ -270,6 +270,28 @@ def test_a_rollout_may_be_overwritten_once_write_returns(tmp_path, table):
     assert read_trace(tmp_path / "a.csv")["cash"].tolist() == cash
 
 
+def test_the_sidecar_says_from_where_on_the_parameters_are_others(tmp_path, table):
+    path, about = tmp_path / "a.csv", tmp_path / "a.json"
+
+    def go_on(mark, **changes):
+        kept = {"run_id": "run-1", "split": "train", "resume": mark}
+        with TraceWriter(path, table, EnvConfig(**changes), **kept) as trace:
+            trace.write(rollout(4, 6))
+            return trace.mark(1), json.loads(about.read_text()).get("changed")
+
+    mark, changed = go_on(None)
+    assert changed is None
+    mark, changed = go_on(mark, workers=4, compile=True)  # other ways to the same numbers
+    assert changed is None
+    mark, changed = go_on(mark, taker_fee_bps=7.0)
+    assert changed == [48]
+    mark, changed = go_on(mark, taker_fee_bps=7.0)
+    assert changed == [48]
+    _, changed = go_on(mark)
+    assert changed == [48, 96]
+    assert go_on(None)[1] is None, "a trace that is begun anew"
+
+
 def test_sidecar_names_every_parameter_and_the_data(tmp_path, table):
     named = dataclasses.replace(
         table, meta=dataclasses.replace(table.meta, source_name="b.csv", source_sha256="ab" * 32)

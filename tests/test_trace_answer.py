@@ -1,5 +1,6 @@
 """What the page of a trace draws: few points, of all rows, and what it says beside them."""
 
+import json
 import math
 import shutil
 
@@ -97,3 +98,13 @@ def test_a_view_without_the_parameters_says_that_fees_are_missing(asked_trace, t
     queries, index, _ = asked_trace
     found = answer(queries, index, TraceView(lane=4), tmp_path / "train_actions.csv")
     assert "before fees" in " ".join(found.notes)
+
+
+def test_a_view_of_a_run_that_was_changed_says_whose_fees_it_reckons_with(
+    asked_trace, trace_run, tmp_path
+):
+    queries, index, _ = asked_trace
+    beside = json.loads((trace_run[0] / "train_actions.json").read_text()) | {"changed": [7]}
+    (tmp_path / "train_actions.json").write_text(json.dumps(beside))
+    found = answer(queries, index, TraceView(lane=4), tmp_path / "train_actions.csv")
+    assert "profits are reckoned with the fees of its last rows" in " ".join(found.notes)

@@ -112,13 +112,18 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: if there is none.
-        ValueError: if it is no JSON object with parameters.
+        ValueError: if it is no JSON object with parameters, or these are not those of all rows.
     """
     beside = path.with_suffix(".json")
     about = json.loads(beside.read_text(encoding="utf-8"))
     missing = [k for k in ("simulator", "interval_s", "data") if k not in about]
     if missing:
         raise ValueError(f"{beside}: no key {missing[0]!r}: not what lies beside a trace")
+    if about.get("changed"):
+        raise ValueError(
+            f"{path}: from frame {about['changed'][0]:,} on the run was another (resume=changed): "
+            "the rows before it were played under other parameters than those beside the trace"
+        )
     return dict(about)
 
 

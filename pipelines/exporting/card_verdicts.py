@@ -7,6 +7,7 @@ from pipelines.exporting.markdown import plain, table
 from pipelines.exporting.published_run import Model
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.result import counted
+from pipelines.judging.recounted import recounted
 from pipelines.reporting.report_inputs import ReportInputs
 from pipelines.reporting.report_numbers import duration, minute, percent, ratio, signed_percent
 from pipelines.run_folder import RunFolder
@@ -43,7 +44,10 @@ def _read(folder: Path, model: Model) -> tuple[str, list[str]] | None:
         judged = [item["sha256"] for seed in values["seeds"] for item in seed["checkpoints"]]
         if judged != [model.checkpoint.sha256]:
             return None
-        return values["bars"]["asset"], _verdict(values, model)
+        blocks, now = _verdict(values, model), recounted(folder, values)
+        if now is not None:
+            blocks.insert(1, f"**By now: {plain(now.word)}.** {plain(now.sentence)}")
+        return values["bars"]["asset"], blocks
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / EVALUATION}: not an evaluation: {error!r}") from error
 

@@ -16,9 +16,10 @@ from envs.bar_files import time_text
 from envs.config import EnvConfig
 from envs.table import BarTable
 from pipelines.config import RunConfig
-from pipelines.held_out.replay_inputs import Inputs, load_inputs, seen_bars
+from pipelines.held_out.replay_inputs import Inputs, load_inputs
 from pipelines.judging.opening import Opening
 from pipelines.resume import differences
+from pipelines.seen_times import count_seen
 
 SPLIT = "test"
 # Keys in which runs of one configuration may differ: the seed, and what changes no number. A file
@@ -150,10 +151,15 @@ def load_candidate(
 def require_held_out(part: Inputs) -> None:
     """Refuse to call bars held out in whose time a run was trained or its checkpoint chosen.
 
+    Its weights may come from another run, or from before this one was changed.
+
     Raises:
+        FileNotFoundError: if nobody can tell, since the run's own bars are gone.
         ValueError: naming the run and how many bars.
     """
-    seen = seen_bars(part.run, part.table, part.bounds)
+    if part.seen is None:
+        raise FileNotFoundError(f"{part.run.bars}: gone: nobody can tell what it was trained on")
+    seen = count_seen(part.seen, part.table, part.bounds)
     found = [f"{count:,} that it was {how} on" for how, count in seen.items() if count]
     if found:
         raise ValueError(

@@ -12,7 +12,7 @@ from pipelines.held_out.matched_random import Trades, draw_accounts, play_accoun
 from pipelines.held_out.mean_reversion import MeanReversionPolicy
 from pipelines.held_out.metrics import in_order
 from pipelines.held_out.momentum import MomentumPolicy
-from pipelines.held_out.rollout import Policy, play_tiles
+from pipelines.held_out.rollout import Policy, play_tiles, tile_times
 from pipelines.judging.performance import EquityFigures, TradeFigures, equity_figures, performance
 from pipelines.judging.period_returns import growth_curve
 
@@ -58,9 +58,11 @@ def play_baselines(candidate: Candidate, seed: int) -> dict[str, Account]:
 
 
 def _account(candidate: Candidate, trace: pd.DataFrame) -> Account:
-    rows, cfg = in_order(trace), candidate.env
-    figures = performance(rows, cfg, candidate.table.meta.interval_s)
-    return Account(growth_curve(rows, cfg.initial_cash), figures.equity, figures.trades)
+    rows, cfg, table = in_order(trace), candidate.env, candidate.table
+    times = tile_times(table, candidate.bounds)
+    figures = performance(rows, cfg, table.meta.interval_s, times)
+    curve = growth_curve(rows, cfg.initial_cash, times)
+    return Account(curve, figures.equity, figures.trades)
 
 
 def share_account(candidate: Candidate, curve: pd.Series) -> Account:
@@ -170,7 +172,8 @@ def _random_curve(candidate: Candidate, trades: Trades, account: int, seed: int)
         )
     else:
         rollout = play_tiles(table, cfg, bounds, flat_policy(cfg), device=candidate.device)
-    return growth_curve(in_order(rollout.rows(table, cfg)), cfg.initial_cash)
+    times = tile_times(table, bounds)
+    return growth_curve(in_order(rollout.rows(table, cfg)), cfg.initial_cash, times)
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,8 @@ def _coverage(candidate: Candidate) -> list[str]:
         return []
     return [
         f"Of the time between the first and the last of these bars {100 * played / span:.0f} % was "
-        "played: the rest are holes in the data, and the warm-up after each."
+        "played: the rest are holes in the data, and the warm-up after each. Figures of a year are "
+        f"of 365 days of played bars, {span / played:.2f} years here."
     ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from envs.trace import TraceWriter, read_trace
 from pipelines.held_out.candidate import SPLIT, Candidate
@@ -14,7 +15,7 @@ from pipelines.held_out.matched_random import Trades
 from pipelines.held_out.metrics import in_order
 from pipelines.held_out.recorded import Recording
 from pipelines.held_out.replay_inputs import Inputs
-from pipelines.held_out.rollout import evaluation_config, play_tiles
+from pipelines.held_out.rollout import evaluation_config, play_tiles, tile_times
 from pipelines.judging.break_even import COST_MULTIPLES
 from pipelines.judging.participation import UNITS
 from pipelines.judging.performance import Performance, performance
@@ -65,10 +66,11 @@ def play_seed(parts: Sequence[Inputs], traces: Sequence[Path]) -> PlayedSeed:
     cash, interval_s = parts[0].cfg.initial_cash, parts[0].table.meta.interval_s
     alone = [growth_curve(in_order(rows), cash).iloc[-1] - 1.0 for rows in frames]
     rows = in_order(join_parts(frames))
+    times = tile_times(parts[0].table, torch.cat([part.bounds for part in parts]))
     filled = rows[[*UNITS, "volume"]]
     return PlayedSeed(
-        curve=growth_curve(rows, cash),
-        performance=performance(rows, parts[0].cfg, interval_s),
+        curve=growth_curve(rows, cash, times),
+        performance=performance(rows, parts[0].cfg, interval_s, times),
         trades=Trades.of(rows, parts[0].cfg),
         fills=filled[filled[list(UNITS)].notna().any(axis=1)],
         part_returns=[float(total) for total in alone],

@@ -20,6 +20,7 @@ from envs.ledger import FILLS, HEADS, REASONS
 from envs.market import MarketEnv
 from envs.table import BarTable
 from envs.trace import read_trace
+from envs.trace_beside import require_unchanged
 from envs.trace_rows import MARKET
 
 FLAT = 1
@@ -56,6 +57,7 @@ class Recording:
             ValueError: if the file is no trace, or the bars are not the ones it was played on.
         """
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        require_unchanged(path, about)
         known = about["data"]["sha256"]
         if known and table.meta.source_sha256 != known:
             raise ValueError(

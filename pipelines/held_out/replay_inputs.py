@@ -23,10 +23,12 @@ from pipelines.held_out.rollout import Policy, split_tiles
 from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.model import make_model
 from pipelines.run_folder import RunFolder
+from pipelines.seen_times import Seen, count_seen, seen_times
 
 _LOADERS = {"last": load_newest, "best": load_best}
 # What two policies that are played side by side may have been trained with.
 _MAY_DIFFER = ("paths", "accounts", "workers", "compile", "window")
+IN_SAMPLE = "In-sample"  # what notes of bars that were trained or chosen on begin with
 # Names that a result has for other accounts.
 _TAKEN = (POLICY, "flat", "buy_and_hold", "random", "always_short")
 
@@ -48,6 +50,7 @@ class Inputs:
         trained: configuration of the run.
         checkpoint: folder of the checkpoint.
         checkpoint_sha256: of the manifest that holds the hashes of its files.
+        seen: times that its weights were trained or chosen on; None if nobody can tell.
     """
 
     run: RunFolder
@@ -62,6 +65,7 @@ class Inputs:
     trained: RunConfig
     checkpoint: Path
     checkpoint_sha256: str
+    seen: Seen | None
 
     @property
     def folder(self) -> Path:
@@ -99,7 +103,7 @@ def load_inputs(
     require_fit(loaded, table)
     bounds = split_tiles(table, cfg, split, episodes)
     device = pick_device(str(device))
-    model = load_model(loaded, table, device)
+    model, seen = load_model(loaded, table, device), seen_by(loaded, run)
     return Inputs(
         run=run,
         model=model,
@@ -108,11 +112,12 @@ def load_inputs(
         cfg=cfg,
         split=split,
         bounds=bounds,
-        notes=in_sample_notes(run, table, bounds),
+        notes=in_sample_notes(seen, table, bounds),
         device=device,
         trained=loaded.config,
         checkpoint=loaded.folder,
         checkpoint_sha256=loaded.sha256,
+        seen=seen,
     )
 
 
@@ -164,10 +169,12 @@ def load_beside(run_dir: str | Path, first: Inputs, checkpoint: str = "last") ->
         )
     require_fit(loaded, first.table)
     model = load_model(loaded, first.table, first.device)
-    notes = [f"{run.name}: {note}" for note in in_sample_notes(run, first.table, first.bounds)]
+    seen = seen_by(loaded, run)
+    notes = [f"{run.name}: {note}" for note in in_sample_notes(seen, first.table, first.bounds)]
     return dataclasses.replace(
         first, run=run, model=model, policy=RolloutPolicy(model), notes=notes,
         trained=loaded.config, checkpoint=loaded.folder, checkpoint_sha256=loaded.sha256,
+        seen=seen,
     )  # fmt: skip
 
 
@@ -209,43 +216,27 @@ def load_model(checkpoint: Checkpoint, table: BarTable, device: torch.device) ->
     return model.to(device).eval()
 
 
-def seen_bars(run: RunFolder, table: BarTable, bounds: Tensor) -> dict[str, int]:
-    """How many bars of tiles lie in the time that a policy was trained, or chosen, on.
+def seen_by(checkpoint: Checkpoint, run: RunFolder) -> Seen | None:
+    """The times that weights have seen; None if nobody can tell.
 
-    Whatever the file: markets move together.
-
-    Args:
-        run: the policy's.
-        table: the bars of the tiles.
-        bounds: int64 [tiles, 2], first and last bar of every tile.
-
-    Returns:
-        Counts for ``trained`` and ``chosen``.
-
-    Raises:
-        FileNotFoundError: if the run's own bars are gone.
+    A checkpoint of before they were written down has seen the bars of its run, if these are there.
     """
-    own = BarTable.load(run.bars)
-    bars = torch.cat([torch.arange(a + 1, b + 1) for a, b in bounds.tolist()])
-    times, counts = table.timestamp[bars], {}
-    for how, split in (("trained", "train"), ("chosen", "val")):
-        ranges = [part.splits[split] for part in own.meta.assets or (own.meta,)]
-        rows = torch.cat([torch.arange(first, end) for first, end in ranges])
-        span = own.timestamp[rows]
-        inside = (times >= span.min()) & (times <= span.max()) if len(span) else times[:0]
-        counts[how] = int(inside.sum())
-    return counts
-
-
-def in_sample_notes(run: RunFolder, table: BarTable, bounds: Tensor) -> list[str]:
-    """Say so if replayed bars lie in the time that the policy was trained or chosen on."""
+    known = checkpoint.manifest.get("seen")
+    if known is not None:
+        return known
     try:
-        seen = seen_bars(run, table, bounds)
+        return seen_times(BarTable.load(run.bars))
     except FileNotFoundError:
-        return ["Perhaps in-sample: the run's own bars are gone, so nobody can tell."]
+        return None
+
+
+def in_sample_notes(seen: Seen | None, table: BarTable, bounds: Tensor) -> list[str]:
+    """Say so if replayed bars lie in the time that the policy was trained or chosen on."""
+    if seen is None:
+        return [f"Perhaps {IN_SAMPLE.lower()}: the run's own bars are gone, so nobody can tell."]
     total = int((bounds[:, 1] - bounds[:, 0]).sum())
     return [
-        f"In-sample: the policy was {how} on the time of {count:,} of these {total:,} bars."
-        for how, count in seen.items()
+        f"{IN_SAMPLE}: the policy was {how} on the time of {count:,} of these {total:,} bars."
+        for how, count in count_seen(seen, table, bounds).items()
         if count
     ]

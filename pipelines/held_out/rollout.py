@@ -100,6 +100,17 @@ def split_tiles(table: BarTable, cfg: EnvConfig, split: str, limit: int | None =
     return bounds
 
 
+def tile_times(table: BarTable, bounds: Tensor) -> pd.DatetimeIndex:
+    """Opening times of all bars that tiles step into, in order.
+
+    Args:
+        table: the market.
+        bounds: int64 [tiles, 2], in the order of time.
+    """
+    bars = torch.cat([torch.arange(first + 1, last + 1) for first, last in bounds.tolist()])
+    return pd.to_datetime(table.timestamp[bars].cpu().numpy(), utc=True)
+
+
 def market_tiles(table: BarTable, cfg: EnvConfig, split: str, limit: int) -> Tensor:
     """At most `limit` tiles of a split, but one at least of each market: its first ones.
 

@@ -26,10 +26,12 @@ class BreakEven:
     @property
     def sentence(self) -> str:
         """What that means."""
-        if self.earns_beyond:
-            return f"It still earns at {self.multiple:g} times the costs ({self.cost_bps:.3g} bps)."
         if self.multiple == 0.0:
             return "It does not earn even without costs."
+        if self.cost_bps == 0.0:
+            return "Its orders cost nothing here: what it earns at any costs, nobody has tried."
+        if self.earns_beyond:
+            return f"It still earns at {self.multiple:g} times the costs ({self.cost_bps:.3g} bps)."
         ate = "The costs eat what it earns" if self.multiple < 1.0 else "It earns after costs"
         at = f"{self.cost_bps:.3g} bps, {self.multiple:.3g} times the costs"
         return f"{ate}: break-even is at {at}."

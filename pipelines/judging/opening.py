@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -112,6 +113,7 @@ class CarriedLook:
             raise ValueError(f"no look at held-out bars: {error}") from error
 
 
+@lru_cache(4_096)  # most looks are at the same bars, and a page of many verdicts counts them all
 def time_of(text: str) -> pd.Timestamp:
     """A time in ISO 8601 as UTC.
 

@@ -63,16 +63,24 @@ class Performance:
     trades: TradeFigures
 
 
-def performance(rows: pd.DataFrame, cfg: EnvConfig, interval_s: float) -> Performance:
+def performance(
+    rows: pd.DataFrame,
+    cfg: EnvConfig,
+    interval_s: float,
+    times: pd.DatetimeIndex | None = None,
+) -> Performance:
     """Figures of the account whose trace is `rows`.
 
     Args:
         rows: from `pipelines.held_out.metrics.in_order`.
         cfg: the simulator's parameters.
         interval_s: length of a bar in seconds.
+        times: opening times of all bars that were played, of which a ruined account lacks some;
+            None: those of the rows.
     """
-    curve = growth_curve(rows, cfg.initial_cash).to_numpy()
-    return Performance(equity_figures(curve, interval_s), _trade_figures(rows, cfg, interval_s))
+    curve = growth_curve(rows, cfg.initial_cash, times).to_numpy()
+    trades = _trade_figures(rows, cfg, interval_s, bars=len(curve))
+    return Performance(equity_figures(curve, interval_s), trades)
 
 
 def equity_figures(growth: np.ndarray, interval_s: float) -> EquityFigures:
@@ -136,7 +144,9 @@ def _longest_run(flags: np.ndarray) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def _trade_figures(rows: pd.DataFrame, cfg: EnvConfig, interval_s: float) -> TradeFigures:
+def _trade_figures(
+    rows: pd.DataFrame, cfg: EnvConfig, interval_s: float, bars: int
+) -> TradeFigures:
     found, trades = measure(rows, cfg), completed_trades(rows, cfg)
     profit, hours = trades["profit"], trades["bars_held"] * interval_s / 3600.0
     some = len(trades) > 0
@@ -149,9 +159,9 @@ def _trade_figures(rows: pd.DataFrame, cfg: EnvConfig, interval_s: float) -> Tra
         profit_factor=_over(float(profit[profit > 0].sum()), -float(profit[profit < 0].sum())),
         mean_holding_hours=float(hours.mean()) if some else None,
         median_holding_hours=float(hours.median()) if some else None,
-        exposure_fraction=found.exposure,
+        exposure_fraction=found.exposure * found.bars / bars,
         turnover=found.turnover,
-        turnover_a_day=found.turnover * DAY_S / (found.bars * interval_s),
+        turnover_a_day=found.turnover * DAY_S / (bars * interval_s),
         gross_profit=gross,
         fees=found.fees,
         costs=costs,

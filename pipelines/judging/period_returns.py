@@ -51,15 +51,20 @@ class PeriodReturns:
         return self.values[name].to_numpy()
 
 
-def growth_curve(rows: pd.DataFrame, initial_cash: float) -> pd.Series:
+def growth_curve(
+    rows: pd.DataFrame, initial_cash: float, times: pd.DatetimeIndex | None = None
+) -> pd.Series:
     """Chained equity at each bar's close over the initial cash, by the bar's opening time.
 
     Args:
         rows: a trace from `pipelines.held_out.metrics.in_order`.
         initial_cash: what every tile starts with.
+        times: opening times of all bars that were played: where an account has no row, being
+            ruined, it is what it was; None: those of the rows.
     """
     growth = chained_equity(rows, initial_cash).to_numpy() / initial_cash
-    return pd.Series(growth, index=pd.DatetimeIndex(rows["timestamp"]))
+    curve = pd.Series(growth, index=pd.DatetimeIndex(rows["timestamp"]))
+    return curve if times is None else curve.reindex(times).ffill()
 
 
 def aggregate(curves: Mapping[str, pd.Series], interval_s: float) -> PeriodReturns:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from pipelines.judging.recounted import recounted
 from pipelines.page_template import fill_page
 from pipelines.reporting.report_accounts import (
     figures_table,
@@ -74,7 +75,7 @@ def make_page(inputs: ReportInputs) -> str:
         "title": escape(f"{values['verdict']['word']}: {values['bars']['run']}"),
         "heading": escape(f"{values['bars']['run']} on {bars_words}"),
         "about": escape(about_line(values)),
-        "verdict": verdict_block(values),
+        "verdict": verdict_block(values, recounted(inputs.folder, values)),
         "equity_words": paragraphs(equity_words),
         "candles": candles_words(seeds, bars, values),
         "trades": trades_words(trades, seeds, interval_s),

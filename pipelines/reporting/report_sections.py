@@ -51,9 +51,11 @@ def trades_words(trades: pd.DataFrame, seeds: Sequence[SeedTrades], interval_s: 
         f"{best}",
     ]
     hours = (
-        "Mean return of the trades by the time of their entry, with its 95 % interval (1.96 "
-        "standard errors). Of 24 hours one lies off zero by chance."
+        "Mean return of the trades by the time of their entry, with its 95 % interval "
+        "(Student's t). Of 24 hours one lies off zero by chance"
     )
+    alike = f"; as {len(seeds)} seeds trade the same bars, the intervals are too narrow"
+    hours += "." if len(seeds) == 1 else f"{alike}, by up to {len(seeds) ** 0.5:.2g} times."
     return (
         f"{paragraphs(words)}"
         '<div class="pair"><div class="chart" id="returns" role="img" aria-label="histogram of '

@@ -91,12 +91,15 @@ def by_group(trades: pd.DataFrame, group: np.ndarray, groups: int) -> pd.DataFra
         groups: how many there are; one without trades has no mean.
 
     Returns:
-        Columns `trades`, `mean`, `half_width`, a row a group. The half-width is 1.96 standard
-        errors, and not defined under two trades.
+        Columns `trades`, `mean`, `half_width`, a row a group. The half-width is that of Student's t
+        for so many trades, and not defined under two.
     """
+    from scipy.special import stdtrit  # loads for a while
+
     returns = trades["return_fraction"].groupby(group)
+    errors = stdtrit(returns.size() - 1.0, 0.975)
     found = pd.DataFrame(
-        {"trades": returns.size(), "mean": returns.mean(), "half_width": 1.96 * returns.sem()}
+        {"trades": returns.size(), "mean": returns.mean(), "half_width": errors * returns.sem()}
     ).reindex(range(groups))
     return found.assign(trades=found["trades"].fillna(0).astype(int))
 

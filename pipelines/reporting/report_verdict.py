@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from pipelines.held_out.result import counted
+from pipelines.judging.recounted import Recounted
 from pipelines.judging.verdict import BETTER, EDGE, LUCK, NO_EDGE, NOT_ENOUGH
 from pipelines.reporting.report_numbers import number, probability, share, signed_percent
 from pipelines.reporting.report_table import table
@@ -20,11 +21,12 @@ _TITLES = {
 _AT_LEAST = "beyond the tries"
 
 
-def verdict_block(values: Mapping[str, Any]) -> str:
+def verdict_block(values: Mapping[str, Any], now: Recounted | None = None) -> str:
     """The verdict as HTML.
 
     Args:
         values: of ``evaluation.json``.
+        now: the verdict with the tries of today, if there were more since.
     """
     verdict = values["verdict"]
     look, sign = _LOOKS.get(verdict["word"], ("not-enough", "?"))
@@ -33,13 +35,15 @@ def verdict_block(values: Mapping[str, Any]) -> str:
         f'<section class="verdict {look}" aria-labelledby="word">'
         f'<p class="word" id="word"><span aria-hidden="true">{sign}</span> '
         f"{escape(str(verdict['word']))}</p><ul>{reasons}</ul></section>"
-        f"{_flags(values)}{_conditions(verdict['conditions'])}"
+        f"{_flags(values, now)}{_conditions(verdict['conditions'])}"
     )
 
 
-def _flags(values: Mapping[str, Any]) -> str:
+def _flags(values: Mapping[str, Any], now: Recounted | None) -> str:
     """What makes the answer doubtful, in boxes that nobody overlooks."""
     found = []
+    if now is not None:
+        found.append((f"By now: {now.word}.", now.sentence))
     looks = values["looks"]
     if looks["earlier"]:
         found.append(

@@ -7,6 +7,7 @@ from typing import Any
 
 from envs.assets import asset_folder, parse_assets
 from envs.bar_table import META_FILE
+from pipelines.held_out.replay_inputs import IN_SAMPLE
 from pipelines.held_out.result import POLICY
 from pipelines.run_folder import RunFolder
 from pipelines.run_insights.run_files import RESULT, read_object
@@ -19,7 +20,8 @@ class Replay:
     Attributes:
         folder: with ``result.json``.
         market: its name; empty if the run has one market, and this is it.
-        other: what it is of, unless it is of the test split of the run's own bars.
+        other: what it is of, unless it is of the test split of the run's own bars, which its
+            weights have not seen.
         metrics: of the accounts, by their names.
     """
 
@@ -89,7 +91,15 @@ def _replay(
     replayed = replayed if isinstance(replayed, dict) else {}
     if market:
         market = str(replayed.get("asset") or market)
-    return Replay(place, market, other_bars(replayed, hashes), _accounts(values, problems))
+    other = other_bars(replayed, hashes) or _in_sample(values)
+    return Replay(place, market, other, _accounts(values, problems))
+
+
+def _in_sample(values: Mapping[str, Any]) -> str:
+    """Whether the weights have seen the bars, in another run or before this one was changed."""
+    notes = values.get("notes")
+    seen = isinstance(notes, list) and any(str(note).startswith(IN_SAMPLE) for note in notes)
+    return IN_SAMPLE.lower() if seen else ""
 
 
 def other_bars(played: Mapping[str, Any], hashes: set[str]) -> str:

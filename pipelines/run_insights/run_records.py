@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.checkpoint_store import list_checkpoints
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.result import POLICY
+from pipelines.judging.recounted import recounted
 from pipelines.run_folder import RunFolder
 from pipelines.run_insights.learning_curves import Curves, read_curves
 from pipelines.run_insights.replays import Replay, is_replayed, other_bars, own_hashes, read_replays
@@ -26,8 +27,9 @@ class Judged:
         name: of its folder, from the folder of all runs on.
         folder: with ``evaluation.json``.
         market: on which it was judged; empty if it is the run's only one, on its own test split.
-        word: of the verdict; empty if the file is damaged.
-        reason: the first of the verdict's, or what is wrong with the file.
+        word: of the verdict, with all tries until now; empty if the file is damaged.
+        reason: the first of the verdict's, or that there were more tries since, or what is wrong
+            with the file.
         policy: figures of the judged account's equity.
         hold: those of buy-and-hold.
     """
@@ -136,6 +138,9 @@ def _read_judged(root: Path, folder: Path, hashes: set[str] | None = None) -> Ju
     word = verdict.get("word") or ""
     reasons = verdict.get("reasons")
     first = reasons[0] if isinstance(reasons, list) and reasons else ""
+    now = recounted(folder, values or {})
+    if now is not None:
+        word, first = now.word, now.sentence
     if not word:
         first = "; ".join(problems) or f"{EVALUATION}: without a verdict"
     accounts = (values or {}).get("accounts")

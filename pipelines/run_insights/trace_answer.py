@@ -1,5 +1,6 @@
 """Everything that a page shows of a view: the charts' values, the trades, and words about both."""
 
+import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import pandas as pd
 
 from envs.checks import require
 from envs.config import EnvConfig
+from envs.trace_beside import path_beside
 from pipelines.held_out.result import counted
 from pipelines.reporting.report_inputs import read_simulator
 from pipelines.run_insights.trace_figures import (
@@ -222,7 +224,10 @@ def _frames_a_bar(episodes: pd.DataFrame) -> int:
 def _parameters(trace: Path) -> tuple[EnvConfig, list[str]]:
     """The parameters beside a trace; without them profits are before fees, which is said."""
     try:
-        return read_simulator(trace), []
+        cfg = read_simulator(trace)
+        changed = json.loads(path_beside(trace).read_text("utf-8")).get("changed")
+        late = "The run was changed: profits are reckoned with the fees of its last rows."
+        return cfg, [late] if changed else []
     except (OSError, ValueError) as error:
         free = EnvConfig(taker_fee_bps=0.0, maker_fee_bps=0.0, slippage_bps=0.0,
                          stop_slippage_bps=0.0, allow_zero_costs=True)  # fmt: skip

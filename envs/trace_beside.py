@@ -1,0 +1,66 @@
+"""The JSON file beside a trace: what a reader needs besides rows, and whether it holds for all."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from envs.config import EnvConfig
+from envs.table import BarTable
+
+
+def about_trace(table: BarTable, cfg: EnvConfig) -> dict[str, object]:
+    """What a reader needs besides the rows."""
+    meta = table.meta
+    about: dict[str, object] = {
+        "simulator": dataclasses.asdict(cfg),
+        "data": {"file": meta.source_name, "sha256": meta.source_sha256},
+        "interval_s": meta.interval_s,
+    }
+    if meta.assets is not None:
+        about["assets"] = {
+            part.asset: {"file": part.source_name, "sha256": part.source_sha256}
+            for part in meta.assets
+        }
+    return about
+
+
+def path_beside(path: Path) -> Path:
+    """The JSON file beside a trace."""
+    return path.with_suffix(".json")
+
+
+def require_unchanged(path: Path, about: Mapping[str, Any]) -> None:
+    """Refuse a trace whose rows were played under more than one set of parameters.
+
+    Args:
+        path: of the trace.
+        about: what the JSON file beside it holds.
+
+    Raises:
+        ValueError: naming the frame from which on they are others.
+    """
+    if about.get("changed"):
+        raise ValueError(
+            f"{path}: from frame {about['changed'][0]:,} on the run was another (resume=changed): "
+            "the rows before it were played under other parameters than those beside the trace"
+        )
+
+
+def find_changes(beside: Path, about: dict[str, object], frame: int) -> list[int]:
+    """Frames from which on a trace has been gone on with under other parameters, or other bars."""
+    try:
+        before = json.loads(beside.read_text("utf-8"))
+        frames = list(before.get("changed", []))
+        is_same = _told(before) == _told(json.loads(json.dumps(about)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return frames if is_same else [*frames, frame]
+
+
+def _told(about: dict[str, Any]) -> list[object]:
+    """What a row means, without what changes no number."""
+    simulator = {k: v for k, v in about["simulator"].items() if k not in ("workers", "compile")}
+    files = {name: each["sha256"] for name, each in about.get("assets", {}).items()}
+    return [simulator, about["data"]["sha256"], files, about["interval_s"], about["lanes"]]

@@ -1,0 +1,66 @@
+"""A verdict with the tries of today: candidates that have looked at its bars since count too.
+
+Who comes back to an early result after others have failed has chosen it among all of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.judging.findings import Against, Findings, recount
+from pipelines.judging.opening import Receipt
+from pipelines.judging.registry import Registry
+from pipelines.judging.verdict import judge
+
+
+@dataclass(frozen=True)
+class Recounted:
+    """The verdict as it is by now.
+
+    Attributes:
+        word: of the verdict.
+        reasons: its own, without the notes of the evaluation.
+        trials: candidates that have looked at the bars by now.
+        before: that were counted when the evaluation was made.
+    """
+
+    word: str
+    reasons: list[str]
+    trials: int
+    before: int
+
+    @property
+    def sentence(self) -> str:
+        """What that means."""
+        return (
+            f"{self.trials:,} candidates have looked at these bars by now, {self.before:,} when "
+            f"this was found: all of them counted, the verdict is: {self.word}."
+        )
+
+
+def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
+    """The verdict of an evaluation with all looks that its registry knows by now.
+
+    Args:
+        folder: of the evaluation.
+        values: of its ``evaluation.json``; nothing of it is trusted.
+
+    Returns:
+        None if nobody else has looked since, or the registry cannot be read or knows nothing of it.
+    """
+    try:
+        receipt = dict(values["receipt"])
+        path = folder / receipt.pop("file")
+        if not path.is_file():  # a device would be read for ever
+            return None
+        trials = Registry(path).looks(Receipt(**receipt)).trials
+        plain = dict(values["verdict"]["findings"])
+        against = [Against(**each) for each in plain.pop("against")]
+        findings = Findings(**plain, against=against)
+        if trials <= findings.trials:
+            return None
+        verdict = judge(recount(findings, trials))
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, OSError):
+        return None
+    return Recounted(verdict.word, verdict.reasons, trials, findings.trials)
