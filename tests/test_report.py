@@ -164,8 +164,11 @@ def test_files_outside_the_folder_are_not_read(altered, name):
     def change(values):
         values["seeds"][0]["traces"] = [name]
 
+    hostile = altered(change)
+    for suffix in (".csv", ".json"):  # a trace that could be read
+        shutil.copy(hostile / f"a_actions{suffix}", hostile.parent / f"secret{suffix}")
     with pytest.raises(ValueError, match="is no file of this folder"):
-        make_page(ReportInputs.read(altered(change)))
+        make_page(ReportInputs.read(hostile))
 
 
 @pytest.mark.parametrize(
