@@ -23,7 +23,7 @@ from envs.durable import write_folder
 from envs.table import BarTable
 from envs.trace_rows import action_values
 from pipelines.config import RunConfig, restore_config
-from pipelines.seen_times import seen_times
+from pipelines.seen_times import require_seen, seen_times
 from pipelines.source import git_revision
 
 FORMAT = 2
@@ -145,6 +145,8 @@ def _interpret(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
     config = restore_config(manifest["config"])
     if action_values(config.env) != manifest["actions"]:
         raise ValueError(f"{folder}: the actions meant something else when it was trained")
+    if "seen" in manifest:  # what is older than this does not say
+        require_seen(manifest["seen"])
     tensors = {
         name.removesuffix(_TENSORS): safetensors.torch.load(_read_verified(folder, name, digest))
         for name, digest in manifest["files"].items()

@@ -1,6 +1,7 @@
 """The time that weights have seen: what they were trained on and chosen on, in whatever run."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -42,6 +43,20 @@ def seen_times(
             spans += [own] if own not in spans else []
         seen[how] = spans
     return seen
+
+
+def require_seen(seen: Any) -> None:
+    """Refuse what cannot have come from `seen_times`, before anybody reckons with it.
+
+    Raises:
+        TypeError: naming it.
+    """
+    try:
+        for how in _SPLITS:
+            for first, last, *_ in seen[how]:
+                _ns(first), _ns(last)
+    except (KeyError, TypeError, ValueError) as error:
+        raise TypeError(f"seen: {seen!r} is not allowed: spans of times") from error
 
 
 def count_seen(seen: Seen, table: BarTable, bounds: Tensor) -> dict[str, int]:

@@ -171,6 +171,15 @@ def test_what_does_not_fit_is_refused(saved, tmp_path, cfg, table):
         refused("f", lambda m: m.pop("files"))
     with pytest.raises(ValueError, match="g: not a checkpoint"):
         refused("g", lambda m: m.update(config=[]))
+    spans = [
+        None,
+        "x",
+        {},
+        *({"trained": [times], "chosen": []} for times in (3, ["1"], ["a", "b"])),
+    ]
+    for number, seen in enumerate(spans):
+        with pytest.raises(ValueError, match=r"not a checkpoint.*seen: .* spans of times"):
+            refused(f"seen{number}", lambda m, seen=seen: m.update(seen=seen))
     checkpoint = load_checkpoint(folder)
     checkpoint.require_features(table.meta.feature_names)
     with pytest.raises(ValueError, match=r"features \['feature_0'.*not \['rsi'\]"):
