@@ -56,7 +56,9 @@ def find_changes(beside: Path, about: dict[str, object], frame: int) -> list[int
         is_same = _told(before) == _told(json.loads(json.dumps(about)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return frames if is_same else [*frames, frame]
+    # Rows behind an older checkpoint are gone, and what was changed behind it is so from there on.
+    frames = [min(each, frame) for each in frames]
+    return sorted({*frames, *([] if is_same else [frame])} - {0})
 
 
 def _told(about: dict[str, Any]) -> list[object]:

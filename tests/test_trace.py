@@ -283,12 +283,13 @@ def test_the_sidecar_says_from_where_on_the_parameters_are_others(tmp_path, tabl
     assert changed is None
     mark, changed = go_on(mark, workers=4, compile=True)  # other ways to the same numbers
     assert changed is None
-    mark, changed = go_on(mark, taker_fee_bps=7.0)
+    older, changed = go_on(mark, taker_fee_bps=7.0)
     assert changed == [48]
-    mark, changed = go_on(mark, taker_fee_bps=7.0)
+    mark, changed = go_on(older, taker_fee_bps=7.0)
     assert changed == [48]
     _, changed = go_on(mark)
     assert changed == [48, 96]
+    assert go_on(older)[1] == [48, 72], "the checkpoint of 96 is damaged, say: played anew from 72"
     assert go_on(None)[1] is None, "a trace that is begun anew"
 
 
