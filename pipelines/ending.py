@@ -17,6 +17,9 @@ from typing import NoReturn
 from pipelines.exit_codes import DISK, ERROR
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# The tracker of multiprocessing, which inherits this, clears away the semaphores of a process that
+# was ended, and would then tell a person of leaks that are none.
+_NO_LEAK = "ignore:resource_tracker:UserWarning"
 
 
 class Ending:
@@ -33,6 +36,7 @@ class Ending:
 
     def take_signals(self) -> None:
         """From now on SIGTERM and SIGINT end the process by way of `end`; main thread only."""
+        sys.warnoptions.append(_NO_LEAK)
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

@@ -26,8 +26,8 @@ while True:
 """
 
 
-def start_busy(*prefix):
-    command = [*prefix, sys.executable, "-c", BUSY.format(root=str(ROOT))]
+def start_busy(*prefix, program=BUSY):
+    command = [*prefix, sys.executable, "-c", program.format(root=str(ROOT))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n", process.stderr.read()
     return process
@@ -51,6 +51,25 @@ def test_the_last_will_is_done_while_one_call_holds_the_main_thread():
     assert time.perf_counter() - began < LIMIT_S
     assert process.returncode == 128 + signal.SIGTERM
     assert said.count("saved") == 1
+
+
+LOCKED = """
+import multiprocessing, sys, time
+sys.path.insert(0, {root!r})
+from pipelines.ending import ENDING
+ENDING.take_signals()
+lock = multiprocessing.get_context("spawn").Lock()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_said_of_leaks_after_the_end(number):
+    process = start_busy(program=LOCKED)
+    process.send_signal(number)
+    said = end(process)
+    assert "leaked" not in said, said
 
 
 def can_unshare():
