@@ -8,6 +8,11 @@ luck is called an edge. Times of one run compare with each other, and with nothi
 names the machine, the versions and the commit.
 """
 
+from pipelines.ending import end_plainly
+
+if __name__ == "__main__":
+    end_plainly()
+
 import json
 import logging
 import platform

@@ -6,6 +6,11 @@ several; ``split=`` and ``episodes=`` choose which,
 the result beside its baselines, and a page to look at. ``actions=FILE`` plays a trace again.
 """
 
+from pipelines.ending import end_plainly
+
+if __name__ == "__main__":
+    end_plainly()
+
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

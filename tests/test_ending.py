@@ -72,6 +72,36 @@ def test_nothing_is_said_of_leaks_after_the_end(number):
     assert "leaked" not in said, said
 
 
+PLAIN = """
+import sys, time
+sys.path.insert(0, {root!r})
+from pipelines.ending import end_plainly
+end_plainly()
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+finally:
+    print("cleaned up", file=sys.stderr)
+"""
+
+
+def test_ctrl_c_ends_other_programs_in_one_line_after_what_cleans_up():
+    process = start_busy(program=PLAIN)
+    process.send_signal(signal.SIGINT)
+    assert end(process) == "cleaned up\nstopped\n"
+    assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("program", sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
+def test_every_program_looks_to_ctrl_c_before_it_imports_what_is_slow(program):
+    text = (ROOT / "pipelines" / f"{program}.py").read_text("utf-8")
+    _, _, code = text.split('"""', 2)  # after the docstring
+    before, _, after = code.partition('if __name__ == "__main__":')
+    assert after.lstrip().startswith(("ENDING.take_signals()", "end_plainly()"))
+    (line,) = before.strip().splitlines()
+    assert line.startswith("from pipelines.ending import")
+
+
 def can_unshare():
     unshare = shutil.which("unshare")
     words = [unshare, "--pid", "--fork", "--mount-proc", "true"]
