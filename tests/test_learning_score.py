@@ -59,6 +59,8 @@ def test_the_plan_is_every_market_learner_and_seed():
     ]
     quick = plan(BenchmarkConfig(suite="learning", quick=True))
     assert len(quick) <= 8
+    asked = plan(BenchmarkConfig(suite="learning", quick=True, markets=["ar1"]))
+    assert {job.market for job in asked} == {"ar1"}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,7 @@ def test_the_plan_is_every_market_learner_and_seed():
         ({"markets": ["drfit"]}, "markets='drfit'"),
         ({"learners": []}, "learners="),
         ({"frames": 10}, "frames=10"),
+        ({"out": "learning.html"}, "out='learning.html'"),
     ],
 )
 def test_mistakes_are_refused_by_name(changes, words):
