@@ -41,6 +41,7 @@ from pipelines.benchmarks.benchmark_verdict import try_verdicts
 from pipelines.benchmarks.learning_figure import draw_curves
 from pipelines.benchmarks.speed_figure import draw_speed
 from pipelines.config import load_config
+from pipelines.refusal import plain_refusals
 from pipelines.source import git_revision
 
 Rows = list[dict[str, Any]]
@@ -49,6 +50,9 @@ Rows = list[dict[str, Any]]
 def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     """Run a suite and print its tables; write them as JSON, and some as a page, beside `out`."""
     logging.getLogger("torchrl").setLevel(logging.WARNING)
+    if cfg.out is not None:
+        with plain_refusals():
+            _make_room(Path(cfg.out))
     if cfg.quick:
         print("A quick look: little of everything. Nothing here is a result.")
     rows, details = _measure(cfg)
@@ -59,6 +63,13 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         _write_page(path.with_suffix(".html"), cfg.suite, result)
     return result
+
+
+def _make_room(path: Path) -> None:
+    """Refuse a place for the result now, not after an hour of measuring."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8"):
+        pass
 
 
 def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
