@@ -431,7 +431,7 @@ def test_what_is_no_trace_is_refused_in_one_line(clean, tmp_path, capsys):
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     for words, text in (
-        ([f"trace={tmp_path / 'none.csv'}"], "none.json"),
+        ([f"trace={tmp_path / 'none.csv'}"], "none.csv: No such file"),
         ([f"trace={other}"], "other.json"),
         ([f"trace={clean[1]}", f"data.path={other}"], "other.csv: no column"),
         ([f"trace={clean[1]}", f"data.path={tmp_path / 'none.csv'}"], "none.csv"),

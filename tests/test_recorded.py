@@ -105,3 +105,8 @@ def test_other_bars_and_what_is_no_whole_episode_are_refused(path, table, tmp_pa
     short = dataclasses.replace(table, timestamp=table.timestamp[:100])
     with pytest.raises(ValueError, match=r"which .* does not have"):
         Recording.read(path, short)
+
+
+def test_a_trace_that_is_not_there_is_named_itself(tmp_path, table):
+    with pytest.raises(FileNotFoundError, match=r"none\.csv"):
+        Recording.read(tmp_path / "none.csv", table)

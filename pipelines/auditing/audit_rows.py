@@ -111,9 +111,10 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     """The JSON beside a trace.
 
     Raises:
-        OSError: if there is none.
+        OSError: if there is none, or no trace.
         ValueError: if it is no JSON object with parameters.
     """
+    path.stat()  # of a name that is mistyped the trace is what a person knows
     beside = path.with_suffix(".json")
     about = json.loads(beside.read_text(encoding="utf-8"))
     missing = [k for k in ("simulator", "interval_s", "data") if k not in about]

@@ -55,6 +55,7 @@ class Recording:
             FileNotFoundError: if one of them is missing.
             ValueError: if the file is no trace, or the bars are not the ones it was played on.
         """
+        path.stat()  # of a name that is mistyped the trace is what a person knows
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         known = about["data"]["sha256"]
         if known and table.meta.source_sha256 != known:
