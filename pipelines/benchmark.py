@@ -31,7 +31,13 @@ from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.benchmark_env import EPISODE_BARS, time_environments
 from pipelines.benchmarks.benchmark_faults import try_faults
 from pipelines.benchmarks.benchmark_growth import time_growth
-from pipelines.benchmarks.benchmark_learning import as_values, plan, run_jobs, summarise
+from pipelines.benchmarks.benchmark_learning import (
+    as_values,
+    plan,
+    require_packages,
+    run_jobs,
+    summarise,
+)
 from pipelines.benchmarks.benchmark_page import cell_text, write_page
 from pipelines.benchmarks.benchmark_recorder import time_recorder
 from pipelines.benchmarks.benchmark_replay import time_replays
@@ -75,6 +81,8 @@ def _make_room(path: Path) -> None:
 def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
     """The rows of a suite, and what else it wants to be kept."""
     if cfg.suite == "learning":
+        with plain_refusals():
+            require_packages(cfg.learners)
         outcomes = run_jobs(plan(cfg), cfg.workers)
         return summarise(outcomes), as_values(outcomes)
     if cfg.suite == "verdict" and cfg.full:

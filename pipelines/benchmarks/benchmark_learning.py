@@ -1,9 +1,11 @@
 """``suite=learning``: who learns known markets, how far, and in how many frames."""
 
 import dataclasses
+import importlib.util
 import logging
 import multiprocessing
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -59,6 +61,23 @@ def plan(cfg: BenchmarkConfig) -> list[Job]:
         for learner in cfg.learners
         for seed in range(cfg.seeds)
     ]
+
+
+def require_packages(learners: Sequence[str]) -> None:
+    """Refuse a learner whose package is missing, before the runs of the others.
+
+    Raises:
+        ValueError: saying how to install it.
+    """
+    if importlib.util.find_spec("stable_baselines3") is not None:
+        return
+    for name in learners:
+        if LEARNERS[name].library == "sb3":
+            ours = [name for name in learners if LEARNERS[name].library == "ours"] or ["plain"]
+            raise ValueError(
+                f"learners: {name!r} needs a package, pip install stable-baselines3; or leave it "
+                f"out: learners=[{','.join(ours)}]"
+            )
 
 
 def run_jobs(jobs: list[Job], workers: int) -> list[Outcome]:
