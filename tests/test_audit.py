@@ -439,7 +439,11 @@ def test_what_is_no_trace_is_refused_in_one_line(clean, tmp_path, capsys):
         with pytest.raises(SystemExit, match="2"):
             main(compose_config("audit", words))
         assert text in capsys.readouterr().err
-    other.with_suffix(".json").write_text(clean[1].with_suffix(".json").read_text())
+    whole = clean[1].with_suffix(".json").read_text()
+    other.with_suffix(".json").write_text(whole[:200])
+    with pytest.raises(ValueError, match=f"^{other.with_suffix('.json')}: "):
+        audit_trace(other, clean[2])
+    other.with_suffix(".json").write_text(whole)
     with pytest.raises(ValueError, match="R-TRACE-1"):
         audit_trace(other, clean[2])
 
