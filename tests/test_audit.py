@@ -450,7 +450,7 @@ def test_what_is_no_trace_is_refused_in_one_line(clean, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("words", "text"),
-    [([], "trace"), (["trace=a.txt"], "parquet"), (["check=all", "trace=a.csv"], "free_lunch")],
+    [([], "trace"), (["trace=a.txt"], "parquet"), (["check=all", "trace=a.csv"], "one of trace, free_lunch")],
 )
 def test_a_command_line_that_asks_for_nothing_is_refused(words, text):
     with pytest.raises(ValueError, match=text):
