@@ -17,7 +17,7 @@ from envs.assets import AssetRows
 from envs.bar_files import time_text
 from envs.bare_numbers import check_ranges, copied, given_features, regular_times
 from envs.bars import report_lines
-from envs.checks import require
+from envs.checks import read_json, require
 from envs.durable import write_folder
 from envs.joint_bars import joint_sha256
 from envs.mending import refuse_insane_prices
@@ -198,12 +198,12 @@ class BarTable:
 
         Raises:
             FileNotFoundError: if the folder holds no table, or a file of it is missing.
-            ValueError: if a file is no array, naming it.
+            ValueError: if a file is damaged, naming it.
         """
         folder = Path(directory)
         if not (folder / META_FILE).is_file():
             raise FileNotFoundError(f"{folder}: no bar table here ({META_FILE} is missing)")
-        values = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+        values = read_json(folder / META_FILE)
         values["splits"] = {name: (rows[0], rows[1]) for name, rows in values["splits"].items()}
         if "assets" in values:
             values["assets"] = [AssetRows.of(part) for part in values["assets"]]

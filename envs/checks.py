@@ -1,8 +1,11 @@
-"""Range checks that the configuration dataclasses share: every refusal names key, value, range."""
+"""Checks that name what they refuse: ranges of configurations (key, value, range), files."""
 
+import json
 import math
 import numbers
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 _FORMULA_STARTS = ("=", "+", "-", "@")
 
@@ -49,3 +52,16 @@ def require_one_of(key: str, value: str, allowed: Sequence[str]) -> None:
         ValueError: naming the key, the value and what is allowed.
     """
     require(value in allowed, key, value, f"one of {', '.join(allowed)}")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is damaged, naming it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON, or cut off: {error}") from error

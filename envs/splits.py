@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.bar_files import time_text
 from envs.bars import DataConfig, utc_ns
 from envs.checks import require
 
@@ -31,7 +32,7 @@ def split_by_time(
         Half-open row ranges by split, in time order, `embargo_bars` rows apart.
 
     Raises:
-        ValueError: for an embargo under ``window + episode_bars``, or a split without rows.
+        ValueError: for an embargo under ``window + episode_bars``, or times that leave no row.
     """
     least = window + episode_bars
     embargo = least if cfg.embargo_bars is None else cfg.embargo_bars
@@ -42,6 +43,10 @@ def split_by_time(
         f"at least env.window + env.episode_bars = {window} + {episode_bars} = {least}",
     )
     first, end = _row(time_ns, "start", cfg.start, 0), _row(time_ns, "end", cfg.end, len(time_ns))
+    if first >= end and len(time_ns):
+        key = "start" if first == len(time_ns) else "end"
+        span = f"{time_text(time_ns[0])} to {time_text(time_ns[-1])}"
+        require(False, f"data.{key}", getattr(cfg, key), f"a time that leaves bars, of {span}")
     count = end - first
     train_end = first + round(count * cfg.train_frac)
     val_end = first + round(count * (cfg.train_frac + cfg.val_frac))

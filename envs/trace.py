@@ -239,13 +239,16 @@ def read_trace(path: str | Path) -> pd.DataFrame:
     """The rows of a trace file as `to_frame` has them; floats are the very ones that were written.
 
     Raises:
-        ValueError: for a file without the columns of a trace.
+        ValueError: for a file without the columns of a trace, or a damaged one.
     """
     path = Path(path)
-    if path.suffix == ".parquet":
-        rows = pa.parquet.read_table(path)
-    else:
-        rows = pa.csv.read_csv(path, convert_options=_AS_WRITTEN)
+    try:
+        if path.suffix == ".parquet":
+            rows = pa.parquet.read_table(path)
+        else:
+            rows = pa.csv.read_csv(path, convert_options=_AS_WRITTEN)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: damaged, or cut off: {error}") from error
     if tuple(rows.column_names) != COLUMNS:
         missing = [name for name in COLUMNS if name not in rows.column_names]
         raise ValueError(f"{path}: not a trace, or not in order; columns missing: {missing}")

@@ -5,6 +5,11 @@ up. ``check=free_lunch`` plays scripted policies on a market without drift inste
 of ``env=PRESET``: nobody may earn. Exit code 0: nothing found; 1: something, which is printed.
 """
 
+from pipelines.ending import end_plainly
+
+if __name__ == "__main__":
+    end_plainly()
+
 import sys
 from pathlib import Path
 

@@ -8,6 +8,11 @@ luck is called an edge. Times of one run compare with each other, and with nothi
 names the machine, the versions and the commit.
 """
 
+from pipelines.ending import end_plainly
+
+if __name__ == "__main__":
+    end_plainly()
+
 import json
 import logging
 import platform
@@ -26,7 +31,13 @@ from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.benchmark_env import EPISODE_BARS, time_environments
 from pipelines.benchmarks.benchmark_faults import try_faults
 from pipelines.benchmarks.benchmark_growth import time_growth
-from pipelines.benchmarks.benchmark_learning import as_values, plan, run_jobs, summarise
+from pipelines.benchmarks.benchmark_learning import (
+    as_values,
+    plan,
+    require_packages,
+    run_jobs,
+    summarise,
+)
 from pipelines.benchmarks.benchmark_page import cell_text, write_page
 from pipelines.benchmarks.benchmark_recorder import time_recorder
 from pipelines.benchmarks.benchmark_replay import time_replays
@@ -36,6 +47,7 @@ from pipelines.benchmarks.benchmark_verdict import try_verdicts
 from pipelines.benchmarks.learning_figure import draw_curves
 from pipelines.benchmarks.speed_figure import draw_speed
 from pipelines.config import load_config
+from pipelines.refusal import plain_refusals
 from pipelines.source import git_revision
 
 Rows = list[dict[str, Any]]
@@ -44,6 +56,9 @@ Rows = list[dict[str, Any]]
 def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     """Run a suite and print its tables; write them as JSON, and some as a page, beside `out`."""
     logging.getLogger("torchrl").setLevel(logging.WARNING)
+    if cfg.out is not None:
+        with plain_refusals():
+            _make_room(Path(cfg.out))
     if cfg.quick:
         print("A quick look: little of everything. Nothing here is a result.")
     rows, details = _measure(cfg)
@@ -56,9 +71,18 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     return result
 
 
+def _make_room(path: Path) -> None:
+    """Refuse a place for the result now, not after an hour of measuring."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8"):
+        pass
+
+
 def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
     """The rows of a suite, and what else it wants to be kept."""
     if cfg.suite == "learning":
+        with plain_refusals():
+            require_packages(cfg.learners)
         outcomes = run_jobs(plan(cfg), cfg.workers)
         return summarise(outcomes), as_values(outcomes)
     if cfg.suite == "verdict" and cfg.full:

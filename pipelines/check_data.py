@@ -6,6 +6,11 @@ code 0: a training would use the bars; 1: it would refuse to cut them into split
 refused.
 """
 
+from pipelines.ending import end_plainly
+
+if __name__ == "__main__":
+    end_plainly()
+
 import json
 import sys
 from collections.abc import Sequence

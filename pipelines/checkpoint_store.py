@@ -135,6 +135,8 @@ def load_best(folder: Path) -> Checkpoint:
         score = checkpoint.values.get("score")
         if score is not None and judged_on(checkpoint.manifest) == newest:
             scored.append((score, path))
+    if not list_checkpoints(folder):
+        raise _none_there(folder)
     if not scored:
         raise ValueError(f"{folder}: no whole checkpoint here was judged (checkpoint.val_episodes)")
     return load_checkpoint(max(scored)[1])
@@ -154,4 +156,11 @@ def _first_whole(folder: Path, paths: list[Path]) -> Checkpoint:
         return checkpoint
     if errors:
         raise ValueError(f"{folder}: none of the {len(errors)} checkpoints is whole: {errors[0]}")
-    raise FileNotFoundError(f"{folder}: no checkpoint here")
+    raise _none_there(folder)
+
+
+def _none_there(folder: Path) -> FileNotFoundError:
+    """Of a run that has no checkpoint, or that is not there at all: its name is mistyped."""
+    if not folder.parent.exists():
+        return FileNotFoundError(f"{folder.parent}: no such folder")
+    return FileNotFoundError(f"{folder}: no checkpoint here")

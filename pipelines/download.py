@@ -5,6 +5,11 @@ span, rows and hash of each. Months that are there are not fetched again; a mont
 goes on where it stopped. However the program ends, the folder holds whole months only.
 """
 
+from pipelines.ending import end_plainly
+
+if __name__ == "__main__":
+    end_plainly()
+
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field

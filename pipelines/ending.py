@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -17,6 +18,9 @@ from typing import NoReturn
 from pipelines.exit_codes import DISK, ERROR
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# The tracker of multiprocessing, which inherits this, clears away the semaphores of a process that
+# was ended, and would then tell a person of leaks that are none.
+_NO_LEAK = "ignore:resource_tracker:UserWarning"
 
 
 class Ending:
@@ -33,6 +37,7 @@ class Ending:
 
     def take_signals(self) -> None:
         """From now on SIGTERM and SIGINT end the process by way of `end`; main thread only."""
+        sys.warnoptions.append(_NO_LEAK)
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -70,6 +75,24 @@ class Ending:
                 if number in _SIGNALS:
                     name = signal.Signals(number).name
                     self.end(128 + number, f"{name}: writing the last checkpoint and stopping")
+
+
+def end_plainly() -> None:
+    """From now on Ctrl-C ends a program in one line, for the programs that write no checkpoint.
+
+    What cleans up still does, and the process still dies of the signal, as shells want to see it.
+    """
+    before = sys.excepthook
+
+    def hook(
+        kind: type[BaseException], error: BaseException, where: types.TracebackType | None
+    ) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            _say("stopped")
+        else:
+            before(kind, error, where)
+
+    sys.excepthook = hook
 
 
 def _leave_it_to_the_thread(_: int, __: FrameType | None) -> None:

@@ -5,6 +5,11 @@ from another machine. ``run=runs/NAME hub=USER/NAME`` pushes the weights with a 
 the Hugging Face hub, ``model=FOLDER`` writes the same to a folder. See ``docs/export.md``.
 """
 
+from pipelines.ending import end_plainly
+
+if __name__ == "__main__":
+    end_plainly()
+
 import signal
 import sys
 from pathlib import Path

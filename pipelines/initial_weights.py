@@ -17,6 +17,8 @@ def find_initial_weights(path: str | Path, table: BarTable) -> Checkpoint:
         FileNotFoundError: if there is no checkpoint at `path`.
         ValueError: if it is damaged, or was trained on other features.
     """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such folder")
     folder = RunFolder(Path(path)).checkpoints
     is_run = bool(list_checkpoints(folder))
     checkpoint = load_newest(folder) if is_run else load_checkpoint(Path(path))

@@ -5,6 +5,11 @@ cost. With ``--serve`` it answers browsers of this machine instead, and shows th
 action too; see ``docs/insights.md``.
 """
 
+from pipelines.ending import end_plainly
+
+if __name__ == "__main__":
+    end_plainly()
+
 import sys
 from pathlib import Path
 

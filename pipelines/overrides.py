@@ -6,6 +6,8 @@ Values are data: no interpolation is resolved, nothing is evaluated, no class is
 import dataclasses
 import difflib
 import importlib.resources
+import os.path
+import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources.abc import Traversable
@@ -16,6 +18,8 @@ from envs.checks import require
 _ALLOWED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _BOOLS = {"true": True, "false": False}
 _NULLS = ("null", "none", "~", "")
+# Shells leave it as it is after KEY=, and a folder called ~ is nobody's wish.
+_HOME = re.compile(r"(?:^|(?<==))~(?=/)")
 
 
 class Overrides(NamedTuple):
@@ -119,7 +123,8 @@ def refuse_unplain(values: Mapping[str, Any], keys: Mapping[str, Any]) -> None:
 def parse_value(key: str, kind: Any, text: str) -> Any:
     """The value of a text for a key of type `kind`.
 
-    Numbers may be written as 1_000_000 or 1e6, lists as [1,2], nothing as null.
+    Numbers may be written as 1_000_000 or 1e6, lists as [1,2], nothing as null, and ``~/`` at the
+    start of a path is the home folder.
 
     Raises:
         ValueError: naming the key, the text and what is allowed.
@@ -138,7 +143,7 @@ def parse_value(key: str, kind: Any, text: str) -> Any:
 
 def _parse(kind: Any, text: str) -> Any:
     if kind is str:
-        return text
+        return _HOME.sub(lambda _: os.path.expanduser("~"), text)
     if kind is bool:
         if text.lower() not in _BOOLS:
             raise ValueError

@@ -6,6 +6,12 @@ several; ``split=`` and ``episodes=`` choose which,
 the result beside its baselines, and a page to look at. ``actions=FILE`` plays a trace again.
 """
 
+from pipelines.ending import end_plainly
+
+if __name__ == "__main__":
+    end_plainly()
+
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +35,7 @@ from pipelines.held_out.rollout import Policy, Rollout, evaluation_config, play_
 from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.held_out.sampled_policy import SampledPolicy
 from pipelines.held_out.ties import describe_partings, partings
-from pipelines.refusal import plain_refusals
+from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.run_folder import RunFolder
 
 
@@ -65,6 +71,8 @@ def main(cfg: ReplayConfig) -> Result | None:
         require_distinct([inputs, *beside])
         folder = Path(cfg.out) if cfg.out else inputs.folder
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):  # said before a look at test bars is written down
+            raise OSError(f"{folder}: cannot be written; another folder: out=PATH")
         _look(inputs, beside, Path(cfg.registry) if cfg.registry else None)
     manner = Manner(cfg.bulk, cfg.live_like, cfg.sampled, cfg.seed)
     return play(inputs, folder, manner=manner, beside=beside)
@@ -205,4 +213,5 @@ def _names(beside: Sequence[Inputs]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(load_config("replay", sys.argv[1:]))
+    with plain_failures():
+        main(load_config("replay", sys.argv[1:]))

@@ -4,6 +4,11 @@ Writes ``report.html`` into the folder: the verdict first, then equity, candles 
 trades, costs, folds and figures. One file, without network; see ``docs/evaluation.md``.
 """
 
+from pipelines.ending import end_plainly
+
+if __name__ == "__main__":
+    end_plainly()
+
 import sys
 from pathlib import Path
 

@@ -114,7 +114,7 @@ def test_what_is_no_trace_is_refused_in_one_line(clean, tmp_path, capsys):
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     for words, text in (
-        ([f"trace={tmp_path / 'none.csv'}"], "none.json"),
+        ([f"trace={tmp_path / 'none.csv'}"], "none.csv: No such file"),
         ([f"trace={other}"], "other.json"),
         ([f"trace={clean[1]}", f"data.path={other}"], "other.csv: no column"),
         ([f"trace={clean[1]}", f"data.path={tmp_path / 'none.csv'}"], "none.csv"),
@@ -122,14 +122,22 @@ def test_what_is_no_trace_is_refused_in_one_line(clean, tmp_path, capsys):
         with pytest.raises(SystemExit, match="2"):
             main(compose_config("audit", words))
         assert text in capsys.readouterr().err
-    other.with_suffix(".json").write_text(clean[1].with_suffix(".json").read_text())
+    whole = clean[1].with_suffix(".json").read_text()
+    other.with_suffix(".json").write_text(whole[:200])
+    with pytest.raises(ValueError, match=f"^{other.with_suffix('.json')}: "):
+        audit_trace(other, clean[2])
+    other.with_suffix(".json").write_text(whole)
     with pytest.raises(ValueError, match="R-TRACE-1"):
         audit_trace(other, clean[2])
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
-    [([], "trace"), (["trace=a.txt"], "parquet"), (["check=all", "trace=a.csv"], "free_lunch")],
+    [
+        ([], "trace"),
+        (["trace=a.txt"], "parquet"),
+        (["check=all", "trace=a.csv"], "one of trace, free_lunch"),
+    ],
 )
 def test_a_command_line_that_asks_for_nothing_is_refused(words, text):
     with pytest.raises(ValueError, match=text):

@@ -12,6 +12,7 @@ from envs.bars import DataConfig
 from envs.config import EnvConfig
 from envs.market import MarketEnv
 from envs.table import BarTable, build_table
+from pipelines import benchmark
 from pipelines.benchmarks import benchmark_speed
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.benchmark_env import EmptyEnv
@@ -105,3 +106,23 @@ def test_growth_is_drawn_as_a_multiple_of_the_first_point(tmp_path):
     assert list(figure.data[0].y) == [1.0, 2.0, 4.0]
     machine = {"commit": "c", "torch": "2", "processor": "x", "gpu": None, "threads": 1}
     write_page(tmp_path / "a.html", "Speed", "", {"rows": rows, "machine": machine}, figure)
+
+
+def test_a_result_that_could_not_be_written_is_refused_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(benchmark, "_measure", lambda _: pytest.fail("measured first"))
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "x.json", tmp_path / "folder.json"):
+        (tmp_path / "folder.json").mkdir(exist_ok=True)
+        with pytest.raises(SystemExit, match="2"):
+            benchmark.main(BenchmarkConfig(out=str(out)))
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert str(tmp_path) in said
+
+
+def test_a_result_makes_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "_measure", lambda _: ([], {}))
+    benchmark.main(BenchmarkConfig(out=str(tmp_path / "new" / "x.json")))
+    assert json.loads((tmp_path / "new" / "x.json").read_text())["suite"] == "env"

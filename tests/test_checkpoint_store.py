@@ -12,6 +12,7 @@ from envs.table import BarTable
 from pipelines.checkpoint import describe
 from pipelines.checkpoint_store import CheckpointStore, list_checkpoints, load_best, load_newest
 from pipelines.config import compose_config
+from pipelines.initial_weights import find_initial_weights
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +107,17 @@ def test_a_damaged_one_is_passed_over_and_said(tmp_path, about, caplog):
 
 def test_no_checkpoint_is_said_as_such(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(FileNotFoundError, match="no checkpoint here"):
-            load_newest(folder)
+        for load in (load_newest, load_best):
+            with pytest.raises(FileNotFoundError, match="no checkpoint here"):
+                load(folder)
+
+
+def test_a_run_that_is_not_there_is_said_as_such(tmp_path):
+    for load in (load_newest, load_best):
+        with pytest.raises(FileNotFoundError, match=f"{tmp_path / 'runs' / 'a'}: no such folder"):
+            load(tmp_path / "runs" / "a" / "checkpoints")
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path / 'a'}: no such folder"):
+        find_initial_weights(tmp_path / "a", None)
 
 
 def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path, about):

@@ -85,6 +85,16 @@ def test_words_of_every_type_reach_their_keys():
     assert cfg.recorder.lanes == 1000
 
 
+def test_a_path_at_home_is_found_though_no_shell_reads_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    words = ["run.dir=~/runs/a", "data.assets=[A=~/a.csv,~/b.csv,c~/d.csv]", "tag=a"]
+    cfg = compose_config("ppo_transformer", words)
+    assert cfg.run.dir == "/home/somebody/runs/a"
+    assert cfg.data.assets == ["A=/home/somebody/a.csv", "/home/somebody/b.csv", "c~/d.csv"]
+    fetch = compose_config("export", ["fetch=pod:~/runs/a.tar.gz"])
+    assert fetch.fetch == "pod:~/runs/a.tar.gz"
+
+
 def test_later_words_win_and_words_win_over_presets_wherever_they_stand():
     cfg = train("model.d_model=64", "model.num_heads=4", "model=aligned", "seed=1", "seed=2")
     assert (cfg.model.d_model, cfg.model.ff_dim, cfg.seed) == (64, 1280, 2)

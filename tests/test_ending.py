@@ -26,8 +26,8 @@ while True:
 """
 
 
-def start_busy(*prefix):
-    command = [*prefix, sys.executable, "-c", BUSY.format(root=str(ROOT))]
+def start_busy(*prefix, program=BUSY):
+    command = [*prefix, sys.executable, "-c", program.format(root=str(ROOT))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n", process.stderr.read()
     return process
@@ -51,6 +51,55 @@ def test_the_last_will_is_done_while_one_call_holds_the_main_thread():
     assert time.perf_counter() - began < LIMIT_S
     assert process.returncode == 128 + signal.SIGTERM
     assert said.count("saved") == 1
+
+
+LOCKED = """
+import multiprocessing, sys, time
+sys.path.insert(0, {root!r})
+from pipelines.ending import ENDING
+ENDING.take_signals()
+lock = multiprocessing.get_context("spawn").Lock()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_said_of_leaks_after_the_end(number):
+    process = start_busy(program=LOCKED)
+    process.send_signal(number)
+    said = end(process)
+    assert "leaked" not in said, said
+
+
+PLAIN = """
+import sys, time
+sys.path.insert(0, {root!r})
+from pipelines.ending import end_plainly
+end_plainly()
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+finally:
+    print("cleaned up", file=sys.stderr)
+"""
+
+
+def test_ctrl_c_ends_other_programs_in_one_line_after_what_cleans_up():
+    process = start_busy(program=PLAIN)
+    process.send_signal(signal.SIGINT)
+    assert end(process) == "cleaned up\nstopped\n"
+    assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("program", sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
+def test_every_program_looks_to_ctrl_c_before_it_imports_what_is_slow(program):
+    text = (ROOT / "pipelines" / f"{program}.py").read_text("utf-8")
+    _, _, code = text.split('"""', 2)  # after the docstring
+    before, _, after = code.partition('if __name__ == "__main__":')
+    assert after.lstrip().startswith(("ENDING.take_signals()", "end_plainly()"))
+    (line,) = before.strip().splitlines()
+    assert line.startswith("from pipelines.ending import")
 
 
 def can_unshare():

@@ -59,6 +59,12 @@ def test_they_are_those_of_arch(name, method, figure):
     assert [ours.low, ours.high] == pytest.approx(theirs, rel=1e-6)
 
 
+def test_an_account_that_never_fell_has_no_drawdown_of_minus_nothing():
+    rising = np.random.default_rng(0).uniform(0.001, 0.01, 60)
+    fall = intervals(periods(rising), "a")["max_drawdown_fraction"]
+    assert f"{fall.estimate:.2f} {fall.low:.2f} {fall.high:.2f}" == "0.00 0.00 0.00"
+
+
 def test_more_days_are_surer():
     widths = [
         (found := intervals(periods(noise(days)), "a")["sharpe"]).high - found.low

@@ -1,8 +1,11 @@
 """Scores of the learning suite, against sums done by hand."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
+from pipelines import benchmark
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.benchmark_learning import Job, Outcome, plan, summarise
 from pipelines.benchmarks.learning_score import Curve
@@ -59,6 +62,18 @@ def test_the_plan_is_every_market_learner_and_seed():
     ]
     quick = plan(BenchmarkConfig(suite="learning", quick=True))
     assert len(quick) <= 8
+    asked = plan(BenchmarkConfig(suite="learning", quick=True, markets=["ar1"]))
+    assert {job.market for job in asked} == {"ar1"}
+
+
+def test_a_learner_whose_package_is_missing_is_refused_before_any_other_runs(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(benchmark, "run_jobs", lambda *_: pytest.fail("ran"))
+    with pytest.raises(SystemExit, match="2"):
+        benchmark.main(BenchmarkConfig(suite="learning", learners=["plain", "sb3"]))
+    said = capsys.readouterr().err
+    assert "'sb3' needs a package, pip install stable-baselines3" in said
+    assert "learners=[plain]" in said
 
 
 @pytest.mark.parametrize(
@@ -68,6 +83,7 @@ def test_the_plan_is_every_market_learner_and_seed():
         ({"markets": ["drfit"]}, "markets='drfit'"),
         ({"learners": []}, "learners="),
         ({"frames": 10}, "frames=10"),
+        ({"out": "learning.html"}, "out='learning.html'"),
     ],
 )
 def test_mistakes_are_refused_by_name(changes, words):

@@ -105,3 +105,21 @@ def test_other_bars_and_what_is_no_whole_episode_are_refused(path, table, tmp_pa
     short = dataclasses.replace(table, timestamp=table.timestamp[:100])
     with pytest.raises(ValueError, match=r"which .* does not have"):
         Recording.read(path, short)
+
+
+def test_a_trace_that_is_not_there_is_named_itself(tmp_path, table):
+    with pytest.raises(FileNotFoundError, match=r"none\.csv"):
+        Recording.read(tmp_path / "none.csv", table)
+
+
+def test_a_half_of_a_trace_or_of_what_lies_beside_it_is_refused_by_its_name(path, table, tmp_path):
+    trace, beside = tmp_path / "half.csv", tmp_path / "half.json"
+    whole = path.read_bytes(), path.with_suffix(".json").read_bytes()
+    for rows, about, named in (
+        (whole[0][: len(whole[0]) // 2 - 7], whole[1], trace),
+        (whole[0], whole[1][: len(whole[1]) // 2], beside),
+    ):
+        trace.write_bytes(rows)
+        beside.write_bytes(about)
+        with pytest.raises(ValueError, match=f"^{named}: "):
+            Recording.read(trace, table)

@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import math
+import os
+import resource
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from envs.trace import COLUMNS, read_trace
 from modules.config import ModelConfig
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
 from pipelines.config import load_config
+from pipelines.exit_codes import DISK
 from pipelines.held_out.live_policy import LiveEncoder, make_live_policy
 from pipelines.held_out.replay_inputs import load_inputs, require_fit
 from pipelines.held_out.rollout import play_tiles, split_tiles
@@ -196,6 +200,31 @@ def test_the_program_runs_as_its_documentation_says(run, tmp_path):
     rows = read_trace(tmp_path / "out" / "replay_actions.csv")
     assert set(rows["lane"]) == {0, 1}
     assert len(rows) == 48
+
+
+def test_a_folder_that_takes_nothing_is_refused_before_the_bars_are_looked_at(
+    run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path / "out")
+    book = tmp_path / "openings.jsonl"
+    words = [f"run={run.path}", f"out={tmp_path / 'out'}", f"registry={book}", "episodes=1"]
+    with pytest.raises(SystemExit, match="2"):
+        main(load_config("replay", words))
+    assert f"error: {tmp_path / 'out'}: cannot be written" in capsys.readouterr().err
+    assert not book.exists()
+
+
+def test_a_full_disk_ends_the_program_in_one_line_with_its_code(run, tmp_path):
+    program = Path(__file__).resolve().parents[1] / "pipelines" / "replay.py"
+    words = [f"run={run.path}", "split=val", "episodes=2", f"out={tmp_path / 'out'}"]
+    full = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (2_000, 2_000))
+    done = subprocess.run(
+        [sys.executable, "-B", str(program), *words], capture_output=True, text=True, timeout=120,
+        preexec_fn=full,
+    )  # fmt: skip
+    assert done.returncode == DISK, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
 
 
 def another_run(run, root, name, *, seed=1, **env):

@@ -73,6 +73,14 @@ def test_times_out_of_order_are_refused(times, message):
         DataConfig(**times)
 
 
+@pytest.mark.parametrize("times", [{"start": "2030-01-01"}, {"end": "2023-01-01"}])
+def test_times_that_leave_no_bar_are_refused_with_those_of_the_file(times):
+    ((key, text),) = times.items()
+    words = rf"data\.{key}='{text}' is not allowed: .* 2024-01-01T00:00:00.* to 2024-01-01T16:39:00"
+    with pytest.raises(ValueError, match=words):
+        split_by_time(minutes(1000), DataConfig(**times), window=10, episode_bars=20)
+
+
 def test_an_embargo_that_lets_an_episode_reach_over_the_border_is_refused():
     with pytest.raises(ValueError, match=r"data.embargo_bars=29 .*env.window .* 10 \+ 20 = 30"):
         split_by_time(minutes(1000), DataConfig(embargo_bars=29), window=10, episode_bars=20)

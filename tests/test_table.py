@@ -220,6 +220,14 @@ def test_an_array_file_with_a_pickle_in_it_is_refused(table, tmp_path):
         BarTable.load(tmp_path / "table")
 
 
+def test_half_of_what_describes_a_table_is_refused_by_its_name(table, tmp_path):
+    table.save(tmp_path / "bars")
+    meta = tmp_path / "bars" / "table.json"
+    meta.write_bytes(meta.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"^{meta}: "):
+        BarTable.load(tmp_path / "bars")
+
+
 def test_a_folder_without_a_table_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no bar table here \(table.json is missing\)"):
         BarTable.load(tmp_path)

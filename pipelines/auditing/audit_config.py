@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from envs.bars import DataConfig
-from envs.checks import require, require_at_least, require_between
+from envs.checks import require, require_at_least, require_between, require_one_of
 from envs.config import EnvConfig
 
 AUDIT_CHECKS = ("trace", "free_lunch")
@@ -31,7 +31,7 @@ class AuditConfig:
     env: EnvConfig = field(default_factory=EnvConfig)
 
     def __post_init__(self) -> None:
-        require(self.check in AUDIT_CHECKS, "check", self.check, f"one of {AUDIT_CHECKS}")
+        require_one_of("check", self.check, AUDIT_CHECKS)
         given = self.check != "trace" or bool(self.trace)
         require(given, "trace", self.trace, "the file to explain, trace=FILE")
         suffix = not self.trace or self.trace.endswith((".csv", ".parquet"))

@@ -111,11 +111,15 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     """The JSON beside a trace.
 
     Raises:
-        OSError: if there is none.
+        OSError: if there is none, or no trace.
         ValueError: if it is no JSON object with parameters, or these are not those of all rows.
     """
+    path.stat()  # of a name that is mistyped the trace is what a person knows
     beside = path.with_suffix(".json")
-    about = json.loads(beside.read_text(encoding="utf-8"))
+    try:
+        about = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{beside}: no JSON, or cut off: {error}") from error
     missing = [k for k in ("simulator", "interval_s", "data") if k not in about]
     if missing:
         raise ValueError(f"{beside}: no key {missing[0]!r}: not what lies beside a trace")

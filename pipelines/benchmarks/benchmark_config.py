@@ -33,7 +33,8 @@ class BenchmarkConfig:
     repeats: int = 5
     # JSON file for the result, and an HTML page beside it for speed and learning; null: only print.
     out: str | None = None
-    # Of speed and learning: a look in minutes instead of everything.
+    # Of speed and learning: a look in minutes instead of everything. Of learning: one short run
+    # for each learner, on two markets unless `markets` says which.
     quick: bool = False
     # Of learning: markets, learners, seeds (0, 1, ...) and frames of a run.
     markets: list[str] = field(default_factory=lambda: list(MARKETS))
@@ -72,6 +73,8 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         require_one_of("suite", self.suite, SUITES)
+        fits = self.out is None or self.out.endswith(".json")
+        require(fits, "out", self.out, "a name in .json; the page lies beside it")
         for key in ("repeats", "seeds", "workers", "epochs", "kills", "matrices", "iterations"):
             require_at_least(key, getattr(self, key), 1)
         for key in ("driftless", "planted"):

@@ -1,9 +1,11 @@
 """``suite=learning``: who learns known markets, how far, and in how many frames."""
 
 import dataclasses
+import importlib.util
 import logging
 import multiprocessing
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from envs.known_answer import known_answer
+from envs.known_config import MARKETS
 from envs.table import build_table
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.learning_learners import LEARNERS, NETWORK
@@ -21,6 +24,7 @@ from pipelines.judging.interquartile import interquartile_mean, interval
 
 FAIR = ("martingale", "heavy_tails")
 QUICK_FRAMES = 32_768
+QUICK_MARKETS = ("planted", "drift")
 
 
 class Job(NamedTuple):
@@ -43,11 +47,12 @@ class Outcome:
 
 
 def plan(cfg: BenchmarkConfig) -> list[Job]:
-    """The runs that a configuration asks for; a quick look takes one seed of two markets."""
+    """The runs that a configuration asks for; a quick look takes one seed of few markets."""
     if cfg.quick:
+        everything = set(cfg.markets) == set(MARKETS)
         return [
             Job(market, learner, 0, QUICK_FRAMES, cfg.evaluations)
-            for market in ("planted", "drift")
+            for market in (QUICK_MARKETS if everything else cfg.markets)
             for learner in cfg.learners
         ]
     return [
@@ -56,6 +61,23 @@ def plan(cfg: BenchmarkConfig) -> list[Job]:
         for learner in cfg.learners
         for seed in range(cfg.seeds)
     ]
+
+
+def require_packages(learners: Sequence[str]) -> None:
+    """Refuse a learner whose package is missing, before the runs of the others.
+
+    Raises:
+        ValueError: saying how to install it.
+    """
+    if importlib.util.find_spec("stable_baselines3") is not None:
+        return
+    for name in learners:
+        if LEARNERS[name].library == "sb3":
+            ours = [name for name in learners if LEARNERS[name].library == "ours"] or ["plain"]
+            raise ValueError(
+                f"learners: {name!r} needs a package, pip install stable-baselines3; or leave it "
+                f"out: learners=[{','.join(ours)}]"
+            )
 
 
 def run_jobs(jobs: list[Job], workers: int) -> list[Outcome]:

@@ -5,7 +5,6 @@ has been edited since.
 """
 
 import copy
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from envs.checks import read_json
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
 from envs.market import MarketEnv
@@ -56,7 +56,8 @@ class Recording:
             FileNotFoundError: if one of them is missing.
             ValueError: if the file is no trace, or the bars are not the ones it was played on.
         """
-        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        path.stat()  # of a name that is mistyped the trace is what a person knows
+        about = read_json(path.with_suffix(".json"))
         require_unchanged(path, about)
         known = about["data"]["sha256"]
         if known and table.meta.source_sha256 != known:

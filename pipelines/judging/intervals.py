@@ -78,4 +78,4 @@ def _drawdown(logs: np.ndarray) -> float:
     """Largest fall from an earlier peak, a fraction."""
     growth = logs.cumsum()
     peaks = np.maximum.accumulate(np.maximum(growth, 0.0))
-    return float(-np.expm1((growth - peaks).min()))
+    return float(max(0.0, -np.expm1((growth - peaks).min())))  # not -0.0
