@@ -23,7 +23,8 @@ from envs.durable import write_folder
 from envs.table import BarTable
 from envs.trace_rows import action_values
 from pipelines.config import RunConfig, restore_config
-from pipelines.seen_times import require_seen, seen_times
+from pipelines.run_folder import RunFolder
+from pipelines.seen_times import Seen, require_seen, seen_times
 from pipelines.source import git_revision
 
 FORMAT = 2
@@ -186,12 +187,29 @@ def describe(cfg: RunConfig, table: BarTable, before: Checkpoint | None = None) 
         "actions": action_values(cfg.env),
         "features": meta.feature_names,
         "data": data,
-        "seen": seen_times(table, None if before is None else before.manifest.get("seen")),
+        "seen": seen_times(table, None if before is None else seen_by(before)),
         "git_revision": git_revision(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in _PACKAGES},
     }
+
+
+def seen_by(checkpoint: Checkpoint) -> Seen | None:
+    """The times that weights have seen; None if nobody can tell.
+
+    A checkpoint of before they were written down has seen the bars of its run, if these are there.
+
+    Raises:
+        ValueError: if these are damaged, naming the file.
+    """
+    known = checkpoint.manifest.get("seen")
+    if known is not None:
+        return known
+    try:
+        return seen_times(BarTable.load(RunFolder(checkpoint.folder.resolve().parents[1]).bars))
+    except FileNotFoundError:
+        return None
 
 
 def _hash_line(manifest: bytes) -> bytes:

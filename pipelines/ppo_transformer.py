@@ -66,13 +66,15 @@ def main(cfg: RunConfig) -> RunFolder:
         initial = find_initial_weights(cfg.init_from, table) if cfg.init_from else None
         model = make_model(cfg.model, cfg.env, table).to(device)
         run, checkpoint = open_run(cfg, table)
+        # Of what weights have seen the bars may tell that are replaced now.
+        about = describe(cfg, table, checkpoint or initial)
     print(f"code: {ROOT}, commit {git_revision()}", f"run folder: {run.path}", sep="\n")
     print(*table.summary_lines(), sep="\n")
     run.replace_bars(table)
     keep_compiled(run.path.parent)
 
     with ExitStack() as logs:
-        tracker = train(cfg, run, table, model, initial, checkpoint, logs)
+        tracker = train(cfg, run, table, model, initial, checkpoint, about, logs)
         if cfg.recorder.format == "parquet" and run.trace("train").exists():
             pack_trace(run.trace("train"))
         if cfg.replay.enabled:
@@ -94,6 +96,7 @@ def train(
     model: ActorValueOperator,
     initial: Checkpoint | None,
     checkpoint: Checkpoint | None,
+    about: dict[str, Any],
     logs: ExitStack,
 ) -> Tracker:
     """Train `model` to the end, from `checkpoint`, else `initial` weights, else from nothing.
@@ -121,7 +124,6 @@ def train(
                 print(begins, *inexact_notes(checkpoint, cfg, table), sep="\n")
         stack.callback(training.close)
         stack.enter_context(watch_workers(env, partial(ENDING.end, WORKER_LOST)))
-        about = describe(cfg, table, checkpoint or initial)
         with plain_refusals():
             # Not before the workers: it starts a thread, beside which no process should fork.
             tracker = Tracker(

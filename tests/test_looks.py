@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from forged_checkpoint import rehash
 from pipelines.config import compose_config
 from pipelines.evaluate import evaluate, main
 from pipelines.held_out import played_seed
@@ -170,13 +171,21 @@ def test_bars_of_the_time_that_a_run_was_chosen_on_are_not_held_out(three_runs, 
     assert not (three_runs[0].parent / "openings.jsonl").exists()
 
 
+@pytest.mark.parametrize("is_told", [True, False])
 @pytest.mark.parametrize("words", [["init_from"], ["resume=changed", "total_frames=128"]])
-def test_bars_that_the_weights_were_trained_on_before_are_not_held_out(tmp_path, capsys, words):
-    """In another run, or in this one before it was changed: the policy has seen them."""
+def test_bars_that_the_weights_were_trained_on_before_are_not_held_out(
+    tmp_path, capsys, words, is_told
+):
+    """In another run, or in this one before it was changed: the policy has seen them.
+
+    Of a checkpoint that is older than what is told of this, the bars of its run tell.
+    """
     bars = write_bars(tmp_path / "bars.parquet", 2_500)
     first, then = tmp_path / "first", tmp_path / "then"
     told = [*WORDS, f"data.path={bars}", "replay.enabled=false", "wandb.mode=disabled"]
     train_run(compose_config("ppo_transformer", [*told, f"run.dir={first}"]))
+    for checkpoint in (first / "checkpoints").iterdir():
+        rehash(checkpoint, None if is_told else lambda manifest: manifest.pop("seen"))
     if words == ["init_from"]:
         words = [f"init_from={first}"]
     else:

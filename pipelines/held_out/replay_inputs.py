@@ -14,7 +14,7 @@ from envs.bars import DataConfig
 from envs.checks import require
 from envs.config import EnvConfig
 from envs.table import BarTable, build_table
-from pipelines.checkpoint import Checkpoint
+from pipelines.checkpoint import Checkpoint, seen_by
 from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.config import RunConfig
 from pipelines.device import pick_device
@@ -23,7 +23,7 @@ from pipelines.held_out.rollout import Policy, split_tiles
 from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.model import make_model
 from pipelines.run_folder import RunFolder
-from pipelines.seen_times import Seen, count_seen, seen_times
+from pipelines.seen_times import Seen, count_seen
 
 _LOADERS = {"last": load_newest, "best": load_best}
 # What two policies that are played side by side may have been trained with.
@@ -103,7 +103,7 @@ def load_inputs(
     require_fit(loaded, table)
     bounds = split_tiles(table, cfg, split, episodes)
     device = pick_device(str(device))
-    model, seen = load_model(loaded, table, device), seen_by(loaded, run)
+    model, seen = load_model(loaded, table, device), seen_by(loaded)
     return Inputs(
         run=run,
         model=model,
@@ -169,7 +169,7 @@ def load_beside(run_dir: str | Path, first: Inputs, checkpoint: str = "last") ->
         )
     require_fit(loaded, first.table)
     model = load_model(loaded, first.table, first.device)
-    seen = seen_by(loaded, run)
+    seen = seen_by(loaded)
     notes = [f"{run.name}: {note}" for note in in_sample_notes(seen, first.table, first.bounds)]
     return dataclasses.replace(
         first, run=run, model=model, policy=RolloutPolicy(model), notes=notes,
@@ -214,20 +214,6 @@ def load_model(checkpoint: Checkpoint, table: BarTable, device: torch.device) ->
     model = make_model(cfg.model, cfg.env, table)
     checkpoint.load_model_state(model)  # replaces the table's normaliser by the checkpoint's
     return model.to(device).eval()
-
-
-def seen_by(checkpoint: Checkpoint, run: RunFolder) -> Seen | None:
-    """The times that weights have seen; None if nobody can tell.
-
-    A checkpoint of before they were written down has seen the bars of its run, if these are there.
-    """
-    known = checkpoint.manifest.get("seen")
-    if known is not None:
-        return known
-    try:
-        return seen_times(BarTable.load(run.bars))
-    except FileNotFoundError:
-        return None
 
 
 def in_sample_notes(seen: Seen | None, table: BarTable, bounds: Tensor) -> list[str]:
