@@ -1,5 +1,6 @@
 """The checkpoints of one run: the newest and the best are kept, a damaged one is passed over."""
 
+import contextlib
 import json
 import logging
 import re
@@ -31,13 +32,11 @@ class CheckpointStore:
         self._scores: dict[str, float] = {}
         if left := sweep_unfinished(folder):
             _LOG.warning("%s: swept %d unfinished checkpoints", folder, len(left))
-        for path in list_checkpoints(folder):
-            try:
-                checkpoint = load_checkpoint(path)
-            except (ValueError, OSError):
-                continue  # a damaged one is not the best
-            if judged_on(checkpoint.manifest) == judged_on(about):
-                self._note(path, checkpoint.values)
+        manifests = {}
+        for path in reversed(list_checkpoints(folder)):
+            with contextlib.suppress(ValueError, OSError):  # a damaged one is not the best
+                manifests[path.name] = load_checkpoint(path).manifest
+        self._scores |= judged_alike(manifests, about)
 
     def save(
         self,
@@ -70,7 +69,7 @@ class CheckpointStore:
     def best_score(self) -> float | None:
         """The highest score of the checkpoints that are there; None if none was judged.
 
-        Those of before the run was changed do not count: see `judged_on`.
+        Those of before the run was changed do not count: see `judged_alike`.
         """
         return max(self._scores.values(), default=None)
 
@@ -88,16 +87,34 @@ class CheckpointStore:
                 remove_folder(self.folder / name)
 
 
-def judged_on(about: Mapping[str, Any]) -> str:
-    """What a score depends on beside the policy: bars, costs and tiles. Others do not compare.
+def judged_alike(
+    manifests: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]
+) -> dict[str, float]:
+    """Scores that compare: on the same bars and tiles, at the same costs. Others do not.
 
     Args:
-        about: a manifest, or what `pipelines.checkpoint.describe` says.
+        manifests: of checkpoints by name, the newest first.
+        about: the manifest of the one that they are to compare with, or what
+            `pipelines.checkpoint.describe` says. If it is not judged at all
+            (``checkpoint.val_episodes=0``), tiles are those of the newest that was.
     """
+    tiles, scores = about["config"]["checkpoint"]["val_episodes"], {}
+    for name, manifest in manifests.items():
+        score = manifest["values"].get("score")
+        if score is not None and _played_on(manifest) == _played_on(about):
+            own = manifest["config"]["checkpoint"]["val_episodes"]
+            tiles = tiles or own
+            if own == tiles:
+                scores[name] = score
+    return scores
+
+
+def _played_on(about: Mapping[str, Any]) -> str:
+    """What a score depends on beside the policy and the tiles: bars and costs."""
     config, data = about["config"], about["data"]
     env = {name: value for name, value in config["env"].items() if name not in _HOW_LANES_ARE_RUN}
     bars = {name: value for name, value in data.items() if name != "file"}
-    return json.dumps([env, bars, config["checkpoint"]["val_episodes"]], sort_keys=True)
+    return json.dumps([env, bars], sort_keys=True)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -123,23 +140,23 @@ def load_best(folder: Path) -> Checkpoint:
         FileNotFoundError: if there is no checkpoint.
         ValueError: if none of them is whole, or none has a score.
     """
-    scored: list[tuple[float, Path]] = []
-    newest = None
+    manifests = {}
     for path in reversed(list_checkpoints(folder)):
         try:
-            checkpoint = load_checkpoint(path)
+            manifests[path.name] = load_checkpoint(path).manifest
         except (ValueError, OSError) as error:
             _LOG.warning("passed over: %s", error)
-            continue
-        newest = newest or judged_on(checkpoint.manifest)
-        score = checkpoint.values.get("score")
-        if score is not None and judged_on(checkpoint.manifest) == newest:
-            scored.append((score, path))
     if not list_checkpoints(folder):
         raise _none_there(folder)
-    if not scored:
-        raise ValueError(f"{folder}: no whole checkpoint here was judged (checkpoint.val_episodes)")
-    return load_checkpoint(max(scored)[1])
+    newest = next(iter(manifests.values()), None)
+    scores = {} if newest is None else judged_alike(manifests, newest)
+    if not scores:
+        earlier = any(each["values"].get("score") is not None for each in manifests.values())
+        since = " since the run was changed" if earlier else ""
+        raise ValueError(
+            f"{folder}: no whole checkpoint here was judged{since} (checkpoint.val_episodes)"
+        )
+    return load_checkpoint(folder / max(scores, key=lambda name: (scores[name], name)))
 
 
 def _first_whole(folder: Path, paths: list[Path]) -> Checkpoint:

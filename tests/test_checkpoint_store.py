@@ -60,7 +60,7 @@ def test_scores_under_other_costs_or_on_other_tiles_do_not_compare(
     store = CheckpointStore(tmp_path, changed)
     assert store.best_score is None
     save(store, 2)
-    with pytest.raises(ValueError, match=r"checkpoint\.val_episodes"):
+    with pytest.raises(ValueError, match=r"judged since the run was changed \(checkpoint\.val_"):
         load_best(tmp_path)
     save(store, 3, 0.1)
     assert load_best(tmp_path).folder.name == "000000003"
@@ -76,6 +76,22 @@ def test_how_lanes_were_computed_makes_no_other_score(tmp_path, about):
     changed["data"]["file"] = "elsewhere.csv"
     save(CheckpointStore(tmp_path, changed), 2, 0.1)
     assert load_best(tmp_path).folder.name == "000000001"
+
+
+def test_a_run_that_is_judged_no_more_keeps_the_best_of_before(tmp_path, about):
+    """Of those that were judged on the tiles of the newest that was."""
+    for iteration, (episodes, score) in enumerate([(80, 0.9), (16, 0.4), (16, 0.3)], start=1):
+        judged = copy.deepcopy(about)
+        judged["config"]["checkpoint"]["val_episodes"] = episodes
+        save(CheckpointStore(tmp_path, judged), iteration, score)
+    no_more = copy.deepcopy(about)
+    no_more["config"]["checkpoint"]["val_episodes"] = 0
+    store = CheckpointStore(tmp_path, no_more)
+    assert store.best_score == 0.4
+    for iteration in range(4, 8):
+        save(store, iteration)
+        assert load_best(tmp_path).folder.name == "000000002"
+    assert names(tmp_path) == [2, 5, 6, 7]
 
 
 def test_without_scores_the_newest_three_are_kept_and_none_is_best(tmp_path, about):
