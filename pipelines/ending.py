@@ -4,6 +4,7 @@ Imported before everything else that takes time: as the first process of a conta
 that has not asked for SIGTERM never gets it. Nothing heavy is imported here for the same reason.
 """
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -82,17 +83,30 @@ def end_plainly() -> None:
 
     What cleans up still does, and the process still dies of the signal, as shells want to see it.
     """
-    before = sys.excepthook
+    before, stopped = sys.excepthook, threading.Event()
 
     def hook(
         kind: type[BaseException], error: BaseException, where: types.TracebackType | None
     ) -> None:
         if issubclass(kind, KeyboardInterrupt):
             _say("stopped")
+            stopped.set()
         else:
             before(kind, error, where)
 
+    def die() -> None:
+        if stopped.is_set():
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+
     sys.excepthook = hook
+    # After what others clean up, who come later. Python itself would die so, too, but forgets it
+    # where what cleans up executes a text: once tensordict is imported, the exit code would be 1,
+    # which means something else.
+    atexit.register(die)
 
 
 def _leave_it_to_the_thread(_: int, __: FrameType | None) -> None:
