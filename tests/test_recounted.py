@@ -10,6 +10,7 @@ from carried_run import make_run
 from pipelines.config import compose_config
 from pipelines.evaluate import evaluate
 from pipelines.export import main as export
+from pipelines.judging.chained_file import ChainedFile
 from pipelines.judging.findings import Against, Findings
 from pipelines.judging.opening import Opening
 from pipelines.judging.recounted import recounted
@@ -93,7 +94,7 @@ def test_the_page_of_all_runs_shows_the_verdict_with_all_tries(edge):
 ONE_REASON = judge(ONE).reasons[0]
 
 
-def test_what_cannot_be_counted_is_left_as_it_was(edge):
+def test_what_cannot_be_counted_is_left_as_it_was(edge, monkeypatch):
     folder, book = edge
     for number in range(40):
         look(book, f"{number}")
@@ -102,6 +103,11 @@ def test_what_cannot_be_counted_is_left_as_it_was(edge):
         for other in (None, {}, [], "x", 3):
             assert recounted(folder, good | {key: other}) is None
     assert recounted(folder, good | {"receipt": good["receipt"] | {"file": "/dev/zero"}}) is None
+    large = folder / "large"
+    large.touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(ChainedFile, "_whole_lines", lambda *_: pytest.fail("read"))
+        assert recounted(folder, good | {"receipt": good["receipt"] | {"file": "large"}}) is None
     broken = good["verdict"]["findings"] | {"against": [{"baseline": 3}]}
     assert recounted(folder, good | {"verdict": {"findings": broken}}) is None
     for file in folder.parents[1].glob("openings.jsonl*"):

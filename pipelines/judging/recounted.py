@@ -51,10 +51,11 @@ def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
     """
     try:
         receipt = dict(values["receipt"])
-        path = folder / receipt.pop("file")
-        if not path.is_file():  # a device would be read for ever
+        registry = Registry(folder / receipt.pop("file")).file
+        # A device would be read for ever, and what is large and no registry fill the memory.
+        if not (registry.path.is_file() and registry.head.is_file()):
             return None
-        trials = Registry(path).looks(Receipt(**receipt)).trials
+        trials = Registry(registry.path).looks(Receipt(**receipt)).trials
         plain = dict(values["verdict"]["findings"])
         against = [Against(**each) for each in plain.pop("against")]
         findings = Findings(**plain, against=against)
