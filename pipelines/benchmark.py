@@ -56,8 +56,10 @@ Rows = list[dict[str, Any]]
 def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     """Run a suite and print its tables; write them as JSON, and some as a page, beside `out`."""
     logging.getLogger("torchrl").setLevel(logging.WARNING)
-    if cfg.out is not None:
-        with plain_refusals():
+    with plain_refusals():
+        if cfg.suite == "learning":
+            require_packages(cfg.learners)
+        if cfg.out is not None:
             _make_room(Path(cfg.out))
     if cfg.quick:
         print("A quick look: little of everything. Nothing here is a result.")
@@ -81,8 +83,6 @@ def _make_room(path: Path) -> None:
 def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
     """The rows of a suite, and what else it wants to be kept."""
     if cfg.suite == "learning":
-        with plain_refusals():
-            require_packages(cfg.learners)
         outcomes = run_jobs(plan(cfg), cfg.workers)
         return summarise(outcomes), as_values(outcomes)
     if cfg.suite == "verdict" and cfg.full:

@@ -72,8 +72,10 @@ def test_nothing_is_said_of_leaks_after_the_end(number):
     assert "leaked" not in said, said
 
 
+# What runs in the background of a script is born deaf to SIGINT, and so would be its children.
 PLAIN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {root!r})
 from pipelines.ending import end_plainly
 end_plainly()
