@@ -193,8 +193,8 @@ def _regimes(cfg: SyntheticConfig) -> _States:
     sigma, size, turn = cfg.sigma_bps * BPS, cfg["regime_bps"] * BPS, 1.0 / cfg["regime_bars"]
 
     def update(belief: np.ndarray, returns: np.ndarray) -> np.ndarray:
-        odds = belief / (1.0 - belief) * np.exp(2.0 * size * returns / sigma**2)
-        after = odds / (1.0 + odds)
+        log_odds = np.log(belief / (1.0 - belief)) + 2.0 * size * returns / sigma**2
+        after = (1.0 + np.tanh(log_odds / 2.0)) / 2.0  # odds themselves may overflow
         return after * (1.0 - turn) + (1.0 - after) * turn
 
     grid = np.linspace(turn, 1.0 - turn, GRID)

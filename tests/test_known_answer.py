@@ -125,6 +125,14 @@ def test_without_costs_the_sign_of_the_signal_is_the_answer():
     assert answer.growth_per_bar == pytest.approx(spread * (2 / np.pi) ** 0.5, rel=0.01)
 
 
+def test_a_regime_that_cannot_be_missed_is_followed():
+    """All but the bar after a change is won, and each change costs a round trip."""
+    words = ("data.synthetic.sigma_bps=0.1", "data.synthetic.bars=8192")
+    _, _, answer = market("regimes", *words)
+    expected = 5e-4 * (1.0 - 2.0 / 128.0) - COST / 128.0
+    assert answer.growth_per_bar == pytest.approx(expected, rel=1e-3)
+
+
 def test_a_two_state_problem_by_hand():
     """Growth +1 or -1 a bar for a long, states that never change, a cost of 3 a change."""
     cost = 3.0 * np.abs(np.subtract.outer([-1, 0, 1], [-1, 0, 1]))
