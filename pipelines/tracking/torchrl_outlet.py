@@ -91,9 +91,11 @@ class TorchrlOutlet:
 
 
 def cut_csv(folder: Path, frames: int) -> None:
-    """Drop the lines beyond `frames`: a resumed run writes them again."""
+    """Drop the lines beyond `frames`, and a replay's: a resumed run writes them again."""
     for path in folder.rglob("*.csv"):
-        lines = path.read_text("utf-8").splitlines(keepends=True)
+        # It comes after the last checkpoint, at as many frames.
+        is_replay = path.relative_to(folder).parts[0].startswith("replay")
+        lines = [] if is_replay else path.read_text("utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= frames]
         path.write_text("".join(kept), "utf-8")
 
