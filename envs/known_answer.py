@@ -13,6 +13,7 @@ dynamic programming over state and side (`envs.known_solver`).
 | regimes | Hamilton's belief b in the upper regime | mean (2 b - 1) m, variance s² + m² - mean² |
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from envs.checks import require
 from envs.config import BPS, EnvConfig
 from envs.known_bracket import solve_bracket
 from envs.known_config import SyntheticConfig
@@ -28,7 +30,8 @@ from envs.known_solver import side_problem, solve_forever, value_of
 from envs.ledger import HEADS
 from envs.table import BarTable
 
-GRID = 121  # states of a continuous signal
+GRID = 121  # states of a continuous signal, or more where it moves in smaller steps
+LONGEST = 2_000.0  # bars of a half-life that are solved for: minutes beyond
 REACH = 4.5  # of the grid, in standard deviations
 NODES = 64  # of a quadrature
 
@@ -67,6 +70,10 @@ def known_answer(cfg: SyntheticConfig, env_cfg: EnvConfig, table: BarTable) -> K
         return KnownAnswer(
             solved.growth_per_bar, solved.value_of, solved.value_of, solved.policy(table.features)
         )
+    if cfg.market in ("ar1", "planted"):
+        half_life = cfg["half_life"]
+        allowed = f"at most {LONGEST:,.0f} here"
+        require(half_life <= LONGEST, "data.synthetic.half_life", half_life, allowed)
     model = _STATES[cfg.market](cfg)
     problem = side_problem(model.mean, model.variance, model.transition, env_cfg)
     growth, sides = solve_forever(problem)
@@ -137,10 +144,15 @@ def _drift(cfg: SyntheticConfig) -> _States:
 
 
 def _autoregression(phi: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """Grid and transitions of an AR(1) of stationary deviation `spread` (Tauchen 1986)."""
-    grid = np.linspace(-REACH, REACH, GRID) * spread
+    """Grid and transitions of an AR(1) of stationary deviation `spread` (Tauchen 1986).
+
+    Rounding to the grid is noise as well, which adds up over the signal's memory (here to 0.5 % of
+    its deviation for a half-life of 32 bars): the shock is less by so much.
+    """
+    shock = (1.0 - phi**2) ** 0.5
+    grid = np.linspace(-REACH, REACH, max(GRID, 2 * math.ceil(REACH / shock) + 1)) * spread
     edges = np.concatenate([[-np.inf], (grid[1:] + grid[:-1]) / 2.0, [np.inf]])
-    shock = spread * (1.0 - phi**2) ** 0.5
+    shock = ((shock * spread) ** 2 - (grid[1] - grid[0]) ** 2 / 12.0) ** 0.5
     below = torch.special.ndtr(torch.from_numpy((edges[None] - phi * grid[:, None]) / shock))
     return grid, np.diff(below.numpy(), axis=1)
 
@@ -151,7 +163,7 @@ def _planted(cfg: SyntheticConfig) -> _States:
     return _States(
         grid,
         grid,
-        np.full(GRID, sigma**2),
+        np.full(len(grid), sigma**2),
         transition,
         lambda _, table: table.features[:, 1].double().numpy(),
     )
@@ -185,7 +197,7 @@ def _ar1(cfg: SyntheticConfig) -> _States:
             mean[:, t] = now = phi * (now + gain * (returns[:, t] - now))
         return mean.ravel()
 
-    return _States(grid, grid, np.full(GRID, innovation), transition, filtered)
+    return _States(grid, grid, np.full(len(grid), innovation), transition, filtered)
 
 
 def _regimes(cfg: SyntheticConfig) -> _States:
@@ -193,8 +205,8 @@ def _regimes(cfg: SyntheticConfig) -> _States:
     sigma, size, turn = cfg.sigma_bps * BPS, cfg["regime_bps"] * BPS, 1.0 / cfg["regime_bars"]
 
     def update(belief: np.ndarray, returns: np.ndarray) -> np.ndarray:
-        odds = belief / (1.0 - belief) * np.exp(2.0 * size * returns / sigma**2)
-        after = odds / (1.0 + odds)
+        log_odds = np.log(belief / (1.0 - belief)) + 2.0 * size * returns / sigma**2
+        after = (1.0 + np.tanh(log_odds / 2.0)) / 2.0  # odds themselves may overflow
         return after * (1.0 - turn) + (1.0 - after) * turn
 
     grid = np.linspace(turn, 1.0 - turn, GRID)

@@ -70,6 +70,8 @@ class SyntheticConfig:
             require_between(name, value, 2.1, 1000.0)
         elif key in ("garch_alpha", "garch_beta"):
             require_between(name, value, 0.0, 0.999)
+        elif key == "regime_bars":
+            require(value > 2.0, name, value, "more than 2: a shorter regime tells nothing")
         elif key == "displacement_bps":
             require_between(name, value, 20.0, 1000.0)
         else:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from envs.checks import require, require_cell
 from envs.config import EnvConfig
-from envs.durable import UNFINISHED, sync_folder
+from envs.durable import UNFINISHED, sync_folder, write_file
 from envs.table import BarTable
 from envs.trace_beside import about_trace, find_changes, path_beside
 from envs.trace_files import CsvFile
@@ -111,7 +111,11 @@ class TraceWriter:
         if resume is not None:
             frames = find_changes(beside, about, int(resume.counters["next_frame"][0]))
             about |= {"changed": frames} if frames else {}
-        beside.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        try:
+            write_file(beside, (json.dumps(about, indent=2) + "\n").encode())
+        except OSError:
+            self._file.close()
+            raise
         self._failure: BaseException | None = None
         self._queue: queue.Queue[Chunk | None] = queue.Queue(_QUEUE_LENGTH)
         self._thread: threading.Thread | None = threading.Thread(

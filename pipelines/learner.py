@@ -1,9 +1,9 @@
 """What turns a rollout into a better policy: advantages, minibatches, the clipped update."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDictBase
@@ -168,6 +168,23 @@ class Learner:
         )
         self.scheduler.step()
         return means
+
+    def reschedule(self, state: Mapping[str, Any], iterations: int) -> None:
+        """Go on where the schedule of learning rates stood, with this configuration's own rates.
+
+        Args:
+            state: of the scheduler that was left; its position counts, its rates do not.
+            iterations: updates that the schedule spans.
+        """
+        scheduler = self.scheduler
+        rates = scheduler.base_lrs
+        scheduler.load_state_dict(dict(state))
+        scheduler.base_lrs = rates
+        scheduler.lr_lambdas = [partial(_lr_factor, self.cfg.lr_schedule, iterations)]
+        factor = scheduler.lr_lambdas[0](scheduler.last_epoch)
+        scheduler._last_lr = [rate * factor for rate in rates]
+        for group, rate in zip(self.optimizer.param_groups, scheduler._last_lr, strict=True):
+            group |= {"lr": rate, "initial_lr": self.cfg.lr, "weight_decay": self.cfg.weight_decay}
 
     def items(self, batch: TensorDictBase) -> TensorDictBase:
         """What minibatches are drawn from: [sequences, bars of a sequence, accounts].

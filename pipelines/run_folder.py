@@ -1,5 +1,6 @@
 """The folder of one run and the names of the files in it."""
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +37,9 @@ class RunFolder:
             ValueError: if the folder's name is unfit for a trace, where it stands in every row.
             FileExistsError: if `directory` exists and is not empty; nothing is overwritten.
         """
-        path = Path(directory) if directory else Path(root) / f"{_now()}_{tag}"
+        if not directory:
+            return cls(_new_folder(Path(root), tag))
+        path = Path(directory)
         require_cell("run.dir", path.resolve().name)
         stopped = anew and (path / LOCK).is_file() and not path.is_symlink()
         if path.exists() and not stopped and (not path.is_dir() or any(path.iterdir())):
@@ -98,6 +101,23 @@ class RunFolder:
     def _folders(self, pattern: str) -> list[Path]:
         found = self.path.glob(pattern)
         return sorted(path for path in found if path.is_dir() and not path.is_symlink())
+
+
+def _new_folder(root: Path, tag: str) -> Path:
+    """Of two runs that begin in the same second, as agents of a sweep do, one waits for the next.
+
+    Two processes never get the same folder.
+    """
+    while True:
+        path = root / f"{_now()}_{tag}"
+        require_cell("run.dir", path.resolve().name)
+        root.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            time.sleep(0.05)
+        else:
+            return path
 
 
 def _now() -> str:

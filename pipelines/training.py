@@ -60,10 +60,10 @@ class Training:
                 num_account=NUM_ACCOUNT,
             ).to(device)
         self.model, self.hindsight = model, hindsight
-        self.done = 0  # iterations
+        self.done, self.frames = 0, 0  # iterations, and the frames collected in them
         self._flops_an_epoch: float | None = None
         self.frames_per_batch = cfg.env.lanes * cfg.train.steps
-        self.iterations = -(-cfg.total_frames // self.frames_per_batch)
+        self._wanted_frames = cfg.total_frames
         self.learner = Learner(
             model,
             cfg.train,
@@ -95,9 +95,15 @@ class Training:
         )
 
     @property
+    def iterations(self) -> int:
+        """Iterations at whose end the frames are spent."""
+        left = max(self._wanted_frames - self.frames, 0)
+        return self.done + -(-left // self.frames_per_batch)
+
+    @property
     def total_frames(self) -> int:
         """Frames of all iterations."""
-        return self.iterations * self.frames_per_batch
+        return self.frames + (self.iterations - self.done) * self.frames_per_batch
 
     def __iter__(self) -> Iterator[Iteration]:
         """Collect, update, hand over; the rollout belongs to the caller until the next one.
@@ -119,6 +125,7 @@ class Training:
             synchronize(self.learner.device)
             trained = time.perf_counter()
             self.done += 1
+            self.frames += self.frames_per_batch
             speed = {
                 "time/sps": self.frames_per_batch / (trained - ended),
                 "time/sps_collect": self.frames_per_batch / (collected - began),
@@ -138,11 +145,6 @@ class Training:
         flops = learner.epochs_done * self._flops_an_epoch / seconds
         peak = peak_flops(learner.device, learner.cfg.precision)
         return {"perf/gflops": flops / 1e9, "perf/peak_share": flops / peak}
-
-    @property
-    def frames(self) -> int:
-        """Frames collected so far."""
-        return self.done * self.frames_per_batch
 
     def snapshot(self) -> Snapshot:
         """A copy of everything that the next iterations depend on; only between iterations."""
@@ -172,6 +174,9 @@ class Training:
     ) -> None:
         """Become the training whose `snapshot` these are; it goes on bit for bit as that one.
 
+        Learning rate, schedule, weight decay and the frames of an iteration are those of this
+        configuration, whatever they were before.
+
         Raises:
             ValueError: if something of it does not fit this configuration, saying what.
         """
@@ -180,10 +185,10 @@ class Training:
             if self.hindsight is not None:
                 self.hindsight.load_state_dict(tensors["hindsight"])
             join_optimizer(self.learner.optimizer, tensors["optimizer"], values["optimizer"])
-            self.learner.scheduler.load_state_dict(dict(values["scheduler"]))
             set_env_state(self.collector.env, tensors["env"])
             set_carrier(self.collector._carrier, tensors["carrier"])
-            self.done = values["iteration"]
+            self.done, self.frames = values["iteration"], values["frames"]
+            self.learner.reschedule(values["scheduler"], self.iterations)
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"the checkpoint is of another training: {error}") from error
         set_random_state(tensors["random"], values["random"])

@@ -101,6 +101,24 @@ def solved(name):
     return problem, solve_forever(problem)[1]
 
 
+@pytest.mark.parametrize("half_life", [0.5, 4.0, 32.0, 256.0, 2000.0])
+def test_the_grid_of_a_signal_has_its_deviation_and_its_memory(half_life):
+    from envs.known_answer import _autoregression
+
+    phi = 0.5 ** (1.0 / half_life)
+    grid, transition = _autoregression(phi, 2.0)
+    zeros = np.zeros((len(grid), 3))
+    share = SideProblem(zeros, np.zeros((3, 3)), transition).stationary()
+    variance = share @ grid**2
+    assert variance**0.5 == pytest.approx(2.0, rel=1e-3)
+    assert share @ (grid * (transition @ grid)) / variance == pytest.approx(phi, rel=1e-3)
+
+
+def test_a_memory_longer_than_its_grid_is_refused():
+    with pytest.raises(ValueError, match="half_life="):
+        market("ar1", "data.synthetic.half_life=1e5", "data.synthetic.bars=8192")
+
+
 @pytest.mark.parametrize("name", ["ar1", "planted", "regimes"])
 def test_the_best_policy_is_the_same_for_both_sides(name):
     _, sides = solved(name)
@@ -123,6 +141,14 @@ def test_without_costs_the_sign_of_the_signal_is_the_answer():
     _, _, answer = market("planted", *words)
     spread = 20e-4 * 0.3
     assert answer.growth_per_bar == pytest.approx(spread * (2 / np.pi) ** 0.5, rel=0.01)
+
+
+def test_a_regime_that_cannot_be_missed_is_followed():
+    """All but the bar after a change is won, and each change costs a round trip."""
+    words = ("data.synthetic.sigma_bps=0.1", "data.synthetic.bars=8192")
+    _, _, answer = market("regimes", *words)
+    expected = 5e-4 * (1.0 - 2.0 / 128.0) - COST / 128.0
+    assert answer.growth_per_bar == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_two_state_problem_by_hand():

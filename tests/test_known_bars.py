@@ -101,6 +101,7 @@ def test_what_was_can_be_seen_in_returns_only(market):
         (["data.synthetic.market=arl"], "data.synthetic.market='arl'"),
         (["data=synthetic/drift", "data.synthetic.half_life=4"], "only ar1, planted has it"),
         (["data=synthetic/ar1", "data.synthetic.half_life=0"], "data.synthetic.half_life=0"),
+        (["data=synthetic/regimes", "data.synthetic.regime_bars=2"], "regime_bars=2.0"),
         (["data=synthetic/ar1", "data.path=bars.csv"], "data.path='bars.csv'"),
         (["data=synthetic/ar2"], "did you mean synthetic/ar1"),
         (["data=synthetic/heavy_tails", "data.synthetic.garch_alpha=0.2"], "garch_beta"),

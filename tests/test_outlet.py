@@ -107,6 +107,20 @@ def test_a_process_that_ends_at_once_gives_it_a_moment_and_no_more(caplog, monke
     assert said(caplog) == []
 
 
+def test_the_files_of_a_training_are_kept_however_slow_the_place_was(caplog, monkeypatch):
+    monkeypatch.setattr(outlets, "MOST_WAITING", 10)
+    place = Place(waits="log")
+    with caplog.at_level(logging.WARNING):
+        background = BackgroundOutlet("a place", lambda: place, finish_s=30)
+        for frames in range(100):
+            background.log({}, frames)
+        background.keep(["the model"])
+        place.go_on.set()
+        background.close()
+    assert place.told[-2:] == [("keep", ["the model"]), ("close", False)]
+    assert "calls were dropped" in said(caplog)[0]
+
+
 def test_what_hangs_is_left_alone_and_what_it_does_not_take_is_dropped(caplog, monkeypatch):
     monkeypatch.setattr(outlets, "MOST_WAITING", 10)
     monkeypatch.setattr(outlets, "_GRACE_S", 0.0)

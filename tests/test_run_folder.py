@@ -5,6 +5,12 @@ import pytest
 from pipelines.run_folder import RunFolder
 
 
+def test_runs_that_begin_in_the_same_second_do_not_get_in_each_other_s_way(tmp_path):
+    first, second = (RunFolder.create(str(tmp_path), None, "sweep") for _ in range(2))
+    assert first.path != second.path
+    assert sorted(tmp_path.iterdir()) == [first.path, second.path]
+
+
 def test_the_folder_is_named_for_time_and_tag_unless_it_is_given(tmp_path):
     assert RunFolder.create(str(tmp_path), None, "tag").path.name.endswith("_tag")
     given = tmp_path / "of my own" / "run 1"

@@ -23,10 +23,10 @@ SMALL = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num
 MODEL = ModelConfig(num_layers=1, num_context_blocks=1, context_ff_dim=16, **SMALL)
 
 
-def make_training(folder, workers, **changes):
+def make_training(folder, workers, total_frames=6 * 16 * ENV.lanes, **changes):
     env = dataclasses.replace(ENV, workers=workers)
     train = TrainConfig(**{"steps": 16, "epochs": 2, "minibatch": 48, **changes})
-    cfg = RunConfig(total_frames=6 * 16 * env.lanes, env=env, model=MODEL, train=train)
+    cfg = RunConfig(total_frames=total_frames, env=env, model=MODEL, train=train)
     seed_everything(0)
     close = 100.0 * (3e-3 * torch.randn(600, dtype=torch.float64)).cumsum(0).exp()
     table = BarTable.from_arrays(
@@ -62,6 +62,29 @@ def test_a_restored_training_is_the_one_that_was_left(tmp_path, workers):
         for name, value in tensors.items():
             same = found.tensors[group][name]
             assert torch.equal(value.nan_to_num(), same.nan_to_num()), (group, name)
+
+
+@pytest.mark.parametrize(("steps", "iterations"), [(16, 8), (32, 5)])
+def test_a_changed_training_learns_at_its_own_rates_to_its_own_frames(tmp_path, steps, iterations):
+    training = make_training(tmp_path, 0, lr_schedule="linear")
+    for iteration in training:
+        if iteration.number == 2:
+            snapshot = training.snapshot()
+            break
+    training.close()
+    frames = 8 * 16 * ENV.lanes
+    changes = {"steps": steps, "lr": 0.01, "weight_decay": 0.1, "lr_schedule": "linear"}
+    other = make_training(tmp_path, 0, total_frames=frames, **changes)
+    other.restore(snapshot.tensors, snapshot.values)
+    assert (other.frames, other.total_frames) == (2 * 16 * ENV.lanes, frames)
+    assert other.learner.optimizer.param_groups[0]["weight_decay"] == 0.1
+    told = [(step.frames, float(step.stats["train/learning_rate"])) for step in other]
+    other.close()
+    begun = 2 * 16 * ENV.lanes
+    assert told == [
+        (begun + (i - 1) * steps * ENV.lanes, pytest.approx(0.01 * (1 - i / iterations)))
+        for i in range(2, iterations)
+    ]
 
 
 def test_a_snapshot_of_another_training_is_refused(tmp_path):

@@ -49,6 +49,17 @@ def test_csv_has_a_file_a_curve_and_a_resumed_run_no_line_twice(run, caplog):
     assert caplog.records == []
 
 
+def test_csv_has_the_replay_of_a_finished_run_once(run):
+    mark = log(run, "csv", values=((10, 1.0),))
+    for growth in (0.1, 0.2):
+        with Tracker(run, RunConfig(logger="csv"), total_frames=10, resume=mark) as tracker:
+            for name in ("replay", "replay_BTC-USDT"):
+                tracker.log({f"{name}/total_return": growth}, 10)
+    assert scalars(run, "train/loss") == [(10, 1.0)]
+    assert scalars(run, "replay/total_return") == [(10, 0.2)]
+    assert scalars(run, "replay_BTC-USDT/total_return") == [(10, 0.2)]
+
+
 def test_tensorboard_reads_curves_histograms_and_the_configuration(run, caplog):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

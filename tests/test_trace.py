@@ -334,6 +334,21 @@ def test_a_full_disk_leaves_whole_lines_and_names_the_file(tmp_path, table):
     assert (tmp_path / "whole.csv").read_bytes().startswith(written)
 
 
+def test_a_full_disk_leaves_what_stands_beside_a_trace(tmp_path, table):
+    path = tmp_path / "a.csv"
+    with TraceWriter(path, table, EnvConfig(), run_id="run-1", split="train") as trace:
+        mark = trace.mark(0)
+    before = path.with_suffix(".json").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match=r"[Ff]ile too large"):
+            TraceWriter(path, table, EnvConfig(), run_id="run-1", split="train", resume=mark)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.with_suffix(".json").read_bytes() == before
+
+
 def test_flush_waits_until_the_rows_can_be_read(tmp_path, table):
     with TraceWriter(tmp_path / "a.csv", table, EnvConfig(), run_id="r", split="train") as trace:
         for count in (1, 2):

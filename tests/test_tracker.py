@@ -2,6 +2,7 @@
 
 import json
 import logging
+import resource
 import sys
 
 import pytest
@@ -62,6 +63,20 @@ def test_the_resolved_configuration_is_in_the_folder_from_the_start(run, config)
         saved = json.loads((run.path / "config.json").read_text())
         assert saved["model"]["d_model"] == 300
         assert saved["wandb"]["mode"] == "disabled"
+
+
+def test_a_full_disk_leaves_the_configuration_that_was_there(run, config):
+    with Tracker(run, config, total_frames=1) as tracker:
+        mark = tracker.mark
+    before = (run.path / "config.json").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match=r"[Ff]ile too large"):
+            Tracker(run, config, total_frames=1, resume=mark)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (run.path / "config.json").read_bytes() == before
 
 
 def test_a_second_close_does_nothing_and_no_terminal_means_no_output(run, config, capfd):

@@ -12,7 +12,7 @@ from pipelines.tracking.artifacts import Artifact
 from pipelines.tracking.evaluated import Evaluated
 
 _LOG = logging.getLogger(__name__)
-# Calls that may wait; what comes while so many do is dropped.
+# Calls that may wait; what comes while so many do is dropped, but for the files at the end.
 MOST_WAITING = 1000
 # Calls without which the curves are still worth having.
 _OPTIONAL = ("log_counts", "show", "alert", "keep")
@@ -117,7 +117,7 @@ class BackgroundOutlet:
     def _put(self, method: str, *args: Any) -> None:
         if self._closed or not self._thread.is_alive():
             return
-        if self._calls.qsize() >= MOST_WAITING:
+        if self._calls.qsize() >= MOST_WAITING and method != "keep":
             self._dropped += 1
         else:
             self._calls.put((method, args, {}))

@@ -14,6 +14,7 @@ from torchrl.record.loggers.csv import CSVLogger
 from torchrl.record.loggers.tensorboard import TensorboardLogger
 from torchrl.record.loggers.trackio import TrackioLogger
 
+from envs.durable import write_file
 from pipelines.run_folder import RunFolder
 from pipelines.tracking.alerts import Alert
 from pipelines.tracking.artifacts import Artifact
@@ -91,11 +92,13 @@ class TorchrlOutlet:
 
 
 def cut_csv(folder: Path, frames: int) -> None:
-    """Drop the lines beyond `frames`: a resumed run writes them again."""
+    """Drop the lines beyond `frames`, and a replay's: a resumed run writes them again."""
     for path in folder.rglob("*.csv"):
-        lines = path.read_text("utf-8").splitlines(keepends=True)
+        # It comes after the last checkpoint, at as many frames.
+        is_replay = path.relative_to(folder).parts[0].startswith("replay")
+        lines = [] if is_replay else path.read_text("utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= frames]
-        path.write_text("".join(kept), "utf-8")
+        write_file(path, "".join(kept).encode())
 
 
 def _start_tensorboard(run: RunFolder) -> Logger:

@@ -18,6 +18,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from tqdm import tqdm
 
+from envs.durable import write_file
 from envs.trace_rows import action_values
 from pipelines.config import RunConfig
 from pipelines.non_finite import NonFiniteError
@@ -77,7 +78,7 @@ class Tracker:
         resume: TrackerMark | None = None,
     ) -> None:
         config = dataclasses.asdict(cfg)
-        (run.path / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+        write_file(run.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         mode = "wb" if resume is None else "ab"
         self._lines = open(run.path / "metrics.jsonl", mode)  # noqa: SIM115
         if resume is not None:
