@@ -46,7 +46,7 @@ def main(cfg: EvaluateConfig) -> Evaluation:
         opened = open_bars(candidate, registry, folder, settings)
     evaluation = judge_candidate(candidate, opened, folder, settings)
     evaluation.save(folder)
-    print(as_text(evaluation), folder / EVALUATION, write_report(folder), sep="\n")
+    print(as_text(evaluation, folder), folder / EVALUATION, write_report(folder), sep="\n")
     return evaluation
 
 

@@ -77,17 +77,19 @@ def test_traces_have_the_ordinary_columns(evaluated):
 
 
 def test_the_print_begins_with_the_verdict_and_has_right_percentages(evaluated):
-    found, _ = evaluated
+    found, folder = evaluated
     wins = dataclasses.replace(
         found.accounts["policy"].equity, total_return_fraction=20.09, cagr_fraction=1e9
     )
     policy = dataclasses.replace(found.accounts["policy"], equity=wins)
-    text = as_text(dataclasses.replace(found, accounts=found.accounts | {"policy": policy}))
+    told = dataclasses.replace(found, accounts=found.accounts | {"policy": policy})
+    text = as_text(told, folder)
     assert text.startswith(f"VERDICT: {found.verdict.word}\n  - {found.verdict.reasons[0][:20]}")
     row = next(line for line in text.splitlines() if line.startswith("policy"))
     assert "+2,009.00 %" in row
     assert "over 100,000 %" in row
     assert "first look at these bars" in text
+    assert text.endswith(f"line 2 of {folder.parent / 'openings.jsonl'}")
 
 
 def test_returns_of_rivals_are_taken_into_the_test(three_runs, evaluated, tmp_path, capsys):

@@ -1,7 +1,9 @@
 """An evaluation for a terminal: the verdict first, then what it rests on."""
 
+import os.path
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipelines.held_out.evaluation import Evaluation
 from pipelines.held_out.result import counted, signed_percent
@@ -12,14 +14,19 @@ _WIDTH = 100
 _UNREAL = 1_000.0
 
 
-def as_text(evaluation: Evaluation) -> str:
-    """Everything that a person should see before anything else, percentages in per cent."""
+def as_text(evaluation: Evaluation, folder: Path) -> str:
+    """Everything that a person should see before anything else, percentages in per cent.
+
+    Args:
+        evaluation: what to tell.
+        folder: where it lies, as seen from where the person is.
+    """
     blocks = [
         _verdict(evaluation),
         _accounts(evaluation),
         _costs(evaluation),
         _folds(evaluation),
-        _looks(evaluation),
+        _looks(evaluation, folder),
     ]
     return "\n\n".join("\n".join(lines) for lines in blocks if lines)
 
@@ -105,12 +112,12 @@ def _folds(evaluation: Evaluation) -> list[str]:
     return _table(rows)
 
 
-def _looks(evaluation: Evaluation) -> list[str]:
+def _looks(evaluation: Evaluation, folder: Path) -> list[str]:
     looks, receipt = evaluation.looks, evaluation.receipt
     which = "first look" if looks.earlier == 0 else f"look number {looks.earlier + 1}"
     return [
         f"{which} at these bars, {counted(looks.trials, 'trial')} in all; line {receipt.line} of "
-        f"{evaluation.registry}"
+        f"{os.path.normpath(folder / evaluation.registry)}"
     ]
 
 
