@@ -5,11 +5,7 @@ import importlib
 import pytest
 import torch
 
-from local_exchange import LocalExchange
-
-# Or their failures would say nothing of the numbers.
-pytest.register_assert_rewrite("candle_tables", "html_document")
-from candle_tables import (  # noqa: E402
+from candle_tables import (
     CENTRE,
     NO_COSTS,
     action_indices,
@@ -17,6 +13,7 @@ from candle_tables import (  # noqa: E402
     make_action,
     play_table,
 )
+from local_exchange import LocalExchange
 
 # Small tensors: a second thread costs more than it gives, and far more beside other work.
 torch.set_num_threads(1)

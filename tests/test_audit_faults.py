@@ -1,7 +1,6 @@
 """Faults of the simulator: the audit finds each in the first cell that it changes."""
 
 import inspect
-import types
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ import envs.market
 import envs.simulator
 from audited_trace import BASE, CONFIGS, make_clean, make_trace, read_rows
 from envs.trace import COLUMNS
+from faulty_module import load_faulty
 from pipelines.auditing.audit_rows import DoesNotAddUp
 from pipelines.auditing.trace_audit import audit_trace
 
@@ -61,14 +61,13 @@ FAULTS = {
 }  # fmt: skip
 
 
-def plant(monkeypatch, module, sound, faulty):
+def plant(monkeypatch, folder, module, sound, faulty):
     """Let the environment run on sources with one text replaced."""
     sources = {name: inspect.getsource(getattr(envs, name)) for name in FAULTS}
     assert sound in sources[module], sound
     sources[module] = sources[module].replace(sound, faulty)
-    fills, simulator = types.ModuleType("envs.fills"), types.ModuleType("envs.simulator")
-    exec(sources["fills"], fills.__dict__)  # noqa: S102
-    exec(sources["simulator"], simulator.__dict__)  # noqa: S102
+    fills = load_faulty("envs.fills", sources["fills"], folder)
+    simulator = load_faulty("envs.simulator", sources["simulator"], folder)
     for name in ("Book", "bankruptcy_price", "fill_price", "liquidation_price"):
         setattr(simulator, name, getattr(fills, name))
     simulator.account_cash = lambda book: torch.full_like(book.cash, BASE.initial_cash)
@@ -89,7 +88,7 @@ def first_difference(rows, others):
 def test_a_fault_of_the_simulator_is_found_where_it_first_shows(
     module, sound, faulty, clean, tmp_path, monkeypatch
 ):
-    plant(monkeypatch, module, sound, faulty)
+    plant(monkeypatch, tmp_path, module, sound, faulty)
     trace, prices = make_trace(tmp_path, seed=5, **CONFIGS["all"])
     with pytest.raises(DoesNotAddUp) as caught:
         audit_trace(trace, prices)

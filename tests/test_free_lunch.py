@@ -1,7 +1,6 @@
 """On a market without drift nobody earns; and if the simulator had a fault, somebody would."""
 
 import inspect
-import types
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import pytest
 import envs.market
 import envs.simulator
 from envs.config import EnvConfig
+from faulty_module import load_faulty
 from pipelines.audit import main
 from pipelines.auditing.free_lunch import (
     EPISODE_BARS,
@@ -63,12 +63,11 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_in_the_simulator_feeds_somebody(fault, monkeypatch):
+def test_a_fault_in_the_simulator_feeds_somebody(fault, tmp_path, monkeypatch):
     source = inspect.getsource(envs.simulator)
     sound, faulty = FAULTS[fault]
     assert sound in source
-    mutant = types.ModuleType("envs.simulator")
-    exec(source.replace(sound, faulty), mutant.__dict__)  # noqa: S102
+    mutant = load_faulty("envs.simulator", source.replace(sound, faulty), tmp_path)
     monkeypatch.setattr(envs.market, "advance", mutant.advance)
     rows = play_lattice(EnvConfig(), episodes=QUICK, seed=7)
     assert max(row.z for row in rows) > MAX_Z, as_table(rows[:3])

@@ -20,13 +20,11 @@ class Recounted:
 
     Attributes:
         word: of the verdict.
-        reasons: its own, without the notes of the evaluation.
         trials: candidates that have looked at the bars by now.
         before: that were counted when the evaluation was made.
     """
 
     word: str
-    reasons: list[str]
     trials: int
     before: int
 
@@ -51,17 +49,17 @@ def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
     """
     try:
         receipt = dict(values["receipt"])
-        registry = Registry(folder / receipt.pop("file")).file
+        registry = Registry(folder / receipt.pop("file"))
         # A device would be read for ever, and what is large and no registry fill the memory.
-        if not (registry.path.is_file() and registry.head.is_file()):
+        if not (registry.file.path.is_file() and registry.file.head.is_file()):
             return None
-        trials = Registry(registry.path).looks(Receipt(**receipt)).trials
+        trials = registry.looks(Receipt(**receipt)).trials
         plain = dict(values["verdict"]["findings"])
         against = [Against(**each) for each in plain.pop("against")]
         findings = Findings(**plain, against=against)
         if trials <= findings.trials:
             return None
-        verdict = judge(recount(findings, trials))
+        word = judge(recount(findings, trials)).word
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, OSError):
         return None
-    return Recounted(verdict.word, verdict.reasons, trials, findings.trials)
+    return Recounted(word, trials, findings.trials)
