@@ -1,13 +1,12 @@
 """Everything that a page shows of a view: the charts' values, the trades, and words about both."""
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from envs.checks import require
+from envs.checks import read_json, require
 from envs.config import EnvConfig
 from envs.trace_beside import path_beside
 from pipelines.held_out.result import counted
@@ -225,7 +224,7 @@ def _parameters(trace: Path) -> tuple[EnvConfig, list[str]]:
     """The parameters beside a trace; without them profits are before fees, which is said."""
     try:
         cfg = read_simulator(trace)
-        changed = json.loads(path_beside(trace).read_text("utf-8")).get("changed")
+        changed = read_json(path_beside(trace)).get("changed")
         late = "The run was changed: profits are reckoned with the fees of its last rows."
         return cfg, [late] if changed else []
     except (OSError, ValueError) as error:
