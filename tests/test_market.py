@@ -221,6 +221,15 @@ def test_accounts_of_an_ended_path_cannot_start_apart(table):
     assert (state["bar"] == ended["bar"])[~mask].all()
 
 
+@pytest.mark.parametrize(("key", "dtype"), [("bar", torch.int32), ("ledger", torch.float32)])
+def test_a_state_that_lost_digits_on_its_way_is_refused(table, key, dtype):
+    env = MarketEnv(table, config())
+    td = env.rand_action(env.reset())
+    td[key] = td[key].to(dtype)
+    with pytest.raises(ValueError, match=f"{key} of {dtype}.*torch.int64 and torch.float64"):
+        env.step(td)
+
+
 def test_an_environment_says_that_it_cannot_move_to_another_device(table):
     env = TransformedEnv(MarketEnv(table, config()), training_transforms(config()))
     assert env.to("cpu") is env
