@@ -9,13 +9,30 @@ from typing import Any
 import pytest
 
 from pipelines import check_data, download
-from pipelines.config import compose_config
+from pipelines.config import (
+    AuditConfig,
+    BenchmarkConfig,
+    CheckConfig,
+    DownloadConfig,
+    EvaluateConfig,
+    ExportConfig,
+    InsightsConfig,
+    ReplayConfig,
+    ReportConfig,
+    RunConfig,
+    compose_config,
+)
+from pipelines.overrides import list_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"python pipelines/(\w+)\.py([^`&|\n]*)")
 PROGRAMS = {"download": download.main, "check_data": check_data.main}
+CONFIGS = (
+    *(RunConfig, ReplayConfig, EvaluateConfig, ReportConfig, ExportConfig, InsightsConfig),
+    *(BenchmarkConfig, AuditConfig, DownloadConfig, CheckConfig),
+)
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -104,3 +121,15 @@ def test_the_tree_shows_every_source_file_once_and_no_other(package: str) -> Non
     block = re.search(rf"^{package}/ .*?(?=^\S|\Z)", shown("docs/tree.md"), re.M | re.S)
     assert block is not None
     assert sorted(re.findall(r"(\w+\.py)", block[0])) == sorted(files)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
+def test_every_key_is_on_a_page(config: type) -> None:
+    """By its whole name, or in code type by its last part, as the keys of ``env`` are."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    words = set(re.findall(r"[\w.]+", text))
+    said = set(re.findall(r"[\w.]+", " ".join(re.findall(r"`[^`\n]+`", text))))
+    told = said | set(re.findall(r"(\w+)=", text))
+    keys = list_keys(config)
+    whole = {key for key in keys if key in (words if "." in key else told)}
+    assert [k for k in keys if k not in whole and k.rpartition(".")[2] not in said] == []
