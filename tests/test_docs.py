@@ -103,6 +103,25 @@ def test_links_lead_to_files(page: Path) -> None:
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
+def headings(page: Path) -> set[str]:
+    """Of a page, as a browser's address has them."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_headings(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    found = re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text)
+    wrong = [
+        (target, heading)
+        for target, heading in found
+        if heading not in headings(page.parent / target if target else page)
+    ]
+    assert wrong == []
+
+
 def shown(page: str) -> str:
     text = (ROOT / page).read_text(encoding="utf-8")
     return "".join(block for kind, block in BLOCK.findall(text) if kind == "text")
