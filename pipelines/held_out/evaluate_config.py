@@ -38,7 +38,8 @@ class EvaluateConfig:
     # best on the validation split, or last.
     checkpoint: str = "best"
     # Folder for the results, which an interrupted walk-forward goes on in; null: evaluation/ in the
-    # run's folder, or <folder of all runs>/<UTC time>_evaluation.
+    # run's folder (evaluation_<market>/ with data.asset), <UTC time>_evaluation/ beside several
+    # runs, runs/<UTC time>_walk_forward/.
     out: str | None = None
     # File in which looks at held-out bars are counted; null: openings.jsonl above the runs.
     registry: str | None = None
