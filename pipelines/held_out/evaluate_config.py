@@ -33,7 +33,7 @@ class EvaluateConfig:
     # Words of the training's command line: [model=tiny,total_frames=4096].
     train: list[str] = field(default_factory=list)
 
-    # Other bars than those of the runs, or those of the walk-forward: parquet, CSV, or a folder.
+    # Other bars than those of the runs; of a walk-forward, those to train and play on.
     data: ReplayDataConfig = field(default_factory=ReplayDataConfig)
     # best on the validation split, or last.
     checkpoint: str = "best"
