@@ -154,7 +154,7 @@ ENDING.end(7, "because")
 @pytest.mark.parametrize(
     ("number", "code"),
     [
-        *((number, DISK) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)),
+        *((number, DISK) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)),
         *((number, REFUSED) for number in (errno.ENOENT, errno.EACCES, errno.EEXIST)),
     ],
 )
