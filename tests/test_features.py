@@ -1,6 +1,7 @@
 """Features: causal, of finite memory, anew in each segment, finite in every market, scale-free."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -162,6 +163,17 @@ def test_log_return_zscore_and_relative_strength_of_a_drawn_path():
     rising, falling = np.linspace(100, 200, 300), np.linspace(200, 100, 300)
     assert rsi(rising, 14)[-1] == pytest.approx(1.0)
     assert rsi(falling, 14)[-1] == pytest.approx(-1.0)
+
+
+def test_a_feature_looks_back_as_far_as_its_name_says():
+    _, high, low, close, volume = (pd.Series(column) for column in BARS.T)
+    money = (high + low + close) / 3 * volume
+    mean = volume.rolling(60).mean()
+    want = {f"log_return_{lag}": np.log(close / close.shift(lag)) for lag in (1, 5, 15, 60)}
+    want["volume_ratio_60"] = np.log(1 + volume / mean)
+    want["vwap_distance_60"] = np.log(close * volume.rolling(60).sum() / money.rolling(60).sum())
+    for name, values in want.items():
+        np.testing.assert_allclose(FEATURES[name], values, rtol=0, atol=1e-9, err_msg=name)
 
 
 def test_a_rolling_value_is_that_of_its_own_window_in_a_long_table_too():

@@ -23,6 +23,7 @@ from pipelines.held_out.metrics import completed_trades, in_order, measure
 from pipelines.held_out.page import write_page
 from pipelines.held_out.result import Replayed, Result, as_text, caveats
 from pipelines.held_out.rollout import chain, final_equity, play_tiles, split_tiles
+from pipelines.price_decimals import price_decimals
 
 CFG = EnvConfig(window=4, episode_bars=30, workers=0)
 GAP = pd.Timedelta("3h")
@@ -239,6 +240,19 @@ def test_a_policy_that_never_trades_or_never_closes_by_itself_is_drawn(policy):
     names = [t.name for t in draw_chart(rows, hold, CFG, interval_s=60.0).figure.data]
     assert ("short entry" in names) == (measure(rows, CFG).trades > 0)
     assert {"bars", "policy", "buy-and-hold", "position", "drawdown"} <= set(names)
+
+
+def test_prices_of_a_coin_of_a_millionth_are_shown_to_their_last_digit(replayed):
+    rows, hold, _ = replayed
+    cheap = rows.assign(**{name: rows[name] * 1e-9 for name in ("open", "high", "low", "close")})
+    figure = draw_chart(cheap, hold, CFG, interval_s=60.0).figure
+    decimals = price_decimals(cheap[["open", "high", "low", "close"]].to_numpy())
+    assert decimals >= 10
+    assert figure.layout.yaxis.hoverformat == f",.{decimals}f"
+    assert figure.layout.yaxis.tickformat == ","  # not 27.4µ
+    entries = [trace for trace in figure.data if "entry" in trace.name]
+    assert entries
+    assert all("%{y}<" in trace.hovertemplate for trace in entries)
 
 
 def test_few_trades_and_few_days_are_called_meaningless(replayed):

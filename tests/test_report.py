@@ -19,12 +19,13 @@ from pipelines.evaluate import evaluate
 from pipelines.held_out.baselines import flat_policy
 from pipelines.held_out.metrics import completed_trades, in_order
 from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
+from pipelines.price_decimals import price_decimals
 from pipelines.report import main, write_report
 from pipelines.reporting.packed_arrays import unpack, unzigzag
 from pipelines.reporting.report_inputs import ReportInputs
 from pipelines.reporting.report_numbers import a_year, days, duration, ratio, signed_percent
 from pipelines.reporting.report_page import make_page
-from pipelines.reporting.report_series import Bars, price_decimals
+from pipelines.reporting.report_series import Bars
 from pipelines.reporting.report_tear_sheet import daily
 from random_walk import draw_walk
 from untrained_run import make_untrained
@@ -273,6 +274,8 @@ def test_a_policy_that_never_traded_has_a_page(folder, values, tmp_path):
     (copy / "evaluation.json").write_text(json.dumps(changed))
     text = write_report(copy).read_text("utf-8")
     assert "The policy never traded" in Document(text).text
+    assert "mix_direction" in text
+    assert "mix_size" not in text  # no bars without a number under them
     assert "returns" not in embedded(text, "figures")
     assert [seed["total"] for seed in embedded(text, "series")["seeds"]] == [0, 0]
 

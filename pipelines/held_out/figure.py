@@ -25,6 +25,7 @@ from pipelines.held_out.chart_points import (
 )
 from pipelines.held_out.metrics import chained_equity, completed_trades, drawdown
 from pipelines.held_out.result import counted, stretches
+from pipelines.price_decimals import price_decimals
 
 MAX_CANDLES = 4000
 MAX_TRADES = 1500
@@ -136,7 +137,9 @@ def _add_candles(figure: go.Figure, bars: pd.DataFrame) -> None:
     figure.add_trace(candles, row=1, col=1)
     low, high = float(bars["low"].min()), float(bars["high"].max())
     room = BRACKET_ROOM * (high - low)
-    figure.update_yaxes(range=[low - room, high + room], row=1, col=1)
+    hover = f",.{price_decimals(bars[list(prices)].to_numpy())}f"
+    room_for = [low - room, high + room]
+    figure.update_yaxes(range=room_for, tickformat=",", hoverformat=hover, row=1, col=1)
 
 
 def _add_entries(figure: go.Figure, trades: pd.DataFrame, size: int) -> None:
@@ -179,7 +182,7 @@ def _add_markers(
         mode="markers",
         name=name,
         text=texts,
-        hovertemplate="%{text}<br>at %{y:,.2f}<extra></extra>",
+        hovertemplate="%{text}<br>at %{y}<extra></extra>",
         marker={
             "symbol": symbol,
             "color": color,

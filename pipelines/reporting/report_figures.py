@@ -105,11 +105,16 @@ def _means(groups: pd.DataFrame, names: list[str], title: str) -> Figure:
 
 
 def draw_mix(seeds: Sequence[SeedTrades]) -> dict[str, Figure]:
-    """How often each value of each head was chosen, all seeds together: a figure a head."""
+    """How often each value of each head was chosen, all seeds together: a figure a head.
+
+    Heads that were never asked, as no position was opened, have none.
+    """
     figures = {}
     for head, title in zip(HEADS, _MIX_TITLES, strict=True):
         counts = pd.concat([seed.choices[head] for seed in seeds]).groupby(level=0).sum()
-        share = counts / max(int(counts.sum()), 1)
+        if not len(counts):  # nothing was opened
+            continue
+        share = counts / counts.sum()
         names = [_SIDES[int(v)] if head == HEADS[0] else _value(head, v) for v in counts.index]
         figures[f"mix_{head}"] = {
             "data": [_bars(names, share.tolist(), "--policy", "%{x}: %{y:.1%}<extra></extra>")],

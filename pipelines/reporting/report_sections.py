@@ -86,6 +86,7 @@ def mix_words(seeds: Sequence[SeedTrades]) -> str:
         f'<div class="chart" id="mix_{head}" role="img" aria-label="how often each value of '
         f'{head} was chosen"></div>'
         for head in HEADS
+        if any(len(seed.choices[head]) for seed in seeds)
     )
     return f'{words}<div class="quad">{"".join(charts)}</div>'
 

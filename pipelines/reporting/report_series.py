@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipelines.price_decimals import price_decimals
 from pipelines.reporting.packed_arrays import pack, zigzag
 from pipelines.reporting.report_trades import SeedTrades
 
 # Trades of all seeds that a page carries; of more, those that gained or lost most.
 MAX_TRADES = 200_000
-# Whole numbers of the smallest price step that a price may be: sums of two stay within 32 bits.
-_LARGEST = 2**29
 _PRICES = ("open", "high", "low", "close")
 REASONS = ("signal", "flip", "stop", "take_profit", "liquidation", "ruin", "end")
 
@@ -69,19 +68,6 @@ class Bars:
             "low": zigzag(np.minimum(opens, closes) - lows),
         }
         return {**pack(arrays), "decimals": decimals, "interval_ms": self.interval_ms}
-
-
-def price_decimals(prices: np.ndarray) -> int:
-    """Decimals that give prices exactly, or as near as 32 bits come to prices without a grid."""
-    largest = float(np.abs(prices).max(initial=0.0))
-    most = 0
-    while most < 12 and largest * 10.0 ** (most + 1) < _LARGEST:
-        most += 1
-    for decimals in range(most):
-        scaled = prices * 10.0**decimals
-        if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-9 * np.maximum(np.abs(scaled), 1.0)):
-            return decimals
-    return most
 
 
 def pack_trades(seed: SeedTrades, bars: Bars, most: int) -> dict[str, Any]:

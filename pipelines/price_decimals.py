@@ -1,0 +1,19 @@
+"""How many decimals the prices of a market are shown with: a coin may cost 60,000 or 0.000027."""
+
+import numpy as np
+
+# Whole numbers of the smallest price step that a price may be: sums of two stay within 32 bits.
+_LARGEST = 2**29
+
+
+def price_decimals(prices: np.ndarray) -> int:
+    """Decimals that give prices exactly, or as near as 32 bits come to prices without a grid."""
+    largest = float(np.abs(prices).max(initial=0.0))
+    most = 0
+    while most < 12 and largest * 10.0 ** (most + 1) < _LARGEST:
+        most += 1
+    for decimals in range(most):
+        scaled = prices * 10.0**decimals
+        if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-9 * np.maximum(np.abs(scaled), 1.0)):
+            return decimals
+    return most
