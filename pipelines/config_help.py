@@ -45,7 +45,9 @@ def _key_lines(config: type, values: Mapping[str, Any], prefix: str = "") -> lis
         name, value = prefix + field.name, values[field.name]
         before, beside = comments.get(field.name, ([], ""))
         if dataclasses.is_dataclass(hints[field.name]):
-            nested += ["", *_key_lines(hints[field.name], value, f"{name}.")]
+            # Apart from the comment of the group's first key.
+            of_all = ["", *(f"  {comment}" for comment in before)] if before else []
+            nested += [*of_all, "", *_key_lines(hints[field.name], value, f"{name}.")]
             continue
         plain += [f"  {comment}" for comment in before]
         if isinstance(value, Mapping):

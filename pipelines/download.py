@@ -31,6 +31,8 @@ from pipelines.refusal import plain_failures, plain_refusals
 
 # Clocks that differ by less are not worth a word.
 _SKEW_NS = 60 * 10**9
+# Of a folder that a person has named; everything else that the system refuses is the disk's.
+_REFUSED = (ValueError, FileExistsError, NotADirectoryError, BlockingIOError)
 
 
 class Source(Protocol):
@@ -74,7 +76,7 @@ def run(cfg: DownloadConfig) -> int:
         SourceError: if the source cannot be reached.
         OSError: if the disk refuses.
     """
-    with plain_refusals():
+    with plain_refusals(_REFUSED):
         store = MonthStore(cfg.folder, describe(cfg))
     try:
         with plain_refusals():

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 import torch
 from torchrl.envs import check_env_specs
@@ -20,6 +22,8 @@ from pipelines.benchmarks.benchmark_page import write_page
 from pipelines.benchmarks.benchmark_replay import time_replays
 from pipelines.benchmarks.benchmark_speed import Cell, plan_cells, time_cell
 from pipelines.benchmarks.speed_figure import draw_speed
+
+MEASURED = Path(__file__).resolve().parents[1] / "docs" / "measured"
 
 COST = "update, MFLOP a frame and epoch"
 
@@ -126,3 +130,29 @@ def test_a_result_makes_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "_measure", lambda _: ([], {}))
     benchmark.main(BenchmarkConfig(out=str(tmp_path / "new" / "x.json")))
     assert json.loads((tmp_path / "new" / "x.json").read_text())["suite"] == "env"
+
+
+def strictly(text):
+    """JSON as everybody reads it: Python alone knows of an Infinity in it."""
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_what_never_happened_is_null_in_the_numbers_and_never_in_the_table(
+    tmp_path, monkeypatch, capsys
+):
+    rows = [{"market": "drift", "seconds to 90%": float("inf"), "spread": float("nan")}]
+    monkeypatch.setattr(benchmark, "_measure", lambda _: (rows, {}))
+    benchmark.main(BenchmarkConfig(out=str(tmp_path / "x.json")))
+    (row,) = strictly((tmp_path / "x.json").read_text())["rows"]
+    assert row == {"market": "drift", "seconds to 90%": None, "spread": None}
+    assert "never" in capsys.readouterr().out
+    result = {"rows": rows, "machine": benchmark._machine()}
+    write_page(tmp_path / "x.html", "", "", result, go.Figure())
+    page = (tmp_path / "x.html").read_text()
+    assert "<td>never</td>" in page
+    strictly(page.partition('id="result">')[2].partition("</script>")[0])
+
+
+@pytest.mark.parametrize("path", sorted(MEASURED.glob("*.json")), ids=lambda path: path.name)
+def test_what_was_measured_is_json(path):
+    strictly(path.read_text(encoding="utf-8"))

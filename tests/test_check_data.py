@@ -1,6 +1,7 @@
 """The check of a file: its page stands alone and says what training says, in exit codes, too."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ from envs.table import build_table
 from html_document import Document
 from pipelines.check_data import main
 from pipelines.config import compose_config
+from pipelines.exit_codes import DISK, REFUSED
 from pipelines.market_data.data_figure import MAX_POINTS, merge_points
 
 WORDS = ("env.episode_bars=30", "env.window=16")
@@ -195,6 +197,21 @@ def test_a_missing_file_is_one_line(check, words, message):
     code, printed, _, _ = check(None, *words)
     assert (code, message in printed.err) == (2, True)
     assert printed.err.count("\n") == 1
+
+
+def test_a_full_disk_is_not_said_of_the_file(check, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, printed, _, _ = check(market())
+    assert (code, "No space left" in printed.err) == (DISK, True)
+
+
+def test_a_file_where_the_page_should_be_is_refused(check, tmp_path):
+    (tmp_path / "out").write_text("")
+    code, printed, _, _ = check(market())
+    assert (code, str(tmp_path / "out") in printed.err) == (REFUSED, True)
 
 
 def test_a_generated_market_is_no_file(check):

@@ -246,6 +246,14 @@ def test_help_lists_every_preset_and_key_with_its_value_and_comment(capsys):
     assert "  # Width of a token, and of the market's state.\n  model.d_model" in text
 
 
+def test_help_says_what_counts_of_a_group_of_keys(capsys):
+    with pytest.raises(SystemExit):
+        load_config("check_data", ["--help"])
+    text = capsys.readouterr().out
+    above = text.partition("\n\n  # The grid of lanes:")[0].splitlines()[-1]
+    assert above.startswith("  # Of this only `window` and `episode_bars` count:")
+
+
 def test_a_configuration_survives_json_and_is_checked_when_it_comes_back():
     cfg = train("model=tiny", "env.max_units=3", "loss.entropy_coeff.size=0.5")
     values = json.loads(json.dumps(dataclasses.asdict(cfg)))

@@ -9,13 +9,31 @@ from typing import Any
 import pytest
 
 from pipelines import check_data, download
-from pipelines.config import compose_config
+from pipelines.config import (
+    AuditConfig,
+    BenchmarkConfig,
+    CheckConfig,
+    DownloadConfig,
+    EvaluateConfig,
+    ExportConfig,
+    InsightsConfig,
+    ReplayConfig,
+    ReportConfig,
+    RunConfig,
+    compose_config,
+)
+from pipelines.overrides import list_keys, list_presets
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"python pipelines/(\w+)\.py([^`&|\n]*)")
 PROGRAMS = {"download": download.main, "check_data": check_data.main}
+CONFIGS = (
+    *(RunConfig, ReplayConfig, EvaluateConfig, ReportConfig, ExportConfig, InsightsConfig),
+    *(BenchmarkConfig, AuditConfig, DownloadConfig, CheckConfig),
+)
+GROUPS = ("env", "data", "model", "train", "experiment")
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -85,6 +103,25 @@ def test_links_lead_to_files(page: Path) -> None:
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
+def headings(page: Path) -> set[str]:
+    """Of a page, as a browser's address has them."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_headings(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    found = re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text)
+    wrong = [
+        (target, heading)
+        for target, heading in found
+        if heading not in headings(page.parent / target if target else page)
+    ]
+    assert wrong == []
+
+
 def shown(page: str) -> str:
     text = (ROOT / page).read_text(encoding="utf-8")
     return "".join(block for kind, block in BLOCK.findall(text) if kind == "text")
@@ -104,3 +141,23 @@ def test_the_tree_shows_every_source_file_once_and_no_other(package: str) -> Non
     block = re.search(rf"^{package}/ .*?(?=^\S|\Z)", shown("docs/tree.md"), re.M | re.S)
     assert block is not None
     assert sorted(re.findall(r"(\w+\.py)", block[0])) == sorted(files)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
+def test_every_key_is_on_a_page(config: type) -> None:
+    """By its whole name, or in code type by its last part, as the keys of ``env`` are."""
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]  # what was, not what is
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    words = set(re.findall(r"[\w.]+", text))
+    said = set(re.findall(r"[\w.]+", " ".join(re.findall(r"`[^`\n]+`", text))))
+    told = said | set(re.findall(r"(\w+)=", text))
+    keys = list_keys(config)
+    whole = {key for key in keys if key in (words if "." in key else told)}
+    assert [k for k in keys if k not in whole and k.rpartition(".")[2] not in said] == []
+
+
+def test_every_preset_is_on_a_page() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    known = [f"{group}={name}" for group, names in list_presets(GROUPS).items() for name in names]
+    known = [word.replace("data=synthetic/", "| `") for word in known]  # rows of markets.md
+    assert [word for word in known if not re.search(re.escape(word) + r"(?!\w)", text)] == []

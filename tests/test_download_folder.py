@@ -97,6 +97,24 @@ def test_a_full_disk_is_named_and_leaves_whole_months(
     assert not [path for path in bar_folder.iterdir() if path.name.endswith(".unfinished")]
 
 
+def test_a_disk_that_is_full_from_the_start_is_no_mistake_of_the_person(
+    fetch, tmp_path, monkeypatch, local_exchange
+):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = fetch("start=2024-12-01", "end=2025-01-01", "timeframe=1h")
+    assert (code, "No space left" in err) == (DISK, True)
+
+
+@pytest.mark.parametrize("out", ["notes.txt", "notes.txt/bars"])
+def test_a_folder_that_cannot_be_one_is_refused(fetch, tmp_path, out):
+    (tmp_path / "notes.txt").write_text("not bars")
+    code, _, err = fetch("start=2024-12-01", f"out={tmp_path / out}")
+    assert (code, "notes.txt" in err) == (REFUSED, True)
+
+
 def end_in_fork(run, words, before):
     """Let a process of its own do `before` with its number, then the download: its exit code.
 

@@ -1,6 +1,7 @@
 """The page of a benchmark: one HTML file with its tables and its figure, which needs no network."""
 
 import json
+import math
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,23 @@ def write_page(
         "about": escape(f"{about} {where}"),
         "tables": "".join(_tables(result["rows"])),
         "figure": _inert(chart.to_json()),
-        "result": _inert(json.dumps(result)),
+        "result": _inert(as_json(result)),
         "plotly": get_plotlyjs(),
     }
     path.write_text(fill_page(_TEMPLATE, fields), "utf-8")
+
+
+def as_json(result: Any, indent: int | None = None) -> str:
+    """What was measured, as JSON; a number that is none, as of what never happened, is null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(result), indent=indent, allow_nan=False)
 
 
 def _inert(text: str) -> str:

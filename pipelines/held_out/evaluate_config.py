@@ -33,12 +33,13 @@ class EvaluateConfig:
     # Words of the training's command line: [model=tiny,total_frames=4096].
     train: list[str] = field(default_factory=list)
 
-    # Other bars than those of the runs, or those of the walk-forward: parquet, CSV, or a folder.
+    # Other bars than those of the runs; of a walk-forward, those to train and play on.
     data: ReplayDataConfig = field(default_factory=ReplayDataConfig)
     # best on the validation split, or last.
     checkpoint: str = "best"
     # Folder for the results, which an interrupted walk-forward goes on in; null: evaluation/ in the
-    # run's folder, or <folder of all runs>/<UTC time>_evaluation.
+    # run's folder (evaluation_<market>/ with data.asset), <UTC time>_evaluation/ beside several
+    # runs, runs/<UTC time>_walk_forward/.
     out: str | None = None
     # File in which looks at held-out bars are counted; null: openings.jsonl above the runs.
     registry: str | None = None

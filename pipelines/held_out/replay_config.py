@@ -14,7 +14,8 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 class ReplayDataConfig:
     """The bars to replay on."""
 
-    # Parquet or CSV; null: the bars that the run was trained on.
+    # Parquet or CSV, or a folder that pipelines/download.py has made; null: the bars that the run
+    # was trained on.
     path: str | None = None
     # The market: one of those that the run was trained on, or the name of what `path` holds; null:
     # the run's only one.
