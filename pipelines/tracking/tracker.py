@@ -210,7 +210,7 @@ class Tracker:
             )
         if cfg.logger in ("wandb", "none"):
             return None
-        frames = None if resume is None else resume.frames
+        frames = 0 if resume is None else resume.frames
         other = partial(TorchrlOutlet, cfg.logger, self._run, config, frames)
         return BackgroundOutlet(cfg.logger, other, finish_s=cfg.wandb.finish_s)
 
