@@ -12,12 +12,16 @@ import pytest
 from pipelines.benchmarks.worker_pool import worker_pool
 
 ROOT = Path(__file__).parents[1]
-# What runs in the background of a script is born deaf to SIGINT, and so would be its children.
+# What runs in the background of a script is born deaf to SIGINT, and so would be its children. The
+# first process is slow to hear it, so that whatever the others have to say is said.
 PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    def late(*args):
+        time.sleep(1)
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, late)
     from pipelines.ending import end_plainly
     end_plainly()
 elif sys.argv[1] == "importing":
