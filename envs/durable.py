@@ -1,5 +1,6 @@
 """Files and folders that are on the disk whole, or not at all, whenever the power goes."""
 
+import errno
 import os
 import shutil
 import uuid
@@ -11,6 +12,19 @@ from typing import BinaryIO
 UNFINISHED = ".unfinished"
 _DOOMED = ".removed"
 _PART = 1 << 20
+# What a disk says that is full, or that fails; whoever gave its name is not to blame.
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Have an error of the disk in this block name a file: one of a write names none by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in DISK_ERRORS:
+            error.filename = str(path)
+        raise
 
 
 def write_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
@@ -25,7 +39,7 @@ def write_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
     """
     with new_folder(folder) as unfinished:
         for name, blob in blobs.items():
-            with open(unfinished / name, "xb") as file:
+            with named(folder / name), open(unfinished / name, "xb") as file:
                 file.write(blob)
                 file.flush()
                 os.fsync(file.fileno())
@@ -78,7 +92,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """
     unfinished = _unfinished(path)
     try:
-        with open(unfinished, "xb") as file:
+        with named(path), open(unfinished, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from envs.durable import DISK_ERRORS
 from envs.workers import WorkerLostError
 from pipelines.exit_codes import DISK, NETWORK, NON_FINITE, REFUSED, WORKER_LOST
 from pipelines.market_data.patience import SourceError
@@ -16,7 +17,8 @@ def plain_refusals(
 ) -> Iterator[None]:
     """Print what is wrong with the user's input in one line and exit with 2.
 
-    For the steps that look at input; an error in the program itself keeps its traceback.
+    For the steps that look at input; an error in the program itself keeps its traceback. A disk
+    that is full, or fails, is nobody's input: the exit code is that of `plain_failures`.
 
     Args:
         kinds: of errors that are the input's fault.
@@ -28,7 +30,8 @@ def plain_refusals(
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"  # without "[Errno 17]"
         print(f"error: {text}", file=sys.stderr)
-        raise SystemExit(REFUSED) from None
+        is_disk = isinstance(error, OSError) and error.errno in DISK_ERRORS
+        raise SystemExit(DISK if is_disk else REFUSED) from None
 
 
 @contextmanager

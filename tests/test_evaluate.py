@@ -30,6 +30,8 @@ def test_the_json_holds_everything_the_verdict_first(evaluated):
     found, folder = evaluated
     text = (folder / "evaluation.json").read_text(encoding="utf-8")
     values = json.loads(text)
+    hashes = values["files"].pop("sha256")
+    assert set(hashes) == {"equity.parquet", "returns.parquet", *values["files"]["traces"]}
     assert values == json.loads(json.dumps(found.to_json()))
     assert list(values)[1] == "verdict"
     assert values["verdict"]["word"] in ("no edge", "not enough data")
@@ -99,6 +101,12 @@ def test_returns_of_rivals_are_taken_into_the_test(three_runs, evaluated, tmp_pa
     rival = main(EvaluateConfig(**told))
     assert rival.verdict.findings.trials == 2
     assert rival.verdict.findings.overfitting is not None
+    replaced = tmp_path / "replaced"
+    shutil.copytree(folder, replaced)
+    (replaced / "returns.parquet").write_bytes((replaced / "equity.parquet").read_bytes())
+    with pytest.raises(SystemExit):
+        main(EvaluateConfig(**{**told, "rivals": [str(replaced)], "out": str(tmp_path / "f")}))
+    assert "another evaluation was begun in this folder" in capsys.readouterr().err
     values = json.loads((folder / "evaluation.json").read_text())
     values["bars"]["last_bar"] = "2030-01-01T00:00:00+00:00"
     moved = tmp_path / "moved"
