@@ -11,11 +11,12 @@ import pytest
 from envs.trace import COLUMNS, read_trace
 from pipelines.config import compose_config
 from pipelines.evaluate import evaluate, main
+from pipelines.folder_lock import lock_folder
 from pipelines.held_out.evaluate_config import EvaluateConfig
 from pipelines.held_out.evaluation_text import as_text
 from pipelines.judging.registry import Registry
 from random_walk import draw_walk
-from untrained_run import make_untrained
+from untrained_run import WORDS, make_untrained
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +172,20 @@ def test_a_run_that_is_not_there_is_refused_and_leaves_nothing(tmp_path, capsys)
 def test_lists_may_hold_lists():
     cfg = compose_config("evaluate", ["folds=2", "train=[env.risk_multiples=[1,2],model=mlp]"])
     assert cfg.train == ["env.risk_multiples=[1,2]", "model=mlp"]
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_two_evaluations_do_not_write_to_one_folder(three_runs, tmp_path, capsys, folds):
+    out, registry = tmp_path / "e", tmp_path / "openings.jsonl"
+    out.mkdir()
+    bars = three_runs[0].parent / "bars.parquet"
+    own = {"folds": 2, "train": [*WORDS, f"data.path={bars}"]} if folds else {"run": three_runs[0]}
+    told = EvaluateConfig(**own, out=str(out), registry=str(registry), draws=5, device="cpu")
+    held = lock_folder(out, "held")
+    with pytest.raises(SystemExit) as ended:
+        main(told)
+    assert ended.value.code == 2
+    assert "another evaluation is writing here" in capsys.readouterr().err
+    assert not registry.exists(), "nobody has looked"
+    assert [path.name for path in out.iterdir()] == [".lock"], "nothing was trained"
+    held.release()
