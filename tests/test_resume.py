@@ -164,17 +164,3 @@ def test_what_does_not_fit_is_refused_and_no_worker_stays(finished, tmp_path):
     victim = Victim(folder, "total_frames=2048", "recorder.lanes=4", "resume=changed")
     assert victim.finish() == 2, victim.said()
     assert "train_actions.csv: not a trace" in victim.said()
-
-
-def test_a_run_that_goes_on_on_a_full_disk_names_the_file_and_exits_as_on_any_full_disk(
-    finished, tmp_path
-):
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
-    before = fingerprint(folder)
-    words = ("total_frames=1024", "recorder.lanes=4")
-    victim = Victim(folder, *words, file_bytes=100)
-    assert victim.finish() == 5, victim.said()
-    assert f"error: {folder / 'config.json'}: File too large" in victim.said()
-    assert fingerprint(folder) == before
-    assert BarTable.load(folder / "bars").meta == BarTable.load(finished / "bars").meta
