@@ -74,6 +74,9 @@ class WandbOutlet:
         import wandb
 
         self.wandb, self.folder = wandb, run.path / "wandb"
+        if os.environ.get(_RUN_ID):
+            # W&B reads it once a process, and in a sweep heeds that more than what it is told here.
+            wandb.teardown()
         settings = wandb.Settings(silent=True, **_PRIVATE, **_RETRIES, **_known_limits(cfg))
         self.logger = WandbLogger(
             run.name,
