@@ -131,7 +131,7 @@ def test_a_new_run_begins_with_the_weights_of_another(finished, tmp_path):
 
 def test_a_run_goes_on_when_the_one_that_it_began_with_is_gone(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "origin")
-    words = ("total_frames=256", f"init_from={tmp_path / 'origin'}")
+    words = ("total_frames=256", "env.workers=0", f"init_from={tmp_path / 'origin'}")
     first = Victim(tmp_path / "new", *words)
     assert first.finish() == 0, first.said()
     shutil.rmtree(tmp_path / "origin")
