@@ -20,6 +20,7 @@ from pathlib import Path
 
 from envs.assets import asset_folder
 from envs.checks import require
+from envs.durable import sweep_unfinished
 from pipelines.config import EvaluateConfig, load_config
 from pipelines.folder_lock import lock_folder
 from pipelines.held_out.candidate import Candidate, load_candidate
@@ -43,6 +44,7 @@ def main(cfg: EvaluateConfig) -> Evaluation:
             candidate = _load_runs(cfg, folder)
         folder.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(folder, "another evaluation is writing here; wait, or give another out")
+        sweep_unfinished(folder)
     try:
         if plan is not None:
             candidate = _train_folds(cfg, plan, folder)

@@ -35,7 +35,10 @@ def test_an_interrupted_walk_forward_goes_on_without_training_again(tmp_path, mo
         main(told)
     assert not (tmp_path / "openings.jsonl").exists()
     monkeypatch.setattr(fold_training, "train_run", lambda cfg: trained.append(cfg) or train(cfg))
+    left = tmp_path / "wf" / ".returns.parquet.0.unfinished"
+    left.touch()
     found = main(told)
+    assert not left.exists()
     assert len(trained) == 2
     assert trained[1].run.dir.endswith("seed3_fold2")
     assert found.looks.earlier == 0
