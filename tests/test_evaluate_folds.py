@@ -41,6 +41,9 @@ def test_an_interrupted_walk_forward_goes_on_without_training_again(tmp_path, mo
     assert not left.exists()
     assert len(trained) == 2
     assert trained[1].run.dir.endswith("seed3_fold2")
+    configurations = [json.loads((run / "config.json").read_text())
+                      for run in (tmp_path / "wf" / "runs").iterdir()]  # fmt: skip
+    assert [cfg["wandb"]["group"] for cfg in configurations] == ["wf", "wf"]
     assert found.looks.earlier == 0
     assert [fold["fold"] for fold in found.folds] == [1, 2]
     alone = [1.0 + fold["returns"]["seed 3"] for fold in found.folds]

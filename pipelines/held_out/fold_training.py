@@ -147,7 +147,10 @@ def _require_playable(fold: Fold, data: DataConfig, cfg: RunConfig) -> None:
 def _run(cfg: RunConfig, seed: int, fold: Fold, data: Any, folder: Path) -> RunConfig:
     name = f"seed{seed}_fold{fold.number}"
     place = dataclasses.replace(cfg.run, dir=str(folder / name))
-    return dataclasses.replace(cfg, seed=seed, data=data, run=place, tag=name)
+    # Shown together: the tag, which groups the runs of a person, is another for each of these.
+    group = cfg.wandb.group or folder.resolve().parent.name
+    wandb = dataclasses.replace(cfg.wandb, group=group)
+    return dataclasses.replace(cfg, seed=seed, data=data, run=place, tag=name, wandb=wandb)
 
 
 def untrained(plan: WalkForward) -> list[RunConfig]:
