@@ -18,7 +18,7 @@ from envs.bar_files import time_text
 from envs.bare_numbers import check_ranges, copied, given_features, regular_times
 from envs.bars import report_lines
 from envs.checks import read_json, require
-from envs.durable import write_folder
+from envs.durable import replace_folder, write_folder
 from envs.joint_bars import joint_sha256
 from envs.mending import refuse_insane_prices
 from envs.splits import SPLITS, fit_normaliser, tradable_runs
@@ -177,18 +177,25 @@ class BarTable:
             )
         return lines
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | Path, *, replace: bool = False) -> None:
         """Write the table to a new folder: an array file for each tensor, and a JSON file.
 
         The folder appears whole or not at all.
 
+        Args:
+            directory: the folder.
+            replace: whatever is in it; it stays until the table is on the disk, and for good if it
+                is this table.
+
         Raises:
-            OSError: if there is a folder with something in it already, or the disk refuses.
+            OSError: if there is a folder with something in it already, unless it is to be
+                replaced, or the disk refuses.
         """
         known = {k: v for k, v in dataclasses.asdict(self.meta).items() if v is not None}
         meta = json.dumps(known, indent=2, allow_nan=False)
         blobs = {f"{name}.npy": _npy_bytes(getattr(self, name)) for name in _TENSOR_NAMES}
-        write_folder(Path(directory), blobs | {META_FILE: (meta + "\n").encode()})
+        write = replace_folder if replace else write_folder
+        write(Path(directory), blobs | {META_FILE: (meta + "\n").encode()})
 
     @classmethod
     def load(cls, directory: str | Path) -> Self:

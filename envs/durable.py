@@ -1,5 +1,6 @@
 """Files and folders that are on the disk whole, or not at all, whenever the power goes."""
 
+import errno
 import os
 import shutil
 import uuid
@@ -10,6 +11,20 @@ from typing import BinaryIO
 
 UNFINISHED = ".unfinished"
 _DOOMED = ".removed"
+_PART = 1 << 20
+# What a disk says that is full, or that fails; whoever gave its name is not to blame.
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Have an error of the disk in this block name a file: one of a write names none by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in DISK_ERRORS:
+            error.filename = str(path)
+        raise
 
 
 def write_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
@@ -24,7 +39,7 @@ def write_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
     """
     with new_folder(folder) as unfinished:
         for name, blob in blobs.items():
-            with open(unfinished / name, "xb") as file:
+            with named(folder / name), open(unfinished / name, "xb") as file:
                 file.write(blob)
                 file.flush()
                 os.fsync(file.fileno())
@@ -77,7 +92,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """
     unfinished = _unfinished(path)
     try:
-        with open(unfinished, "xb") as file:
+        with named(path), open(unfinished, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -88,14 +103,67 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def replace_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
+    """Write files into a folder in place of the one of that name, which stays until they are there.
+
+    A folder that holds these very bytes, and nothing else, is left as it is.
+
+    Args:
+        folder: what is there goes; it need not exist.
+        blobs: contents by file name, written in this order.
+
+    Raises:
+        OSError: if the disk refuses; what was there stays, and nothing else is left behind.
+    """
+    if not folder.is_dir():
+        write_folder(folder, blobs)
+    elif not _holds(folder, blobs):
+        new, old = _unfinished(folder), _doomed(folder)
+        write_folder(new, blobs)
+        # From here on only names change, and what takes long comes when they have.
+        folder.rename(old)
+        try:
+            new.rename(folder)
+        except BaseException:
+            old.rename(folder)
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        sync_folder(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _holds(folder: Path, blobs: Mapping[str, bytes]) -> bool:
+    """Whether a folder has these files, with these bytes, and nothing else."""
+    if {path.name for path in folder.iterdir()} != set(blobs):
+        return False
+    return all(_is_same(folder / name, blob) for name, blob in blobs.items())
+
+
+def _is_same(path: Path, blob: bytes) -> bool:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != len(blob):
+        return False
+    view, begin = memoryview(blob), 0
+    with open(path, "rb") as file:
+        while part := file.read(_PART):
+            if part != view[begin : begin + len(part)]:
+                return False
+            begin += len(part)
+    return begin == len(blob)
+
+
 def _unfinished(path: Path) -> Path:
     """A name beside `path` that nobody else has."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
 
 
+def _doomed(path: Path) -> Path:
+    """Likewise, for what is to be removed."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{_DOOMED}")
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder; if this is cut short, what is left no longer bears its name."""
-    doomed = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{_DOOMED}")
+    doomed = _doomed(folder)
     folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 

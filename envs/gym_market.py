@@ -61,7 +61,8 @@ class MarketVectorEnv(VectorEnv):
         render_mode: None; there is nothing to draw.
 
     Raises:
-        ValueError: as `MarketEnv`.
+        ValueError: as `MarketEnv`; in `step`, for actions that are not whole numbers, or not of
+            every lane and head.
         IndexError: in `step`, for an action outside its range, naming the head.
     """
 
@@ -129,7 +130,7 @@ class MarketVectorEnv(VectorEnv):
     ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One bar for every lane; actions are int [num_envs, 4]."""
         grid = self.env.batch_size
-        heads = torch.as_tensor(np.asarray(actions), dtype=torch.int64).view(*grid, len(HEADS))
+        heads = torch.from_numpy(self._whole(actions)).view(*grid, len(HEADS))
         self._state["action"] = TensorDict(
             {head: heads[..., i].contiguous() for i, head in enumerate(HEADS)}, grid
         )
@@ -154,6 +155,14 @@ class MarketVectorEnv(VectorEnv):
         window = self.windows[bar - self.cfg.window + 1]
         account = state["account"].flatten(0, 1).numpy().copy()
         return {"window": window.contiguous().numpy(), "account": account}
+
+    def _whole(self, actions: np.ndarray) -> np.ndarray:
+        """Actions as int64; what is no index would be cut to one that nobody chose."""
+        given, shape = np.asarray(actions), (self.num_envs, len(HEADS))
+        fits = np.issubdtype(given.dtype, np.integer) and given.shape == shape
+        told = f"{given.dtype} {list(given.shape)}"
+        require(fits, "actions", told, f"whole numbers {list(shape)}: an index for every head")
+        return given.astype(np.int64)
 
     def _count(self, reward: np.ndarray, fills: dict[str, torch.Tensor]) -> None:
         entered = torch.nan_to_num(fills["entry_units"]) != 0

@@ -4,6 +4,7 @@ The dataclasses hold names, types, defaults and checks; the YAML files in ``conf
 what differs. A script composes the dataclasses directly and needs no Hydra.
 """
 
+import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -230,6 +231,9 @@ def load_config(program: str, argv: Sequence[str]) -> Any:
 
     ``--help`` prints every key and exits with 0; a mistake prints one line and exits with 2.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A sign that a terminal does not know must not end a training that has come to its end.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if {"--help", "-h"} & set(argv):
             print(_help(program, [word for word in argv if word not in ("--help", "-h")]))

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from envs.assets import asset_folder
 from envs.checks import require
+from envs.durable import sweep_unfinished
 from pipelines.config import EvaluateConfig, load_config
+from pipelines.folder_lock import lock_folder
 from pipelines.held_out.candidate import Candidate, load_candidate
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import EVALUATION, Evaluation
@@ -35,14 +37,27 @@ from pipelines.report import write_report
 def main(cfg: EvaluateConfig) -> Evaluation:
     """Train what is to be trained, write the look down, look, judge; write and print the result."""
     logging.getLogger("torchrl").setLevel(logging.WARNING)
-    settings = Settings(cfg.draws, cfg.seed, tuple(cfg.rivals))
     with plain_refusals():
         folder = choose_folder(cfg)
         plan = None if cfg.folds is None else _plan(cfg, folder)
-    candidate = _load_runs(cfg, folder) if plan is None else _train_folds(cfg, plan, folder)
+        if plan is None:
+            candidate = _load_runs(cfg, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(folder, "another evaluation is writing here; wait, or give another out")
+        sweep_unfinished(folder)
+    try:
+        if plan is not None:
+            candidate = _train_folds(cfg, plan, folder)
+        return _judge(cfg, candidate, folder)
+    finally:
+        lock.release()
+
+
+def _judge(cfg: EvaluateConfig, candidate: Candidate, folder: Path) -> Evaluation:
+    """Of a candidate that is trained, in a folder that nobody else writes to."""
+    settings = Settings(cfg.draws, cfg.seed, tuple(cfg.rivals))
     with plain_refusals():
         registry = Path(cfg.registry) if cfg.registry else default_registry(cfg, folder)
-        folder.mkdir(parents=True, exist_ok=True)
         opened = open_bars(candidate, registry, folder, settings)
     evaluation = judge_candidate(candidate, opened, folder, settings)
     evaluation.save(folder)
@@ -104,15 +119,14 @@ def default_registry(cfg: EvaluateConfig, folder: Path) -> Path:
 
 def _load_runs(cfg: EvaluateConfig, folder: Path) -> Candidate:
     runs = [cfg.run] if cfg.run else cfg.runs
-    with plain_refusals():
-        return load_candidate(
-            folder.resolve().name if cfg.run is None else Path(cfg.run).resolve().name,
-            [[path] for path in runs],
-            data_path=cfg.data.path,
-            checkpoint=cfg.checkpoint,
-            device=cfg.device,
-            asset=cfg.data.asset,
-        )
+    return load_candidate(
+        folder.resolve().name if cfg.run is None else Path(cfg.run).resolve().name,
+        [[path] for path in runs],
+        data_path=cfg.data.path,
+        checkpoint=cfg.checkpoint,
+        device=cfg.device,
+        asset=cfg.data.asset,
+    )
 
 
 def _plan(cfg: EvaluateConfig, folder: Path) -> WalkForward:

@@ -37,7 +37,7 @@ from pipelines.model import make_model
 from pipelines.random_state import seed_everything
 from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.replay import replay
-from pipelines.resume import inexact_notes, open_run
+from pipelines.resume import find_run, inexact_notes, open_run
 from pipelines.run_folder import RunFolder
 from pipelines.saver import Saver, trace_mark, tracker_mark
 from pipelines.source import ROOT, git_revision
@@ -63,7 +63,9 @@ def main(cfg: RunConfig) -> RunFolder:
                 require_compiler(key, device)
         if cfg.replay.enabled and cfg.replay.split == SPLIT:
             verify_registry(Path(cfg.run.dir or Path(cfg.run.root) / "new"))
-        initial = find_initial_weights(cfg.init_from, table) if cfg.init_from else None
+        # What goes on has weights of its own, and those that it began with may be gone.
+        begins = cfg.init_from if find_run(cfg) is None else None
+        initial = find_initial_weights(begins, table) if begins else None
         model = make_model(cfg.model, cfg.env, table).to(device)
         run, checkpoint = open_run(cfg, table)
         # Of what weights have seen the bars may tell that are replaced now.

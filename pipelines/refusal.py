@@ -1,10 +1,10 @@
 """How a program says that it cannot work with what it was given, or cannot go on."""
 
-import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from envs.durable import DISK_ERRORS
 from envs.workers import WorkerLostError
 from pipelines.exit_codes import DISK, NETWORK, NON_FINITE, REFUSED, WORKER_LOST
 from pipelines.market_data.patience import SourceError
@@ -18,7 +18,7 @@ def plain_refusals(
     """Print what is wrong with the user's input in one line and exit with 2.
 
     For the steps that look at input; an error in the program itself keeps its traceback. A disk
-    that takes no more is nobody's input: the exit code is then that of `plain_failures`.
+    that is full, or fails, is nobody's input: the exit code is that of `plain_failures`.
 
     Args:
         kinds: of errors that are the input's fault.
@@ -30,8 +30,8 @@ def plain_refusals(
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"  # without "[Errno 17]"
         print(f"error: {text}", file=sys.stderr)
-        is_full = isinstance(error, OSError) and error.errno in _TAKES_NO_MORE
-        raise SystemExit(DISK if is_full else REFUSED) from None
+        is_disk = isinstance(error, OSError) and error.errno in DISK_ERRORS
+        raise SystemExit(DISK if is_disk else REFUSED) from None
 
 
 @contextmanager
@@ -52,7 +52,6 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _CODES: dict[type[Exception], int] = {
     NonFiniteError: NON_FINITE,
     WorkerLostError: WORKER_LOST,

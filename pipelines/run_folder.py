@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import BaseFileLock
 
 from envs.checks import require_cell
-from envs.durable import remove_folder, sweep_unfinished
+from envs.durable import sweep_unfinished
 from envs.table import BarTable
 from pipelines.folder_lock import LOCK, lock_folder
 
@@ -70,11 +70,9 @@ class RunFolder:
         return self.path / "debug"
 
     def replace_bars(self, table: BarTable) -> None:
-        """Write the table anew, whatever has become of the one that is there."""
-        if self.bars.is_dir():
-            remove_folder(self.bars)
+        """Write the table, unless it is there; what is there instead stays until it is written."""
         sweep_unfinished(self.path)
-        table.save(self.bars)
+        table.save(self.bars, replace=True)
 
     def lock(self) -> None:
         """Make this process the only one that writes here, as long as it lives.

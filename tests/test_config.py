@@ -2,7 +2,9 @@
 
 import dataclasses
 import importlib.resources
+import io
 import json
+import sys
 
 import pytest
 from omegaconf import OmegaConf
@@ -281,3 +283,11 @@ def test_recorded_lanes_are_spread_evenly():
     kept = RecorderConfig(lanes=7).kept_lanes(20)
     assert kept is not None
     assert len(set(kept)) == 7
+
+
+def test_a_terminal_that_knows_few_signs_is_told_all_the_same(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    load_config("report", ["folder=Zürich"])
+    print("uncertain by ±5.7", flush=True)
+    assert written.getvalue() == b"uncertain by \\xb15.7\n"

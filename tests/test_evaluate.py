@@ -11,11 +11,12 @@ import pytest
 from envs.trace import COLUMNS, read_trace
 from pipelines.config import compose_config
 from pipelines.evaluate import evaluate, main
+from pipelines.folder_lock import lock_folder
 from pipelines.held_out.evaluate_config import EvaluateConfig
 from pipelines.held_out.evaluation_text import as_text
 from pipelines.judging.registry import Registry
 from random_walk import draw_walk
-from untrained_run import make_untrained
+from untrained_run import WORDS, make_untrained
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,8 @@ def test_the_json_holds_everything_the_verdict_first(evaluated):
     found, folder = evaluated
     text = (folder / "evaluation.json").read_text(encoding="utf-8")
     values = json.loads(text)
+    hashes = values["files"].pop("sha256")
+    assert set(hashes) == {"equity.parquet", "returns.parquet", *values["files"]["traces"]}
     assert values == json.loads(json.dumps(found.to_json()))
     assert list(values)[1] == "verdict"
     assert values["verdict"]["word"] in ("no edge", "not enough data")
@@ -99,6 +102,12 @@ def test_returns_of_rivals_are_taken_into_the_test(three_runs, evaluated, tmp_pa
     rival = main(EvaluateConfig(**told))
     assert rival.verdict.findings.trials == 2
     assert rival.verdict.findings.overfitting is not None
+    replaced = tmp_path / "replaced"
+    shutil.copytree(folder, replaced)
+    (replaced / "returns.parquet").write_bytes((replaced / "equity.parquet").read_bytes())
+    with pytest.raises(SystemExit):
+        main(EvaluateConfig(**{**told, "rivals": [str(replaced)], "out": str(tmp_path / "f")}))
+    assert "another evaluation was begun in this folder" in capsys.readouterr().err
     values = json.loads((folder / "evaluation.json").read_text())
     values["bars"]["last_bar"] = "2030-01-01T00:00:00+00:00"
     moved = tmp_path / "moved"
@@ -163,3 +172,20 @@ def test_a_run_that_is_not_there_is_refused_and_leaves_nothing(tmp_path, capsys)
 def test_lists_may_hold_lists():
     cfg = compose_config("evaluate", ["folds=2", "train=[env.risk_multiples=[1,2],model=mlp]"])
     assert cfg.train == ["env.risk_multiples=[1,2]", "model=mlp"]
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_two_evaluations_do_not_write_to_one_folder(three_runs, tmp_path, capsys, folds):
+    out, registry = tmp_path / "e", tmp_path / "openings.jsonl"
+    out.mkdir()
+    bars = three_runs[0].parent / "bars.parquet"
+    own = {"folds": 2, "train": [*WORDS, f"data.path={bars}"]} if folds else {"run": three_runs[0]}
+    told = EvaluateConfig(**own, out=str(out), registry=str(registry), draws=5, device="cpu")
+    held = lock_folder(out, "held")
+    with pytest.raises(SystemExit) as ended:
+        main(told)
+    assert ended.value.code == 2
+    assert "another evaluation is writing here" in capsys.readouterr().err
+    assert not registry.exists(), "nobody has looked"
+    assert [path.name for path in out.iterdir()] == [".lock"], "nothing was trained"
+    held.release()

@@ -1,14 +1,17 @@
 """A walk-forward as a whole: interrupted it goes on, and what its trainings may not be told."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from envs.trace import read_trace
+from pipelines.config import RunConfig
 from pipelines.evaluate import main
 from pipelines.held_out import fold_training
 from pipelines.held_out.evaluate_config import EvaluateConfig
+from pipelines.tracking.wandb_outlet import new_run_id
 from random_walk import write_bars
 from untrained_run import WORDS
 
@@ -32,9 +35,15 @@ def test_an_interrupted_walk_forward_goes_on_without_training_again(tmp_path, mo
         main(told)
     assert not (tmp_path / "openings.jsonl").exists()
     monkeypatch.setattr(fold_training, "train_run", lambda cfg: trained.append(cfg) or train(cfg))
+    left = tmp_path / "wf" / ".returns.parquet.0.unfinished"
+    left.touch()
     found = main(told)
+    assert not left.exists()
     assert len(trained) == 2
     assert trained[1].run.dir.endswith("seed3_fold2")
+    configurations = [json.loads((run / "config.json").read_text())
+                      for run in (tmp_path / "wf" / "runs").iterdir()]  # fmt: skip
+    assert [cfg["wandb"]["group"] for cfg in configurations] == ["wf", "wf"]
     assert found.looks.earlier == 0
     assert [fold["fold"] for fold in found.folds] == [1, 2]
     alone = [1.0 + fold["returns"]["seed 3"] for fold in found.folds]
@@ -51,6 +60,23 @@ def test_an_interrupted_walk_forward_goes_on_without_training_again(tmp_path, mo
     told.train = [*WORDS, "train.lr=0.1"]
     with pytest.raises(SystemExit):
         main(told)
+
+
+def test_every_training_is_a_run_of_its_own_on_w_and_b(monkeypatch):
+    configurations = [RunConfig(tag=f"seed{seed}_fold{fold}") for seed in (0, 1) for fold in (1, 2)]
+    found = []
+    monkeypatch.setattr(fold_training, "train_run", lambda cfg: found.append(new_run_id()))
+    for name in ("WANDB_RUN_ID", "WANDB_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    fold_training.train_all(configurations)
+    assert len(set(found)) == 4
+    monkeypatch.setenv("WANDB_RUN_ID", "pod7")
+    found.clear()
+    fold_training.train_all(configurations)
+    fold_training.train_all(configurations[:1])  # stopped, and gone on with
+    assert found == ["pod7-seed0_fold1", "pod7-seed0_fold2", "pod7-seed1_fold1", "pod7-seed1_fold2",
+                     "pod7-seed0_fold1"]  # fmt: skip
+    assert os.environ["WANDB_RUN_ID"] == "pod7"
 
 
 @pytest.mark.parametrize(

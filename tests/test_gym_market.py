@@ -178,3 +178,32 @@ def test_a_loop_in_the_manner_of_cleanrl_trains_a_policy(table):
     loss.backward()
     optimizer.step()
     assert loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda given: given + 0.9, r"actions='float64 \[10, 4\]' is not allowed"),
+        (lambda given: given.astype(np.float32), "whole numbers"),
+        (lambda given: given > 0, "actions='bool"),
+        (lambda given: given.T, r"whole numbers \[10, 4\]"),
+        (lambda given: given[:5], r"int64 \[5, 4\]"),
+    ],
+    ids=["fractions", "floats", "truths", "turned", "half"],
+)
+def test_actions_that_are_no_indices_of_all_lanes_are_refused(table, change, message):
+    lanes = MarketVectorEnv(table, CFG)
+    lanes.reset(seed=0)
+    given = actions_for(CFG, CFG.lanes)[0]
+    with pytest.raises(ValueError, match=message):
+        lanes.step(change(given))
+    lanes.step(given.astype(np.int32))
+    lanes.step(torch.from_numpy(given))
+
+
+def test_a_single_environment_refuses_fractions_too(table):
+    env = MarketGymEnv(table, CFG)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="float64"):
+        env.step(np.array([0.9, 0.0, 0.0, 0.0]))
+    env.step([1, 0, 0, 0])

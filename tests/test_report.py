@@ -271,6 +271,7 @@ def test_a_policy_that_never_traded_has_a_page(folder, values, tmp_path):
         frame.assign(**same).to_parquet(copy / f"{name}.parquet")
     changed = json.loads(json.dumps(values))
     changed["verdict"]["findings"]["moved"] = False
+    del changed["files"]["sha256"]  # as of those that are older than it
     (copy / "evaluation.json").write_text(json.dumps(changed))
     text = write_report(copy).read_text("utf-8")
     assert "The policy never traded" in Document(text).text
@@ -278,6 +279,20 @@ def test_a_policy_that_never_traded_has_a_page(folder, values, tmp_path):
     assert "mix_size" not in text  # no bars without a number under them
     assert "returns" not in embedded(text, "figures")
     assert [seed["total"] for seed in embedded(text, "series")["seeds"]] == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["trace", "equity", "returns"])
+def test_files_of_an_evaluation_that_was_stopped_are_not_taken_for_the_one_before(
+    folder, values, tmp_path, kind
+):
+    copy = tmp_path / "mixed"
+    shutil.copytree(folder, copy)
+    name = values["files"]["traces"][1] if kind == "trace" else values["files"][kind]
+    whole = (copy / name).read_bytes()
+    (copy / name).write_bytes(whole.replace(whole[-40:], whole[-40:][::-1]))
+    with pytest.raises(ValueError, match="another evaluation was begun in this folder") as refused:
+        write_report(copy)
+    assert name in str(refused.value)
 
 
 def test_numbers_are_readable_and_percentages_right():

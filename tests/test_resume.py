@@ -129,6 +129,17 @@ def test_a_new_run_begins_with_the_weights_of_another(finished, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_run_goes_on_when_the_one_that_it_began_with_is_gone(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "origin")
+    words = ("total_frames=256", "env.workers=0", f"init_from={tmp_path / 'origin'}")
+    first = Victim(tmp_path / "new", *words)
+    assert first.finish() == 0, first.said()
+    shutil.rmtree(tmp_path / "origin")
+    again = Victim(tmp_path / "new", *words)
+    assert again.finish() == 0, again.said()
+    assert "going on from" in again.said()
+
+
 def test_a_finished_run_with_a_packed_trace_is_left_as_it_is(tmp_path):
     words = ("total_frames=256", "recorder.format=parquet")
     first = Victim(tmp_path / "run", *words)

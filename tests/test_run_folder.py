@@ -1,7 +1,10 @@
 """The folder of a run: where it is, and what is refused before anything is made."""
 
+import os
+
 import pytest
 
+from envs.bar_table import BarTable
 from pipelines.run_folder import RunFolder
 
 
@@ -55,3 +58,22 @@ def test_a_folder_of_somebody_else_is_never_begun_anew(tmp_path):
     (tmp_path / "thesis" / "chapter1.tex").write_text("mine")
     with pytest.raises(FileExistsError, match="it exists already"):
         RunFolder.create(str(tmp_path), str(tmp_path / "thesis"), "tag", anew=True)
+
+
+def test_a_run_keeps_its_bars_until_the_new_ones_are_on_the_disk(tmp_path, monkeypatch):
+    first, second = (BarTable.from_arrays([[p, p, p, p, 1.0]] * 20) for p in (100.0, 101.0))
+    run = RunFolder.create(str(tmp_path), str(tmp_path / "run"), "tag")
+    run.replace_bars(first)
+
+    def refuse(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", refuse)
+        run.replace_bars(first)  # they are there
+        with pytest.raises(OSError, match="No space left"):
+            run.replace_bars(second)
+    assert BarTable.load(run.bars).ohlcv[0, 0] == 100.0
+    run.replace_bars(second)
+    assert BarTable.load(run.bars).ohlcv[0, 0] == 101.0
+    assert list(run.path.iterdir()) == [run.bars]

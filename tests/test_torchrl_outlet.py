@@ -49,6 +49,12 @@ def test_csv_has_a_file_a_curve_and_a_resumed_run_no_line_twice(run, caplog):
     assert caplog.records == []
 
 
+def test_csv_has_nothing_of_a_beginning_that_no_checkpoint_kept(run):
+    log(run, "csv")
+    log(run, "csv", values=((10, 2.0),))  # begun anew in the same folder
+    assert scalars(run, "train/loss") == [(10, 2.0)]
+
+
 def test_csv_has_the_replay_of_a_finished_run_once(run):
     mark = log(run, "csv", values=((10, 1.0),))
     for growth in (0.1, 0.2):

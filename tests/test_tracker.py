@@ -72,11 +72,23 @@ def test_a_full_disk_leaves_the_configuration_that_was_there(run, config):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with pytest.raises(OSError, match=r"[Ff]ile too large"):
+        with pytest.raises(OSError, match=r"[Ff]ile too large: '.*config\.json'"):
             Tracker(run, config, total_frames=1, resume=mark)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (run.path / "config.json").read_bytes() == before
+
+
+def test_a_line_that_a_full_disk_refuses_is_told_with_its_file(run, config):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    tracker = Tracker(run, config, total_frames=1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match=r"[Ff]ile too large: '.*metrics\.jsonl'"):
+            tracker.log({"a" * 200: 1.0}, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    tracker.close()
 
 
 def test_a_second_close_does_nothing_and_no_terminal_means_no_output(run, config, capfd):

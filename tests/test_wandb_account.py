@@ -1,5 +1,8 @@
 """W&B goes online where there is an account, and never asks for one."""
 
+import os
+import pwd
+
 import pytest
 
 from pipelines.tracking.wandb_account import wandb_mode
@@ -34,3 +37,15 @@ def test_online_only_with_an_account(monkeypatch, tmp_path, wanted, variables, n
     if netrc:
         (tmp_path / "netrc").write_text(netrc)
     assert wandb_mode(wanted) == mode
+
+
+def test_a_user_of_a_container_without_a_home_has_no_account(monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert os.path.expanduser("~") == "~"
+    assert wandb_mode("auto") == "offline"

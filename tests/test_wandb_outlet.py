@@ -138,6 +138,26 @@ def test_a_run_goes_on_under_its_own_id_or_the_one_that_an_agent_gave(run, tmp_p
     assert new_run_id() != new_run_id()
 
 
+TWO = """
+from pipelines.config import RunConfig, WandbConfig
+from pipelines.run_folder import RunFolder
+from pipelines.tracking.tracker import Tracker
+from pipelines.tracking.wandb_outlet import run_id_of_its_own
+
+for name in ("one", "two"):
+    run, cfg = RunFolder.create(".", name, "test"), RunConfig(wandb=WandbConfig(mode="offline"))
+    with run_id_of_its_own(name), Tracker(run, cfg, total_frames=10) as tracker:
+        tracker.log({"a": 1.0}, 5)
+"""
+
+
+def test_the_folds_of_a_walk_forward_are_runs_of_their_own_in_a_sweep_too(tmp_path):
+    done = in_a_process(TWO, tmp_path, WANDB_RUN_ID="pod7", WANDB_SWEEP_ID="sweep1")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [WandbFile(tmp_path / name).run.run_id for name in ("one", "two")]
+    assert found == ["pod7-one", "pod7-two"]
+
+
 def test_a_training_that_fails_is_a_failed_run_with_an_alert(run):
     def train():
         with Tracker(run, config(), total_frames=10) as tracker:

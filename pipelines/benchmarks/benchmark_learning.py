@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import logging
-import multiprocessing
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.learning_learners import LEARNERS, NETWORK
 from pipelines.benchmarks.learning_ours import train_ours
 from pipelines.benchmarks.learning_score import LEVELS, Curve, Judge
+from pipelines.benchmarks.worker_pool import worker_pool
 from pipelines.config import compose_config
 from pipelines.judging.interquartile import interquartile_mean, interval
 
@@ -82,8 +82,7 @@ def require_packages(learners: Sequence[str]) -> None:
 
 def run_jobs(jobs: list[Job], workers: int) -> list[Outcome]:
     """Every job in a process of its own kind: one thread each, so that they do not disturb."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with worker_pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(tqdm(pool.imap(run_job, jobs), total=len(jobs), unit="run"))
 
 

@@ -7,7 +7,6 @@ that its peak of memory is its own.
 
 import functools
 import logging
-import multiprocessing
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from envs.features import FEATURE_NAMES
 from envs.table import BarTable
 from pipelines.advantage import sequences
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
+from pipelines.benchmarks.worker_pool import worker_pool
 from pipelines.config import RunConfig, compose_config
 from pipelines.device import pick_device
 from pipelines.model import make_model
@@ -128,8 +128,7 @@ def time_speed(folder: Path, cells: list[Cell], repeats: int, epochs: int) -> li
 
 def alone(jobs: Sequence[Callable[[], T]], unit: str) -> list[T]:
     """The results of `jobs`, each of a new process, one after the other."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1, maxtasksperchild=1) as pool:
+    with worker_pool(1, maxtasksperchild=1) as pool:
         return list(tqdm(pool.imap(_call, jobs), total=len(jobs), unit=unit, disable=None))
 
 

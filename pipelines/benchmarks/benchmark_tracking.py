@@ -4,18 +4,17 @@ Counted in seconds of the processor, thread by thread: what else runs on the mac
 """
 
 import logging
-import multiprocessing
 import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from envs.factory import make_env
 from envs.table import build_table
+from pipelines.benchmarks.worker_pool import worker_pool
 from pipelines.config import RunConfig, compose_config
 from pipelines.model import make_model
 from pipelines.run_folder import RunFolder
@@ -50,12 +49,10 @@ class _Used(NamedTuple):
 
 def time_places(folder: Path, iterations: int) -> list[dict[str, Any]]:
     """A row a place, each measured in a process of its own."""
-    context = multiprocessing.get_context("spawn")
     rows = []
     for number, place in enumerate(PLACES):
-        with ProcessPoolExecutor(1, context) as pool:
-            job = pool.submit(time_tracking, folder / str(number), place, iterations)
-            rows.append(job.result())
+        with worker_pool(1) as pool:
+            rows.append(pool.apply(time_tracking, (folder / str(number), place, iterations)))
     return rows
 
 

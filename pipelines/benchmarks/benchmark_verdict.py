@@ -1,6 +1,5 @@
 """``suite=verdict``: how often the verdict calls luck an edge, and how soon it sees a real one."""
 
-import multiprocessing
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pipelines.benchmarks.driftless import BASELINES, World, draw_returns
+from pipelines.benchmarks.worker_pool import worker_pool
 from pipelines.judging.findings import Evidence, Findings, find, recount
 from pipelines.judging.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge
 
@@ -51,7 +51,7 @@ def try_verdicts(matrices: int, workers: int) -> list[dict[str, Any]]:
         workers: processes.
     """
     jobs = plan(matrices)
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with worker_pool(workers) as pool:
         found = list(tqdm(pool.imap(find_best, jobs), total=len(jobs), unit="verdict"))
     return tabulate(jobs, found)
 

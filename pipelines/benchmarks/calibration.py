@@ -6,7 +6,6 @@ trained, chosen on validation and evaluated as a person would, each on a market 
 enough for a minute on one core.
 """
 
-import multiprocessing
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
+from pipelines.benchmarks.worker_pool import worker_pool
 from pipelines.config import compose_config
 from pipelines.evaluate import evaluate
 from pipelines.judging.verdict import EDGE, NO_EDGE, NOT_ENOUGH
@@ -78,7 +78,7 @@ def try_trainings(jobs: Sequence[Job], workers: int) -> list[dict[str, Any]]:
         jobs: from `plan`.
         workers: processes, of one thread each.
     """
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+    with worker_pool(workers, maxtasksperchild=1) as pool:
         rows = list(tqdm(pool.imap(train_and_judge, jobs), total=len(jobs), unit="training"))
     return rows + count_words(rows)
 

@@ -104,7 +104,7 @@ def list_run_files(run: Path, choice: Choice) -> RunFiles:
         if is_plain and is_run_file(path):
             if _is_wanted(path, choice, kept):
                 taken.append(path)
-        elif path not in (LOCK, MANIFEST) and not path.startswith("wandb/"):
+        elif path != MANIFEST and Path(path).name != LOCK and not path.startswith("wandb/"):
             strange.append(path)
     return RunFiles(sorted(taken), checkpoints, sorted(strange))
 

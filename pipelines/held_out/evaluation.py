@@ -1,13 +1,17 @@
 """The result of an evaluation: the verdict, and everything that it rests on."""
 
 import dataclasses
+import hashlib
+import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from envs.durable import write_file
 from pipelines.held_out.held_out_baselines import Account, Foresight, MatchedRandom
 from pipelines.held_out.result import Replayed
 from pipelines.judging.bootstrap import Interval
@@ -161,16 +165,48 @@ class Evaluation:
         """Write ``evaluation.json``, ``equity.parquet`` and ``returns.parquet``.
 
         The parquet files have a column for each account and one row a bar, or a period, by its
-        beginning; the JSON file is the last that appears.
+        beginning. The JSON file is the last that appears, with the hashes of the others: those of
+        another evaluation, which was stopped before its end, are not taken for this one's.
 
         Args:
-            folder: must exist; files of these names are replaced.
+            folder: must exist and hold the traces; files of these names are replaced.
+
+        Raises:
+            OSError: if the disk refuses; each file is then whole, this one's or an earlier one's.
         """
-        self.equity().to_parquet(folder / EQUITY)
         returns = self.returns.values.copy()
         returns["policy"] = returns[[seed.name for seed in self.seeds]].mean(axis=1)
-        returns.to_parquet(folder / RETURNS)
-        text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
-        unfinished = folder / f"{EVALUATION}.part"
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(folder / EVALUATION)
+        for name, frame in ((EQUITY, self.equity()), (RETURNS, returns)):
+            file = io.BytesIO()
+            frame.to_parquet(file)
+            write_file(folder / name, file.getvalue())
+        values = self.to_json()
+        names = [EQUITY, RETURNS, *values["files"]["traces"]]
+        values["files"]["sha256"] = {name: _hash_file(folder / name) for name in names}
+        text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+        write_file(folder / EVALUATION, text.encode())
+
+
+def require_own(values: Mapping[str, Any], path: Path) -> None:
+    """Refuse a file that a later evaluation has replaced, which was stopped before its end.
+
+    Args:
+        values: of ``evaluation.json``.
+        path: a file beside it that belongs to it.
+
+    Raises:
+        FileNotFoundError: if the file is missing.
+        ValueError: if it is not the one that was written.
+    """
+    known = values["files"].get("sha256", {}).get(path.name)  # older ones do not say
+    if known is not None and _hash_file(path) != known:
+        raise ValueError(
+            f"{path}: not as {EVALUATION} beside it has it: another evaluation was begun in this "
+            "folder and did not come to its end; evaluate again"
+        )
+
+
+def _hash_file(path: Path) -> str:
+    """The sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

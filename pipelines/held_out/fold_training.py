@@ -20,6 +20,7 @@ from pipelines.held_out.walk_forward import Fold, Layout, Rows, fold_data, plan_
 from pipelines.ppo_transformer import main as train_run
 from pipelines.resume import FREE, differences
 from pipelines.run_folder import RunFolder
+from pipelines.tracking.wandb_outlet import run_id_of_its_own
 
 # What the words of a training cannot say, since the walk-forward does.
 _OWN = (
@@ -146,7 +147,10 @@ def _require_playable(fold: Fold, data: DataConfig, cfg: RunConfig) -> None:
 def _run(cfg: RunConfig, seed: int, fold: Fold, data: Any, folder: Path) -> RunConfig:
     name = f"seed{seed}_fold{fold.number}"
     place = dataclasses.replace(cfg.run, dir=str(folder / name))
-    return dataclasses.replace(cfg, seed=seed, data=data, run=place, tag=name)
+    # Shown together: the tag, which groups the runs of a person, is another for each of these.
+    group = cfg.wandb.group or folder.resolve().parent.name
+    wandb = dataclasses.replace(cfg.wandb, group=group)
+    return dataclasses.replace(cfg, seed=seed, data=data, run=place, tag=name, wandb=wandb)
 
 
 def untrained(plan: WalkForward) -> list[RunConfig]:
@@ -163,7 +167,8 @@ def train_all(runs: Sequence[RunConfig]) -> None:
     """Train one after the other; a run that was stopped goes on where it was."""
     for i, cfg in enumerate(runs):
         print(f"training {i + 1} of {len(runs)}: {cfg.run.dir}")
-        train_run(cfg)
+        with run_id_of_its_own(cfg.tag):
+            train_run(cfg)
         ENDING.set_last_will(None)
 
 

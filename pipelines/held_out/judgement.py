@@ -17,7 +17,14 @@ from pipelines.held_out.baselines import buy_and_hold
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.cost_curve import order_cost_bps
 from pipelines.held_out.evaluate_config import DRAWS
-from pipelines.held_out.evaluation import EVALUATION, RETURNS, Costs, Evaluation, SeedResult
+from pipelines.held_out.evaluation import (
+    EVALUATION,
+    RETURNS,
+    Costs,
+    Evaluation,
+    SeedResult,
+    require_own,
+)
 from pipelines.held_out.held_out_baselines import (
     JUDGED_AGAINST,
     Account,
@@ -107,11 +114,13 @@ def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Sett
 
 def _rival(folder: Path, opening: Opening) -> pd.Series:
     """Returns of another candidate on the same bars."""
-    bars = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))["bars"]
+    values = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
+    bars = values["bars"]
     for key in ("source_sha256", "asset", "first_bar", "last_bar"):
         here = getattr(opening, key)
         require(bars[key] == here, "rivals", str(folder), f"measured on other bars: its {key} is "
                 f"{bars[key]}, here it is {here}")  # fmt: skip
+    require_own(values, folder / RETURNS)
     return pd.read_parquet(folder / RETURNS)[POLICY]
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from envs.config import EnvConfig
+from envs.durable import write_file
 from pipelines.held_out.figure import draw_chart
 from pipelines.held_out.metrics import Metrics
 from pipelines.held_out.result import POLICY, Replayed, Result, caveats, counted, percent
@@ -61,7 +62,7 @@ def write_page(
         "figure": _json(json.loads(chart.figure.to_json())),
         "plotly": get_plotlyjs(),
     }
-    path.write_text(fill_page(_TEMPLATE, fields), "utf-8")
+    write_file(path, fill_page(_TEMPLATE, fields).encode())
 
 
 def _about(replayed: Replayed) -> str:

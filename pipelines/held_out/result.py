@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from envs.durable import write_file
 from envs.table import TableMeta
 from pipelines.held_out.metrics import Metrics
 
@@ -82,8 +83,9 @@ class Result:
         return dataclasses.asdict(self) | {"caveats": caveats(self)}
 
     def save(self, path: Path) -> None:
-        """Write the result as JSON."""
-        path.write_text(json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n", "utf-8")
+        """Write the result as JSON, whole or not at all."""
+        text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
+        write_file(path, text.encode())
 
     def table(self) -> list[tuple[str, ...]]:
         """Header and rows of the comparison as text, the policy first."""

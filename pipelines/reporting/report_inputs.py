@@ -11,7 +11,7 @@ import pandas as pd
 from envs.config import EnvConfig
 from envs.trace import read_trace
 from pipelines.held_out.cost_curve import join_parts
-from pipelines.held_out.evaluation import EVALUATION, FORMAT
+from pipelines.held_out.evaluation import EVALUATION, FORMAT, require_own
 from pipelines.held_out.metrics import in_order
 
 # Without these there is nothing to report.
@@ -57,7 +57,8 @@ class ReportInputs:
 
         Raises:
             FileNotFoundError: if a file is missing.
-            ValueError: if ``evaluation.json`` is none, or of another format.
+            ValueError: if ``evaluation.json`` is none, or of another format, or a file beside it
+                is another evaluation's.
         """
         path = folder / EVALUATION
         try:
@@ -69,6 +70,8 @@ class ReportInputs:
         missing = [name for name in _PARTS if name not in values]
         if missing:
             raise ValueError(f"{path}: not an evaluation: {', '.join(missing)} is missing")
+        for name in (values["files"][kind] for kind in ("equity", "returns")):
+            require_own(values, _inside(folder, name))
         frames = (_read_frame(folder, values["files"][name]) for name in ("equity", "returns"))
         return cls(folder, values, *frames)
 
@@ -77,12 +80,14 @@ class ReportInputs:
 
         Raises:
             FileNotFoundError: if a trace, or the JSON file beside it, is missing.
-            ValueError: if a file is no trace, or not one of the folder.
+            ValueError: if a file is no trace, not one of the folder, or another evaluation's.
         """
         for seed in self.values["seeds"]:
             paths = [_inside(self.folder, name) for name in seed["traces"]]
             if not paths:
                 raise ValueError(f"{self.folder / EVALUATION}: a seed has no trace")
+            for path in paths:
+                require_own(self.values, path)
             rows = in_order(join_parts([read_trace(path) for path in paths]))
             yield SeedTrace(str(seed["name"]), rows, read_simulator(paths[0]))
 

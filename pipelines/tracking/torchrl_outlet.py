@@ -46,14 +46,14 @@ class TorchrlOutlet:
         name: ``tensorboard``, ``csv`` or ``trackio``.
         run: its folder takes the files: ``tensorboard/``, ``csv/``, ``trackio/``.
         config: plain values to be kept beside the curves.
-        frames: where a resumed run goes on; None: it is a new one.
+        frames: where a run goes on; 0: at its beginning.
     """
 
     def __init__(
-        self, name: str, run: RunFolder, config: Mapping[str, Any], frames: int | None = None
+        self, name: str, run: RunFolder, config: Mapping[str, Any], frames: int = 0
     ) -> None:
         self.name = name
-        if name == "csv" and frames is not None:
+        if name == "csv":  # which a run may have begun that was killed before its first checkpoint
             cut_csv(run.path / name / "scalars", frames)
         self.logger = _START[name](run)
         if name == "tensorboard":

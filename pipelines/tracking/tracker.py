@@ -18,7 +18,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from tqdm import tqdm
 
-from envs.durable import write_file
+from envs.durable import named, write_file
 from envs.trace_rows import action_values
 from pipelines.config import RunConfig
 from pipelines.non_finite import NonFiniteError
@@ -80,7 +80,8 @@ class Tracker:
         config = dataclasses.asdict(cfg)
         write_file(run.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         mode = "wb" if resume is None else "ab"
-        self._lines = open(run.path / "metrics.jsonl", mode)  # noqa: SIM115
+        self._file = run.path / "metrics.jsonl"
+        self._lines = open(self._file, mode)  # noqa: SIM115
         if resume is not None:
             self._cut(resume.size)
         self._bar = tqdm(
@@ -124,8 +125,9 @@ class Tracker:
         values = _to_floats(metrics)
         line = {name: v if math.isfinite(v) else None for name, v in values.items()}
         text = json.dumps({"frames": frames} | line, allow_nan=False) + "\n"
-        self._lines.write(text.encode())
-        self._lines.flush()
+        with named(self._file):
+            self._lines.write(text.encode())
+            self._lines.flush()
         self._frames = frames
         if self._outlet is not None:
             self._outlet.log(values, frames)
@@ -210,7 +212,7 @@ class Tracker:
             )
         if cfg.logger in ("wandb", "none"):
             return None
-        frames = None if resume is None else resume.frames
+        frames = 0 if resume is None else resume.frames
         other = partial(TorchrlOutlet, cfg.logger, self._run, config, frames)
         return BackgroundOutlet(cfg.logger, other, finish_s=cfg.wandb.finish_s)
 

@@ -35,12 +35,21 @@ def _has_account() -> bool:
         return True
     own = os.environ.get("WANDB_BASE_URL")
     hosts = [urlparse(own).hostname or ""] if own else _HOSTS
-    named = os.environ.get("NETRC")
-    places = [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
-    for place in places:
+    for place in _netrc_files():
         try:
             if any(map(netrc.netrc(place).authenticators, hosts)):
                 return True
         except (OSError, netrc.NetrcParseError):
             continue
     return False
+
+
+def _netrc_files() -> list[Path]:
+    """Where a key may be kept; nowhere for a user of a container without name and home folder."""
+    named = os.environ.get("NETRC")
+    if named:
+        return [Path(named)]
+    try:
+        return [Path.home() / ".netrc", Path.home() / "_netrc"]
+    except RuntimeError:
+        return []

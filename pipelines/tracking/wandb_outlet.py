@@ -42,6 +42,7 @@ _PRIVATE: dict[str, Any] = {
     "username": "",
 }
 _STAGING = "WANDB_DATA_DIR"
+_RUN_ID = "WANDB_RUN_ID"
 
 
 class WandbOutlet:
@@ -73,6 +74,9 @@ class WandbOutlet:
         import wandb
 
         self.wandb, self.folder = wandb, run.path / "wandb"
+        if os.environ.get(_RUN_ID):
+            # W&B reads it once a process, and in a sweep heeds that more than what it is told here.
+            wandb.teardown()
         settings = wandb.Settings(silent=True, **_PRIVATE, **_RETRIES, **_known_limits(cfg))
         self.logger = WandbLogger(
             run.name,
@@ -141,7 +145,25 @@ class WandbOutlet:
 def new_run_id() -> str:
     """The id that an agent of a sweep has given to this process; else a new one."""
     letters = string.ascii_lowercase + string.digits
-    return os.environ.get("WANDB_RUN_ID") or "".join(secrets.choice(letters) for _ in range(8))
+    return os.environ.get(_RUN_ID) or "".join(secrets.choice(letters) for _ in range(8))
+
+
+@contextlib.contextmanager
+def run_id_of_its_own(name: str) -> Iterator[None]:
+    """What begins in this block is one of several runs of a process, whose id all would share.
+
+    Args:
+        name: its run's id is the given one, a dash and this; without a given one a new one.
+    """
+    given = os.environ.get(_RUN_ID)
+    if not given:
+        yield
+        return
+    os.environ[_RUN_ID] = f"{given}-{name}"
+    try:
+        yield
+    finally:
+        os.environ[_RUN_ID] = given
 
 
 def forget_attempt() -> None:
