@@ -8,8 +8,8 @@ from pathlib import Path
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
-from pipelines.judging.opening import Receipt
-from pipelines.judging.registry import BrokenChainError, Registry
+from pipelines.judging.opening import Opening, Receipt
+from pipelines.judging.registry import BrokenChainError, Looks, Registry
 
 FILE = "openings.jsonl"
 _LEVELS = 4  # folders in which a registry is looked for: that of the runs, and those above
@@ -43,6 +43,44 @@ def _nearest(folder: Path) -> Path | None:
     return next((place / FILE for place in above if (place / FILE).exists()), None)
 
 
+def open_everywhere(
+    opening: Opening, registry: Path, runs: Sequence[Path]
+) -> tuple[Receipt, Looks]:
+    """Write a look down, also where others who look with these runs would search for it.
+
+    A registry that was named for it is no way around the ones above the runs: what they know is
+    brought to it, and the look to them.
+
+    Args:
+        opening: the look.
+        registry: the file.
+        runs: folders of the runs that look.
+
+    Returns:
+        The registry's receipt, and what is known of the bars.
+
+    Raises:
+        BrokenChainError: if a registry is damaged.
+        OSError: if one cannot be written.
+    """
+    book = Registry(registry)
+    above = {found for run in runs if (found := _nearest(run.resolve().parent))}
+    others = [Registry(path) for path in sorted(above - {registry.resolve()})]
+    for other in others:
+        book.bring(other.carried())
+    receipt = book.open(opening)
+    for other in others:
+        other.bring([look for look in book.carried() if look.origin == receipt])
+    return receipt, book.looks(receipt)
+
+
+def is_above(registry: Path, runs: Sequence[Path]) -> bool:
+    """Whether looks that a registry knows are known to who looks with any of these runs."""
+    holder = registry.resolve().parent
+    named = registry.name == FILE and all(holder in run.resolve().parents for run in runs)
+    return named or all(_nearest(run.resolve().parent) for run in runs)
+
+
 def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
     """Write down that policies are replayed, before they are, if the bars are test bars.
 
@@ -69,8 +107,8 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
     looks = book.looks(receipts[-1])
     times = "once" if earlier == 1 else f"{earlier:,} times"
     return [
-        f"Not a first look: these bars had been opened {times} before; {looks.trials:,} "
-        f"{'candidate has' if looks.trials == 1 else 'candidates have'} seen them by now."
+        f"Not a first look: these bars had been opened {times} before; {looks.candidates:,} "
+        f"{'candidate has' if looks.candidates == 1 else 'candidates have'} seen them by now."
     ]
 
 

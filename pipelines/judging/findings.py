@@ -146,11 +146,12 @@ def find(evidence: Evidence, *, draws: int = DRAWS, seed: int = 0) -> Findings:
         seed: of the draws; the same seed finds the same numbers.
 
     Raises:
-        ValueError: if there is no seed or no baseline.
+        ValueError: if there is no seed or no baseline, or a return is no finite number.
     """
     if not evidence.seeds or not evidence.baselines:
         raise ValueError("a verdict needs the returns of at least one seed and one baseline")
     returns = evidence.returns
+    _require_finite(returns, [*evidence.seeds, *evidence.baselines, *evidence.rivals])
     policy = returns.values[list(evidence.seeds)].mean(axis=1).to_numpy()
     sharpes = [annual_sharpe(returns.of(name), returns.per_year) for name in evidence.seeds]
     low, high = interval(sharpes)
@@ -178,6 +179,15 @@ def find(evidence: Evidence, *, draws: int = DRAWS, seed: int = 0) -> Findings:
         seeds_high=high,
         overfitting=_overfitting(evidence, policy),
     )
+
+
+def _require_finite(returns: PeriodReturns, names: Sequence[str]) -> None:
+    """A test of what is no number has a p-value all the same, and a small one."""
+    for name in names:
+        bad = np.flatnonzero(~np.isfinite(returns.of(name)))
+        if len(bad):
+            value, time = returns.of(name)[bad[0]], returns.values.index[bad[0]]
+            raise ValueError(f"{name}: its return of {time}, {value}, is no finite number")
 
 
 def recount(findings: Findings, trials: int) -> Findings:
