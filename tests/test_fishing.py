@@ -50,11 +50,11 @@ def test_neither_seed_nor_draws_move_anything_that_decides(three_runs, tmp_path)
 
 def test_the_order_of_the_seeds_decides_nothing():
     rng = np.random.default_rng(3)
-    seeds = {f"seed {i}": 1e-3 * (i - 1) + 0.01 * rng.standard_normal(120) for i in range(4)}
+    seeds = {f"seed {i}": 1e-3 * (i - 1) + 0.01 * rng.standard_normal(120) for i in range(6)}
     returns = days(**seeds, flat=np.zeros(120))
     bounds = {
         (round(found.seeds_low, 9), round(found.seeds_high, 9))
-        for order in itertools.islice(itertools.permutations(seeds), 0, 24, 5)
+        for order in itertools.islice(itertools.permutations(seeds), 0, 720, 150)
         for found in [find(Evidence(returns, list(order), ["flat"], 99.0), draws=50)]
     }
     assert len(bounds) == 1
@@ -68,7 +68,7 @@ def test_one_policy_under_two_seeds_is_not_two_seeds(three_runs, tmp_path, capsy
     manifest["config"]["seed"] = 99
     (folder / "manifest.json").write_text(json.dumps(manifest))
     rehash(folder)
-    with pytest.raises(ValueError, match="twin has the weights of .*a: one policy is one seed"):
+    with pytest.raises(ValueError, match=r"twin has the weights of .*a: one policy is one seed"):
         load_candidate("x", [[three_runs[0]], [twin]])
     with pytest.raises(SystemExit):
         evaluate([three_runs[0], f"{three_runs[0]}/"], out=tmp_path / "e", draws=5)
@@ -108,17 +108,17 @@ def test_the_best_of_several_cuts_of_the_bars_is_the_best_of_so_many_tries(three
     run, registry = tmp_path / "runs" / "a", tmp_path / "runs" / "openings.jsonl"
     make_untrained(run, three_runs[0].parent / "bars.parquet", seed=1)
     evaluate([run], draws=5)
-    for number, end in enumerate((6_100, 6_250, 6_400), 2):
+    for number, end in enumerate((6_200, 6_400), 2):
         bars[:end].to_parquet(tmp_path / f"{end}.parquet")
         data = ReplayDataConfig(path=str(tmp_path / f"{end}.parquet"))
         found = main(EvaluateConfig(run=str(run), data=data, out=str(tmp_path / f"{end}"), draws=5))
         assert found.verdict.findings.trials == number
         assert found.looks.candidates == 1
     assert any(
-        "3 of the 4 tries are the same policies on other bars" in reason
+        "2 of the 3 tries are the same policies on other bars" in reason
         for reason in found.verdict.reasons
     )
-    assert len(Registry(registry).openings()) == 4
+    assert len(Registry(registry).openings()) == 3
 
 
 def test_a_registry_of_its_own_hides_no_looks_of_the_one_at_home(three_runs, tmp_path):
@@ -140,18 +140,6 @@ def test_a_registry_that_nobody_else_would_find_is_said_to_be_one(three_runs, tm
     (said,) = (reason for reason in found.verdict.reasons if "named for it" in reason)
     assert f"begun {found.looks.begun[:10]}" in said
     assert not (tmp_path / "runs" / "openings.jsonl").exists()
-
-
-def test_a_market_with_nights_and_weekends_has_its_ratio_by_the_calendar_too(tmp_path):
-    bars = draw_walk(6_000)
-    bars.drop(index=range(4_000, 5_000)).to_parquet(tmp_path / "holed.parquet")
-    run = make_untrained(tmp_path / "runs" / "a", tmp_path / "holed.parquet", seed=1)
-    found = evaluate([run], draws=5)
-    (said,) = (r for r in found.verdict.reasons if "the rest are holes" in r)
-    first, last = (pd.Timestamp(getattr(found.bars, key)) for key in ("first_bar", "last_bar"))
-    years = ((last - first) / pd.Timedelta("15min") + 1) / found.bars.bars
-    by_calendar = found.verdict.findings.sharpe / np.sqrt(years)
-    assert f"by the calendar the Sharpe ratio is {by_calendar:.2f}" in said
 
 
 def test_of_eight_markets_without_an_edge_the_best_is_one_as_rarely_as_a_single_one():

@@ -77,8 +77,8 @@ def open_everywhere(
 def is_above(registry: Path, runs: Sequence[Path]) -> bool:
     """Whether looks that a registry knows are known to who looks with any of these runs."""
     holder = registry.resolve().parent
-    named = registry.name == FILE and all(holder in run.resolve().parents for run in runs)
-    return named or all(_nearest(run.resolve().parent) for run in runs)
+    above = all(holder in [*run.resolve().parents][:_LEVELS] for run in runs)
+    return (registry.name == FILE and above) or all(_nearest(run.resolve().parent) for run in runs)
 
 
 def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:

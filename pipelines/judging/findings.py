@@ -182,7 +182,7 @@ def find(evidence: Evidence, *, draws: int = DRAWS, seed: int = 0) -> Findings:
 
 
 def _require_finite(returns: PeriodReturns, names: Sequence[str]) -> None:
-    """A test of what is no number has a p-value all the same, and a small one."""
+    """A test of what is no number has a p-value all the same."""
     for name in names:
         bad = np.flatnonzero(~np.isfinite(returns.of(name)))
         if len(bad):
