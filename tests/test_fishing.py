@@ -1,6 +1,5 @@
 """Nobody fishes a verdict out of the options of an evaluation: they decide nothing, or are told."""
 
-import itertools
 import json
 import shutil
 
@@ -46,18 +45,6 @@ def test_neither_seed_nor_draws_move_anything_that_decides(three_runs, tmp_path)
     for name, account in found[0]["accounts"].items():
         if name != "matched_random":
             assert account == found[1]["accounts"][name], name
-
-
-def test_the_order_of_the_seeds_decides_nothing():
-    rng = np.random.default_rng(3)
-    seeds = {f"seed {i}": 1e-3 * (i - 1) + 0.01 * rng.standard_normal(120) for i in range(6)}
-    returns = days(**seeds, flat=np.zeros(120))
-    bounds = {
-        (round(found.seeds_low, 9), round(found.seeds_high, 9))
-        for order in itertools.islice(itertools.permutations(seeds), 0, 720, 150)
-        for found in [find(Evidence(returns, list(order), ["flat"], 99.0), draws=50)]
-    }
-    assert len(bounds) == 1
 
 
 def test_one_policy_under_two_seeds_is_not_two_seeds(three_runs, tmp_path, capsys):

@@ -98,9 +98,10 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
     if played[0].split != SPLIT:
         return []
     book = Registry(registry)
-    receipts = [
-        book.open(Candidate(each.run.name, {"": [each]}).opening("replay")) for each in played
-    ]
+    receipts = []
+    for each in played:
+        opening = Candidate(each.run.name, {"": [each]}).opening("replay")
+        receipts.append(open_everywhere(opening, registry, [each.run.path])[0])
     earlier = book.looks(receipts[0]).earlier
     if not earlier:
         return []
