@@ -161,6 +161,20 @@ def test_a_replay_cannot_be_hidden_in_a_registry_of_its_own(three_runs, tmp_path
     assert [look.run for look in Registry(home).openings()] == ["c", "a"]
 
 
+@pytest.mark.parametrize(("file", "counted"), [("later", 1), (None, 0)])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_bars_that_nobody_trained_on_are_held_out_whatever_their_split_is_called(
+    three_runs, tmp_path, file, counted, split
+):
+    """Else the test bars of one file are looked at freely as the train part of a longer one."""
+    shutil.copytree(three_runs[0], tmp_path / "a")
+    path = file and str(write_bars(tmp_path / f"{file}.parquet", 3_000, start="2025-06-01"))
+    inputs = load_inputs(tmp_path / "a", data_path=path, split=split, episodes=1, device="cpu")
+    open_replay([inputs], tmp_path / "openings.jsonl")
+    looks = Registry(tmp_path / "openings.jsonl").openings()
+    assert [look.split for look in looks] == [split] * counted
+
+
 def test_a_moved_evaluation_still_knows_its_registry(three_runs, tmp_path, capsys):
     first = tmp_path / "first"
     shutil.copytree(three_runs[0], first / "a")

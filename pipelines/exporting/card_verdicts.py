@@ -56,7 +56,8 @@ def _verdict(values: dict[str, Any], model: Model) -> list[str]:
     verdict, bars, looks = values["verdict"], values["bars"], values["looks"]
     looked = (
         f"{counted(looks['openings'], 'look')} at these bars known, {looks['earlier']:,} before "
-        f"this one, and {counted(looks['trials'], 'trial')}"
+        f"this one, and {counted(looks['trials'], 'trial')}, counted since "
+        f"{plain(minute(looks['begun']))}"
     )
     span = f"{plain(minute(bars['first_bar']))} to {plain(minute(bars['last_bar']))}"
     return [

@@ -100,7 +100,7 @@ class Candidate:
             source_sha256=meta.source_sha256,
             first_bar=time_text(int(times[first])),
             last_bar=time_text(int(times[last])),
-            split=SPLIT,
+            split=self.parts[0].split,
             run=self.name,
             config_sha256=self.config_sha256,
             checkpoint_sha256=self.checkpoint_sha256,

@@ -10,6 +10,7 @@ from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
 from pipelines.judging.opening import Opening, Receipt
 from pipelines.judging.registry import BrokenChainError, Looks, Registry
+from pipelines.seen_times import count_seen
 
 FILE = "openings.jsonl"
 _LEVELS = 4  # folders in which a registry is looked for: that of the runs, and those above
@@ -82,7 +83,9 @@ def is_above(registry: Path, runs: Sequence[Path]) -> bool:
 
 
 def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
-    """Write down that policies are replayed, before they are, if the bars are test bars.
+    """Write down that policies are replayed, before they are, if the bars are held out for them.
+
+    Test bars are, and so is whatever else they were neither trained nor chosen on.
 
     Args:
         played: a run each, over the same bars.
@@ -95,11 +98,12 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
         BrokenChainError: if the registry is damaged.
         OSError: if it cannot be written.
     """
-    if played[0].split != SPLIT:
+    looking = [each for each in played if each.split == SPLIT or _is_unseen(each)]
+    if not looking:
         return []
     book = Registry(registry)
     receipts = []
-    for each in played:
+    for each in looking:
         opening = Candidate(each.run.name, {"": [each]}).opening("replay")
         receipts.append(open_everywhere(opening, registry, [each.run.path])[0])
     earlier = book.looks(receipts[0]).earlier
@@ -111,6 +115,14 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
         f"Not a first look: these bars had been opened {times} before; {looks.candidates:,} "
         f"{'candidate has' if looks.candidates == 1 else 'candidates have'} seen them by now."
     ]
+
+
+def _is_unseen(part: Inputs) -> bool:
+    """Whether it plays bars that its policy was neither trained nor chosen on, as far as known."""
+    if part.seen is None:
+        return True
+    bars = int((part.bounds[:, 1] - part.bounds[:, 0]).sum())
+    return sum(count_seen(part.seen, part.table, part.bounds).values()) < bars
 
 
 def verify_registry(run: Path) -> None:
