@@ -27,7 +27,7 @@ from pipelines.held_out.evaluation import EVALUATION, Evaluation
 from pipelines.held_out.evaluation_text import as_text
 from pipelines.held_out.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.held_out.judgement import Settings, judge_candidate, open_bars
-from pipelines.held_out.looks import find_registry
+from pipelines.held_out.looks import find_registry, make_writable
 from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.report import write_report
 
@@ -42,7 +42,7 @@ def main(cfg: EvaluateConfig) -> Evaluation:
     candidate = _load_runs(cfg, folder) if plan is None else _train_folds(cfg, plan, folder)
     with plain_refusals():
         registry = Path(cfg.registry) if cfg.registry else default_registry(cfg, folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_writable(folder)
         opened = open_bars(candidate, registry, folder, settings)
     evaluation = judge_candidate(candidate, opened, folder, settings)
     evaluation.save(folder)

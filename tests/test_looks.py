@@ -45,6 +45,17 @@ def test_the_look_is_written_down_before_any_bar_is_played(three_runs, tmp_path,
     assert len(registry.verify([found.receipt])) == 3
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_the_look(
+    three_runs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path / "e")
+    with pytest.raises(SystemExit) as ended:
+        evaluate(three_runs[:1], out=tmp_path / "e", registry=tmp_path / "o.jsonl", draws=5)
+    assert ended.value.code == 2
+    assert f"error: {tmp_path / 'e'}: cannot be written" in capsys.readouterr().err
+    assert not (tmp_path / "o.jsonl").exists()
+
+
 def test_another_candidate_on_the_same_bars_is_another_trial(three_runs, tmp_path):
     registry = tmp_path / "openings.jsonl"
     first = evaluate(three_runs[:1], out=tmp_path / "1", registry=registry, draws=5)

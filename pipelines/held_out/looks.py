@@ -44,6 +44,17 @@ def _nearest(folder: Path) -> Path | None:
     return next((place / FILE for place in above if (place / FILE).exists()), None)
 
 
+def make_writable(folder: Path) -> None:
+    """Make the folder of a result; one that cannot be written is refused before any look.
+
+    Raises:
+        OSError: naming it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"{folder}: cannot be written; another folder: out=PATH")
+
+
 def open_everywhere(
     opening: Opening, registry: Path, runs: Sequence[Path]
 ) -> tuple[Receipt, Looks]:
