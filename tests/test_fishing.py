@@ -102,7 +102,7 @@ def test_the_best_of_several_cuts_of_the_bars_is_the_best_of_so_many_tries(three
         assert found.verdict.findings.trials == number
         assert found.looks.candidates == 1
     assert any(
-        "2 of the 3 tries are the same policies on other bars" in reason
+        "Of the 3 tries 2 were the same policies on other bars" in reason
         for reason in found.verdict.reasons
     )
     assert len(Registry(registry).openings()) == 3
