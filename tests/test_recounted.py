@@ -128,6 +128,8 @@ def test_an_edge_whose_registry_is_gone_or_another_is_not_shown_as_if_it_were_co
         file.unlink()
     gone = recounted(folder, good)
     assert unknown(gone)
+    lost = good["verdict"]["findings"] | {"total_return_fraction": -0.95}
+    assert recounted(folder, good | {"verdict": {"findings": lost}}) is None, "no edge stays none"
     assert "counted 1 try when this was found is gone" in gone.sentence
     assert not list(folder.parents[1].glob("openings.jsonl*")), "reading makes no registry"
     (judged,) = read_all(folder.parents[1])[0][0].judged

@@ -59,8 +59,8 @@ def other_bars(looks: Looks, *, at_home: bool) -> list[str]:
     found, elsewhere = [], looks.trials - looks.candidates
     if elsewhere:
         found.append(
-            f"Of the {looks.trials:,} tries {elsewhere:,} were the same policies on other bars: who "
-            "quotes the best of several markets, or of several files, has chosen among all of them."
+            f"Of the {looks.trials:,} tries {elsewhere:,} were the same policies on other bars: "
+            "who quotes the best of several markets, or files, has chosen among all of them."
         )
     if not at_home:
         found.append(

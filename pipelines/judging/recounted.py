@@ -12,7 +12,7 @@ from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.findings import Against, Findings, recount
 from pipelines.judging.opening import Receipt
 from pipelines.judging.registry import Registry
-from pipelines.judging.verdict import judge
+from pipelines.judging.verdict import EDGE, judge
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Recounted:
     """The verdict as it is by now.
 
     Attributes:
-        word: of the verdict; as it was, if nobody can tell how many tries there were since.
+        word: of the verdict; an edge, as it was, if nobody can tell how many tries there were.
         trials: tries that are known by now; None: the registry that counted them is gone, damaged,
             or does not hold the evaluation's receipt.
         before: that were counted when the evaluation was made.
@@ -62,7 +62,8 @@ def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
         values: of its ``evaluation.json``; nothing of it is trusted.
 
     Returns:
-        None if nobody else has looked since, or the values are those of no evaluation.
+        None if nobody else has looked since, the values are those of no evaluation, or there is no
+        edge that further tries could take away and they cannot be counted.
     """
     try:
         receipt = dict(values["receipt"])
@@ -73,7 +74,8 @@ def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
         before = judge(findings).word
         trials = _count(registry, known)
         if trials is None:
-            return Recounted(before, None, findings.trials)
+            # Tries take an edge away, and make none of anything else.
+            return Recounted(EDGE, None, findings.trials) if before == EDGE else None
         if trials <= findings.trials:
             return None
         word = judge(recount(findings, trials)).word
