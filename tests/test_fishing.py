@@ -117,7 +117,11 @@ def test_a_registry_of_its_own_hides_no_looks_of_the_one_at_home(three_runs, tmp
     assert first.looks.trials == 2
     again = main(told(runs / "a", tmp_path / "y"))
     assert (again.looks.earlier, again.looks.trials) == (2, 2)
-    assert len(Registry(runs / "openings.jsonl").openings()) == 3
+    home = Registry(runs / "openings.jsonl")
+    assert len(home.openings()) == 3
+    # The one at home keeps the look, so that who looks later is seen from here.
+    assert (tmp_path / "y" / "e" / again.registry).resolve() == home.file.path
+    assert [look.run for look in Registry(tmp_path / "y" / "openings.jsonl").openings()] == ["a"]
     assert not any("named for it" in reason for reason in again.verdict.reasons)
 
 

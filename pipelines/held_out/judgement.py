@@ -103,8 +103,9 @@ def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Sett
     }
     verify_receipts([*map(Path, settings.rivals), folder], registry)
     runs = [part.run.path for parts in candidate.seeds.values() for part in parts]
-    receipt, looks = open_everywhere(opening, registry, runs)
-    return Opened(registry, receipt, looks, rivals, is_above(registry, runs))
+    book, receipt = open_everywhere(opening, registry, runs)
+    at_home = is_above(registry, runs)
+    return Opened(book.file.path, receipt, book.looks(receipt), rivals, at_home)
 
 
 def _rival(folder: Path, opening: Opening, bars: int) -> pd.Series:

@@ -9,7 +9,7 @@ from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
 from pipelines.judging.opening import Opening, Receipt
-from pipelines.judging.registry import BrokenChainError, Looks, Registry
+from pipelines.judging.registry import BrokenChainError, Registry
 from pipelines.seen_times import count_seen
 
 FILE = "openings.jsonl"
@@ -57,11 +57,12 @@ def make_writable(folder: Path) -> None:
 
 def open_everywhere(
     opening: Opening, registry: Path, runs: Sequence[Path]
-) -> tuple[Receipt, Looks]:
+) -> tuple[Registry, Receipt]:
     """Write a look down, also where others who look with these runs would search for it.
 
-    A registry that was named for it is no way around the ones above the runs: what they know is
-    brought to it, and the look to them.
+    A registry that was named for it is no way around the one above the runs: that one keeps the
+    look, with all that either knows, and the named one gets it too. Where there are several above
+    the runs the named one keeps it.
 
     Args:
         opening: the look.
@@ -69,21 +70,22 @@ def open_everywhere(
         runs: folders of the runs that look.
 
     Returns:
-        The registry's receipt, and what is known of the bars.
+        The registry that keeps it, and its receipt.
 
     Raises:
         BrokenChainError: if a registry is damaged.
         OSError: if one cannot be written.
     """
-    book = Registry(registry)
     above = {found for run in runs if (found := _nearest(run.resolve().parent))}
-    others = [Registry(path) for path in sorted(above - {registry.resolve()})]
+    named = Registry(registry)
+    homes = [Registry(path) for path in sorted(above - {registry.resolve()})]
+    keeper, others = (homes[0], [named]) if len(homes) == 1 else (named, homes)
     for other in others:
-        book.bring(other.carried())
-    receipt = book.open(opening)
+        keeper.bring(other.carried())
+    receipt = keeper.open(opening)
     for other in others:
-        other.bring([look for look in book.carried() if look.origin == receipt])
-    return receipt, book.looks(receipt)
+        other.bring([look for look in keeper.carried() if look.origin == receipt])
+    return keeper, receipt
 
 
 def is_above(registry: Path, runs: Sequence[Path]) -> bool:
@@ -112,15 +114,14 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
     looking = [each for each in played if each.split == SPLIT or _is_unseen(each)]
     if not looking:
         return []
-    book = Registry(registry)
-    receipts = []
+    kept = []
     for each in looking:
         opening = Candidate(each.run.name, {"": [each]}).opening("replay")
-        receipts.append(open_everywhere(opening, registry, [each.run.path])[0])
-    earlier = book.looks(receipts[0]).earlier
+        kept.append(open_everywhere(opening, registry, [each.run.path]))
+    first, looks = (book.looks(receipt) for book, receipt in (kept[0], kept[-1]))
+    earlier = first.earlier
     if not earlier:
         return []
-    looks = book.looks(receipts[-1])
     times = "once" if earlier == 1 else f"{earlier:,} times"
     return [
         f"Not a first look: these bars had been opened {times} before; {looks.candidates:,} "
