@@ -151,7 +151,7 @@ def find(evidence: Evidence, *, draws: int = DRAWS, seed: int = 0) -> Findings:
     if not evidence.seeds or not evidence.baselines:
         raise ValueError("a verdict needs the returns of at least one seed and one baseline")
     returns = evidence.returns
-    _require_finite(returns, [*evidence.seeds, *evidence.baselines, *evidence.rivals])
+    returns.require_finite([*evidence.seeds, *evidence.baselines, *evidence.rivals])
     policy = returns.values[list(evidence.seeds)].mean(axis=1).to_numpy()
     sharpes = [annual_sharpe(returns.of(name), returns.per_year) for name in evidence.seeds]
     low, high = interval(sharpes)
@@ -179,15 +179,6 @@ def find(evidence: Evidence, *, draws: int = DRAWS, seed: int = 0) -> Findings:
         seeds_high=high,
         overfitting=_overfitting(evidence, policy),
     )
-
-
-def _require_finite(returns: PeriodReturns, names: Sequence[str]) -> None:
-    """A test of what is no number has a p-value all the same."""
-    for name in names:
-        bad = np.flatnonzero(~np.isfinite(returns.of(name)))
-        if len(bad):
-            value, time = returns.of(name)[bad[0]], returns.values.index[bad[0]]
-            raise ValueError(f"{name}: its return of {time}, {value}, is no finite number")
 
 
 def recount(findings: Findings, trials: int) -> Findings:
