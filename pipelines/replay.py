@@ -11,7 +11,6 @@ from pipelines.ending import end_plainly
 if __name__ == "__main__":
     end_plainly()
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pipelines.config import ReplayConfig, load_config
 from pipelines.exit_codes import ERROR
 from pipelines.held_out.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
 from pipelines.held_out.live_policy import make_live_policy
-from pipelines.held_out.looks import find_registry, open_replay
+from pipelines.held_out.looks import find_registry, make_writable, open_replay
 from pipelines.held_out.metrics import in_order, measure
 from pipelines.held_out.page import write_page
 from pipelines.held_out.replay_actions import replay_actions
@@ -70,9 +69,7 @@ def main(cfg: ReplayConfig) -> Result | None:
         beside = [load_beside(path, inputs, cfg.checkpoint) for path in cfg.beside]
         require_distinct([inputs, *beside])
         folder = Path(cfg.out) if cfg.out else inputs.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):  # said before a look at test bars is written down
-            raise OSError(f"{folder}: cannot be written; another folder: out=PATH")
+        make_writable(folder)
         _look(inputs, beside, Path(cfg.registry) if cfg.registry else None)
     manner = Manner(cfg.bulk, cfg.live_like, cfg.sampled, cfg.seed)
     return play(inputs, folder, manner=manner, beside=beside)

@@ -190,6 +190,18 @@ for i in range(12):
 """
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [b'{"sha256": "a", "previous": "b", "value": NaN}', b"[" * 100_000, b"\xff\xfe", b'"x"'],
+)
+def test_a_line_of_no_kind_is_named_whatever_it_holds(file, piece):
+    lines = file.path.read_bytes().split(b"\n")
+    lines[2] = piece
+    file.path.write_bytes(b"\n".join(lines))
+    with pytest.raises(BrokenChainError, match="line 3 is not a line of this file"):
+        file.read()
+
+
 def test_many_writers_lose_nothing(tmp_path):
     path = tmp_path / "shared.jsonl"
     words = [sys.executable, "-c", WRITER, str(path)]

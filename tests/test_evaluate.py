@@ -44,6 +44,7 @@ def test_the_json_holds_everything_the_verdict_first(evaluated):
     assert judged == ["flat", "buy_and_hold", "random", "always_short"]
     assert list(values["costs"]["returns"]) == ["0", "0.5", "1", "2", "4"]
     assert values["bars"]["bars"] == 2960
+    assert values["looks"]["candidates"] == values["looks"]["trials"] == 1
     between = values["intervals"]["sharpe"]
     assert between["low"] < values["accounts"]["policy"]["period_sharpe"] < between["high"]
     assert between["estimate"] == pytest.approx(values["accounts"]["policy"]["period_sharpe"])
@@ -131,6 +132,8 @@ def test_time_that_was_not_played_is_said(tmp_path):
     years = ((last - first) / pd.Timedelta("15min") + 1) / found.bars.bars
     assert years > 1.5
     assert f"Figures of a year are of 365 days of played bars, {years:.2f} years here" in said
+    by_calendar = found.verdict.findings.sharpe / np.sqrt(years)
+    assert said.endswith(f"by the calendar the Sharpe ratio is {by_calendar:.2f}.")
 
 
 def test_runs_of_one_name_keep_their_traces_apart(three_runs, tmp_path):

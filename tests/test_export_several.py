@@ -197,7 +197,12 @@ def test_looks_of_a_pod_are_counted_at_home_once(run, tmp_path, capsys):
     found = evaluate(compose_config("evaluate", words))
     earlier = [look for look in here + there if look.overlaps(book.openings()[-1])]
     assert found.looks.earlier == len(earlier)
-    assert found.looks.trials == len({look.trial for look in [*earlier, book.openings()[-1]]})
+    candidates = {look.trial for look in [*earlier, book.openings()[-1]]}
+    assert found.looks.candidates == len(candidates)
+    # Both markets of the one that came along are tries: what is said of one was chosen of two.
+    looks = [look for look in book.openings() if look.trial in candidates]
+    assert found.looks.trials == len({(look.trial, look.source_sha256) for look in looks})
+    assert any("This is ETH/USD alone, and says nothing of" in r for r in found.verdict.reasons)
 
 
 def test_a_damaged_registry_at_home_is_refused_and_nothing_is_left(run, tmp_path):

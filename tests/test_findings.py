@@ -199,6 +199,23 @@ def test_what_is_needed_falls_with_the_square_of_the_ratio():
     assert needed_days(dataclasses.replace(found, sharpe=-1.0)) is None
 
 
+def test_after_the_days_that_are_said_about_four_of_five_pass():
+    """Brute force: histories of so many days, drawn with the ratio that was estimated."""
+    shape = np.random.default_rng(0).standard_normal(120)
+    shape = (shape - shape.mean()) / shape.std(ddof=1)
+    ratio = 6.0 / np.sqrt(365.0)
+    flat = np.zeros(120)
+    told = {"seeds": ["a"], "baselines": ["flat"], "trades": 99.0, "trials": 5}
+    found = find(Evidence(returns_of(a=0.01 * (shape + ratio), flat=flat), **told), draws=300)
+    assert found.sharpe == pytest.approx(6.0)
+    days, words = round(needed_days(found)), []
+    for seed in range(60):
+        drawn = 0.01 * (np.random.default_rng(seed).standard_normal(days) + ratio)
+        evidence = Evidence(returns_of(a=drawn, flat=0.0 * drawn), **told)
+        words.append(judge(find(evidence, draws=300)).word)
+    assert 0.68 < words.count(EDGE) / len(words) < 0.95
+
+
 def test_a_verdict_needs_something_to_judge_and_to_judge_it_by():
     returns = draw_returns(World(days=100.0), 0)
     for seeds, baselines in (([], ["flat"]), (["policy_0"], [])):

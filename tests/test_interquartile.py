@@ -1,5 +1,7 @@
 """The interquartile mean and its interval, against sums done by hand and SciPy's trimmed mean."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,6 +34,14 @@ def test_an_interval_holds_its_mean_and_shrinks_to_a_point():
     low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert low < 3.0 < high
     assert interval([2.0] * 5) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("values", [[5.0, 1.0, 2.0], [1.0, 0.0], [3.0, 1.0, 4.0, 1.5, 9.0]])
+def test_an_interval_is_that_of_all_the_seeds_that_might_have_been_picked(values):
+    means = [interquartile_mean(picked) for picked in product(values, repeat=len(values))]
+    ends = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
+    assert interval(values, 20_000) == pytest.approx(tuple(ends), abs=0.21)
+    assert interval(values) == interval(values[::-1]) == interval(sorted(values))
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8))

@@ -10,6 +10,7 @@ from pipelines.evaluate import evaluate, main
 from pipelines.held_out import played_seed
 from pipelines.held_out.candidate import load_candidate
 from pipelines.held_out.evaluate_config import EvaluateConfig
+from pipelines.held_out.looks import find_registry, is_above, open_replay
 from pipelines.held_out.replay_config import ReplayDataConfig
 from pipelines.held_out.replay_inputs import load_inputs
 from pipelines.judging.registry import Registry
@@ -42,6 +43,17 @@ def test_the_look_is_written_down_before_any_bar_is_played(three_runs, tmp_path,
     assert values["looks"]["first"] is False
     assert values["verdict"]["findings"]["earlier_openings"] == 1
     assert len(registry.verify([found.receipt])) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_look(
+    three_runs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path / "e")
+    with pytest.raises(SystemExit) as ended:
+        evaluate(three_runs[:1], out=tmp_path / "e", registry=tmp_path / "o.jsonl", draws=5)
+    assert ended.value.code == 2
+    assert f"error: {tmp_path / 'e'}: cannot be written" in capsys.readouterr().err
+    assert not (tmp_path / "o.jsonl").exists()
 
 
 def test_another_candidate_on_the_same_bars_is_another_trial(three_runs, tmp_path):
@@ -133,6 +145,45 @@ def test_the_registry_above_a_run_counts_it_and_two_are_refused(three_runs, tmp_
     with pytest.raises(SystemExit):
         evaluate([inner, tmp_path / "lone" / "b"], draws=5)
     assert "registry=PATH" in capsys.readouterr().err
+
+
+def test_a_run_is_counted_where_it_lies_by_whatever_way_it_is_reached(three_runs, tmp_path):
+    runs, link = tmp_path / "disk" / "runs", tmp_path / "runs"
+    shutil.copytree(three_runs[0], runs / "a")
+    link.symlink_to(runs)
+    (tmp_path / "one").symlink_to(runs / "a")
+    known = (runs / "openings.jsonl").resolve()
+    for path in (runs / "a", link / "a", tmp_path / "one"):
+        assert find_registry([path]) == known
+        assert is_above(known, [path])
+    assert not is_above(tmp_path / "other" / "openings.jsonl", [runs / "a"])
+
+
+def test_a_replay_cannot_be_hidden_in_a_registry_of_its_own(three_runs, tmp_path):
+    for name, run in zip("ac", three_runs[::2], strict=True):
+        shutil.copytree(run, tmp_path / "runs" / name)
+    home = tmp_path / "runs" / "openings.jsonl"
+    for name, registry in (("c", home), ("a", tmp_path / "hidden.jsonl")):
+        inputs = load_inputs(
+            tmp_path / "runs" / name, data_path=None, split="test", episodes=1, device="cpu"
+        )
+        said = open_replay([inputs], registry)
+    assert "had been opened once before; 2 candidates have" in said[0]
+    assert [look.run for look in Registry(home).openings()] == ["c", "a"]
+
+
+@pytest.mark.parametrize(("file", "counted"), [("later", 1), (None, 0)])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_bars_that_nobody_trained_on_are_held_out_whatever_their_split_is_called(
+    three_runs, tmp_path, file, counted, split
+):
+    """Else the test bars of one file are looked at freely as the train part of a longer one."""
+    shutil.copytree(three_runs[0], tmp_path / "a")
+    path = file and str(write_bars(tmp_path / f"{file}.parquet", 3_000, start="2025-06-01"))
+    inputs = load_inputs(tmp_path / "a", data_path=path, split=split, episodes=1, device="cpu")
+    open_replay([inputs], tmp_path / "openings.jsonl")
+    looks = Registry(tmp_path / "openings.jsonl").openings()
+    assert [look.split for look in looks] == [split] * counted
 
 
 def test_a_moved_evaluation_still_knows_its_registry(three_runs, tmp_path, capsys):

@@ -69,8 +69,8 @@ def test_candidates_that_have_looked_since_count_as_tries(edge):
     now = recounted(folder, values_of(folder))
     assert (now.word, now.trials) == (NOT_ENOUGH, 41)
     assert now.sentence == (
-        "41 candidates have looked at these bars by now, 1 when this was found: all of them "
-        "counted, the verdict is: not enough data."
+        "41 tries are known by now, 1 when this was found: all of them counted, "
+        "the verdict is: not enough data."
     )
 
 
@@ -87,32 +87,55 @@ def test_the_page_of_all_runs_shows_the_verdict_with_all_tries(edge):
         look(book, f"{number}")
     word, reason = shown()
     assert word == NOT_ENOUGH
-    assert reason.startswith("41 candidates have looked at these bars by now, 1 when this")
+    assert reason.startswith("41 tries are known by now, 1 when this")
 
 
 ONE_REASON = judge(ONE).reasons[0]
 
 
-def test_what_cannot_be_counted_is_left_as_it_was(edge, monkeypatch):
-    folder, book = edge
-    for number in range(40):
-        look(book, f"{number}")
+def unknown(found):
+    """Whether it is said that nobody can tell."""
+    return (found.word, found.trials, found.before) == (EDGE, None, 1)
+
+
+def test_what_is_no_evaluation_is_left_as_it_was(edge):
+    folder, _ = edge
     good = values_of(folder)
     for key in ("verdict", "receipt"):
         for other in (None, {}, [], "x", 3):
             assert recounted(folder, good | {key: other}) is None
-    assert recounted(folder, good | {"receipt": good["receipt"] | {"file": "/dev/zero"}}) is None
+    broken = good["verdict"]["findings"] | {"against": [{"baseline": 3}]}
+    assert recounted(folder, good | {"verdict": {"findings": broken}}) is None
+
+
+def test_an_edge_whose_registry_is_gone_or_another_is_not_shown_as_if_it_were_counted(
+    edge, monkeypatch
+):
+    folder, book = edge
+    for number in range(40):
+        look(book, f"{number}")
+    good = values_of(folder)
+    assert unknown(recounted(folder, good | {"receipt": good["receipt"] | {"file": "/dev/zero"}}))
     large = folder / "large"
     large.touch()
     with monkeypatch.context() as patched:
         patched.setattr(ChainedFile, "_whole_lines", lambda *_: pytest.fail("read"))
-        assert recounted(folder, good | {"receipt": good["receipt"] | {"file": "large"}}) is None
-    broken = good["verdict"]["findings"] | {"against": [{"baseline": 3}]}
-    assert recounted(folder, good | {"verdict": {"findings": broken}}) is None
+        assert unknown(recounted(folder, good | {"receipt": good["receipt"] | {"file": "large"}}))
+    whole = book.file.path.read_bytes()
+    book.file.path.write_bytes(whole.replace(b'_sha256": "7"', b'_sha256": "6"'))
+    assert unknown(recounted(folder, good))
     for file in folder.parents[1].glob("openings.jsonl*"):
         file.unlink()
-    assert recounted(folder, good) is None
+    gone = recounted(folder, good)
+    assert unknown(gone)
+    lost = good["verdict"]["findings"] | {"total_return_fraction": -0.95}
+    assert recounted(folder, good | {"verdict": {"findings": lost}}) is None, "no edge stays none"
+    assert "counted 1 try when this was found is gone" in gone.sentence
     assert not list(folder.parents[1].glob("openings.jsonl*")), "reading makes no registry"
+    (judged,) = read_all(folder.parents[1])[0][0].judged
+    assert (judged.word, judged.reason) == (EDGE, gone.sentence)
+    look(book)  # begun anew
+    assert unknown(recounted(folder, good))
 
 
 def test_a_report_made_again_and_the_card_of_a_model_say_so(tmp_path):
@@ -120,7 +143,7 @@ def test_a_report_made_again_and_the_card_of_a_model_say_so(tmp_path):
     registry = tmp_path / "openings.jsonl"
     evaluate([run], draws=5, registry=registry)
     folder = run / "evaluation"
-    assert "candidates have looked" not in (folder / "report.html").read_text()
+    assert "known by now" not in (folder / "report.html").read_text()
     values = values_of(folder)
     values["verdict"] = judge(ONE).to_json()
     (folder / "evaluation.json").write_text(json.dumps(values))
@@ -128,14 +151,17 @@ def test_a_report_made_again_and_the_card_of_a_model_say_so(tmp_path):
     for number in range(40):
         other = dataclasses.replace(opening, checkpoint_sha256=f"{number}")
         Registry(registry).open(other)
-    said = "41 candidates have looked at these bars by now"
+    said = "41 tries are known by now"
     assert said in write_report(folder).read_text()
     export(compose_config("export", [f"run={run}", f"model={tmp_path / 'model'}"]))
     card = (tmp_path / "model" / "README.md").read_text()
     assert "**Verdict: edge.**" in card
-    assert "**By now: not enough data.** 41 candidates have looked" in card
+    assert "**By now: not enough data.** 41 tries are known" in card
     shutil.rmtree(tmp_path / "model")
     for file in tmp_path.glob("openings.jsonl*"):
         file.unlink()
     export(compose_config("export", [f"run={run}", f"model={tmp_path / 'model'}"]))
-    assert "By now" not in (tmp_path / "model" / "README.md").read_text()
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "By now" not in card
+    assert "**Not to be counted any more.** The registry that counted 1 try when this was" in card
+    assert "<b>Not to be counted any more.</b>" in write_report(folder).read_text()

@@ -51,6 +51,37 @@ def test_another_configuration_or_checkpoint_is_another_trial(registry, changes)
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"asset": "ETH/USD", "source_sha256": "bb"},  # another market
+        {"source_sha256": "bb"},  # another exchange, or another cut of the same file
+        {"source_sha256": "bb", "first_bar": "2026-01-01", "last_bar": "2026-02-01"},
+    ],
+)
+def test_the_same_candidate_on_other_bars_is_another_try(registry, changes):
+    first = registry.open(FIRST)
+    looks = registry.looks(registry.open(other(**changes)))
+    assert (looks.trials, looks.candidates) == (2, 1)
+    assert registry.looks(first).trials == 2, "whichever of the two is quoted"
+
+
+def test_the_best_of_some_candidates_on_some_markets_is_the_best_of_all_of_them(registry):
+    for market in ("BTC", "ETH", "SOL", "XRP", "ADA"):
+        for number in range(3):
+            changes = {"asset": market, "source_sha256": f"file {market}"}
+            receipt = registry.open(other(checkpoint_sha256=f"{number}", **changes))
+    registry.open(other(checkpoint_sha256="of another policy", asset="DOGE", source_sha256="d"))
+    looks = registry.looks(receipt)
+    assert (looks.trials, looks.candidates, looks.openings) == (15, 3, 3)
+
+
+def test_a_part_of_the_same_file_under_another_name_is_no_further_try(registry):
+    registry.open(other(last_bar="2025-01-02", purpose="replay"))
+    registry.open(other(asset="XBT/USD"))
+    assert registry.looks(registry.open(FIRST)).trials == 1
+
+
+@pytest.mark.parametrize(
     ("changes", "overlaps"),
     [
         ({"first_bar": "2025-02-01T00:00:00+00:00", "last_bar": "2025-03-01T00:00+00:00"}, True),

@@ -248,7 +248,7 @@ def test_a_second_look_and_large_orders_are_flagged(altered, page):
 
     text = Document(make_page(ReportInputs.read(altered(change)))).text
     assert "Look number 3 at these bars." in text
-    assert "3 candidates looked at them so far" in text
+    assert "The verdict allows for 3 trials." in text
     fills = "Of 9 bars with a fill 2 had no volume, and in 5 the fill was more than a tenth of it."
     assert f"{fills} It was 20.00 % in the median, 150.00 % at the most." in text
     assert "Look number" not in Document(page).text

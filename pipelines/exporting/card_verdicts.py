@@ -46,7 +46,7 @@ def _read(folder: Path, model: Model) -> tuple[str, list[str]] | None:
             return None
         blocks, now = _verdict(values, model), recounted(folder, values)
         if now is not None:
-            blocks.insert(1, f"**By now: {plain(now.word)}.** {plain(now.sentence)}")
+            blocks.insert(1, f"**{plain(now.title)}.** {plain(now.sentence)}")
         return values["bars"]["asset"], blocks
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / EVALUATION}: not an evaluation: {error!r}") from error
@@ -55,8 +55,9 @@ def _read(folder: Path, model: Model) -> tuple[str, list[str]] | None:
 def _verdict(values: dict[str, Any], model: Model) -> list[str]:
     verdict, bars, looks = values["verdict"], values["bars"], values["looks"]
     looked = (
-        f"{counted(looks['openings'], 'look')} at these bars by "
-        f"{counted(looks['trials'], 'candidate')} known, {looks['earlier']:,} before this one"
+        f"{counted(looks['openings'], 'look')} at these bars known, {looks['earlier']:,} before "
+        f"this one, and {counted(looks['trials'], 'trial')}, counted since "
+        f"{plain(minute(looks['begun']))}"
     )
     span = f"{plain(minute(bars['first_bar']))} to {plain(minute(bars['last_bar']))}"
     return [

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ class Candidate:
         return torch.cat([part.bounds for part in self.parts])
 
     @property
+    def bars(self) -> int:
+        """How many bars are played."""
+        return int((self.bounds[:, 1] - self.bounds[:, 0]).sum())
+
+    @property
     def config_sha256(self) -> str:
         """Of the configuration, whatever the seed, and of the folds."""
         values = _without(_named(dataclasses.asdict(self.parts[0].trained)))
@@ -94,7 +100,7 @@ class Candidate:
             source_sha256=meta.source_sha256,
             first_bar=time_text(int(times[first])),
             last_bar=time_text(int(times[last])),
-            split=SPLIT,
+            split=self.parts[0].split,
             run=self.name,
             config_sha256=self.config_sha256,
             checkpoint_sha256=self.checkpoint_sha256,
@@ -145,6 +151,7 @@ def load_candidate(
             raise ValueError(f"{own[0]}: another run of {seed}; seeds are judged together once")
         seeds[seed] = parts
     _require_one_configuration(seeds)
+    _require_several_policies(seeds)
     return Candidate(name, seeds, list(folds))
 
 
@@ -183,6 +190,20 @@ def _require_one_configuration(seeds: dict[str, list[Inputs]]) -> None:
                     f"{b.run.path} was trained on other bars than {a.run.path}: "
                     f"{b.table.meta.source_name}, {a.table.meta.source_name}"
                 )
+
+
+def _require_several_policies(seeds: dict[str, list[Inputs]]) -> None:
+    for one, other in combinations(seeds.values(), 2):
+        for a, b in zip(one, other, strict=True):
+            if _same_weights(a, b):
+                raise ValueError(
+                    f"{b.run.path} has the weights of {a.run.path}: one policy is one seed"
+                )
+
+
+def _same_weights(one: Inputs, other: Inputs) -> bool:
+    a, b = one.model.state_dict(), other.model.state_dict()
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
 
 
 def differing_keys(first: RunConfig, other: RunConfig) -> list[str]:

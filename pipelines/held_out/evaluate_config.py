@@ -47,7 +47,7 @@ class EvaluateConfig:
     rivals: list[str] = field(default_factory=list)
     # Random accounts with the policy's own trades, at times that it did not choose.
     draws: int = DRAWS
-    # Of these accounts, and of the bootstrap.
+    # Of these accounts. Nothing that the verdict is decided by is drawn with it.
     seed: int = 0
     # auto (CUDA if there is any), cpu, cuda or cuda:N.
     device: str = "auto"

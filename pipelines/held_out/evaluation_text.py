@@ -116,7 +116,8 @@ def _looks(evaluation: Evaluation, folder: Path) -> list[str]:
     looks, receipt = evaluation.looks, evaluation.receipt
     which = "first look" if looks.earlier == 0 else f"look number {looks.earlier + 1}"
     return [
-        f"{which} at these bars, {counted(looks.trials, 'trial')} in all; line {receipt.line} of "
+        f"{which} at these bars, {counted(looks.trials, 'trial')} in all, counted since "
+        f"{looks.begun[:16]} UTC; line {receipt.line} of "
         f"{os.path.normpath(folder / evaluation.registry)}"
     ]
 

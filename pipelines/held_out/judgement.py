@@ -3,19 +3,19 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from envs.checks import require
 from pipelines.held_out.baselines import buy_and_hold
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.cost_curve import order_cost_bps
+from pipelines.held_out.doubts import coverage, other_bars, other_markets, run_notes
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import (
     EVALUATION,
@@ -35,7 +35,7 @@ from pipelines.held_out.held_out_baselines import (
     share_account,
 )
 from pipelines.held_out.joined_account import join
-from pipelines.held_out.looks import verify_receipts
+from pipelines.held_out.looks import is_above, open_everywhere, verify_receipts
 from pipelines.held_out.metrics import in_order
 from pipelines.held_out.played_seed import PlayedSeed, curves_at_costs, name_traces, play_seed
 from pipelines.held_out.result import POLICY, Replayed
@@ -47,11 +47,9 @@ from pipelines.judging.intervals import intervals
 from pipelines.judging.opening import Opening, Receipt
 from pipelines.judging.participation import participation
 from pipelines.judging.period_returns import PeriodReturns, aggregate, growth_curve
-from pipelines.judging.registry import Looks, Registry
+from pipelines.judging.registry import Looks
 from pipelines.judging.verdict import judge
 from pipelines.source import git_revision
-
-WHOLE = 0.9  # share of the time that is played, from which on nothing is said of the rest
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Settings:
 
     Attributes:
         draws: random accounts with the policy's own trades.
-        seed: of these, and of the bootstrap.
+        seed: of these. The bootstrap has a fixed one: who may draw it anew draws until it fits.
         rivals: folders of evaluations of other candidates on the same bars.
     """
 
@@ -78,19 +76,21 @@ class Opened:
         receipt: of the look.
         looks: at these bars, this one included.
         rivals: returns of other candidates by name, over the periods they were tested on.
+        at_home: whether the registry is one that others who look with these runs find.
     """
 
     registry: Path
     receipt: Receipt
     looks: Looks
     rivals: Mapping[str, pd.Series]
+    at_home: bool
 
 
 def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Settings) -> Opened:
     """Write down the look at a candidate's held-out bars.
 
     The receipts of earlier evaluations that are to be replaced, or rivals, must be in the registry
-    if it is theirs.
+    if it is theirs. A registry above the runs that is another one takes part: what it knows counts.
 
     Args:
         candidate: what will look.
@@ -105,21 +105,24 @@ def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Sett
         OSError: if it cannot be written.
     """
     opening = candidate.opening()
-    rivals = {f"rival {path}": _rival(Path(path), opening) for path in settings.rivals}
+    rivals = {
+        f"rival {path}": _rival(Path(path), opening, candidate.bars) for path in settings.rivals
+    }
     verify_receipts([*map(Path, settings.rivals), folder], registry)
-    book = Registry(registry)
-    receipt = book.open(opening)
-    return Opened(registry, receipt, book.looks(receipt), rivals)
+    runs = [part.run.path for parts in candidate.seeds.values() for part in parts]
+    book, receipt = open_everywhere(opening, registry, runs)
+    at_home = is_above(registry, runs)
+    return Opened(book.file.path, receipt, book.looks(receipt), rivals, at_home)
 
 
-def _rival(folder: Path, opening: Opening) -> pd.Series:
+def _rival(folder: Path, opening: Opening, bars: int) -> pd.Series:
     """Returns of another candidate on the same bars."""
     values = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
-    bars = values["bars"]
-    for key in ("source_sha256", "asset", "first_bar", "last_bar"):
-        here = getattr(opening, key)
-        require(bars[key] == here, "rivals", str(folder), f"measured on other bars: its {key} is "
-                f"{bars[key]}, here it is {here}")  # fmt: skip
+    found, own = values["bars"], dataclasses.asdict(opening) | {"bars": bars}
+    for key in ("source_sha256", "asset", "first_bar", "last_bar", "bars"):
+        here = own[key]
+        require(found[key] == here, "rivals", str(folder), f"measured on other bars: its {key} is "
+                f"{found[key]}, here it is {here}")  # fmt: skip
     require_own(values, folder / RETURNS)
     return pd.read_parquet(folder / RETURNS)[POLICY]
 
@@ -142,7 +145,7 @@ def judge_candidate(
     }
     seeds = {name: seed.curve for name, seed in played.items()}
     matched, random = _matched_random(candidate, played, settings)
-    accounts = play_baselines(candidate, settings.seed)
+    accounts = play_baselines(candidate)
     # Curves of everything, over the same periods; shares in several seeds are made of these.
     fixed = {name: account.curve for name, account in accounts.items()}
     returns = aggregate({**seeds, **fixed}, candidate.table.meta.interval_s)
@@ -157,10 +160,12 @@ def judge_candidate(
         **{name: accounts[name] for name in ("momentum", "mean_reversion")},
     }
     returns = aggregate({**seeds, **fixed, **shares}, candidate.table.meta.interval_s)
-    findings = find(_evidence(returns, played, opened), seed=settings.seed)
+    findings = find(_evidence(returns, played, opened))
     costs = _costs(candidate, played)
     fills = participation(pd.concat([seed.fills for seed in played.values()]))
-    notes = _notes(candidate, findings, [costs.break_even.sentence, matched.sentence])
+    notes = [*run_notes(candidate), *coverage(candidate, findings.sharpe)]
+    notes += [*other_markets(candidate), *other_bars(opened.looks, at_home=opened.at_home)]
+    notes += [costs.break_even.sentence, matched.sentence] if findings.moved else []
     notes += [fills.sentence] if fills.flagged else []
     return Evaluation(
         verdict=judge(findings, notes),
@@ -179,7 +184,7 @@ def judge_candidate(
         about=_about(candidate, settings),
         returns=returns,
         sharpes=_sharpes(returns, list(played), list(everyone)),
-        intervals=_intervals(returns, list(played), settings.seed),
+        intervals=_intervals(returns, list(played)),
     )
 
 
@@ -193,10 +198,10 @@ def _sharpes(returns: PeriodReturns, seeds: list[str], names: list[str]) -> dict
     }
 
 
-def _intervals(returns: PeriodReturns, seeds: list[str], seed: int) -> dict[str, Interval]:
+def _intervals(returns: PeriodReturns, seeds: list[str]) -> dict[str, Interval]:
     """Of the account that holds an equal share of each seed."""
     judged = returns.values[seeds].mean(axis=1).to_frame(POLICY)
-    return intervals(dataclasses.replace(returns, values=judged), POLICY, seed=seed)
+    return intervals(dataclasses.replace(returns, values=judged), POLICY)
 
 
 def _matched_random(
@@ -245,29 +250,6 @@ def _costs(candidate: Candidate, played: Mapping[str, PlayedSeed]) -> Costs:
         totals[multiple] = float(joint.iloc[-1] - 1.0)
     bps = order_cost_bps(candidate.env)
     return Costs(totals, bps, break_even(totals, bps))
-
-
-def _notes(candidate: Candidate, findings: Findings, of_trades: Sequence[str]) -> list[str]:
-    """What qualifies the verdict; of an account that never traded there is less to say."""
-    runs = [part for parts in candidate.seeds.values() for part in parts]
-    notes = dict.fromkeys(note for part in runs for note in part.notes)
-    notes |= dict.fromkeys(_coverage(candidate))
-    return [*notes, *(of_trades if findings.moved else ())]
-
-
-def _coverage(candidate: Candidate) -> list[str]:
-    """Whether much of the time was not played, because of holes and what has to warm up after."""
-    meta, bounds = candidate.table.meta, candidate.bounds
-    times = candidate.table.timestamp[torch.stack([bounds[:, 0].min() + 1, bounds[:, 1].max()])]
-    span = int(times[1] - times[0]) / 1e9 / meta.interval_s + 1
-    played = int((bounds[:, 1] - bounds[:, 0]).sum())
-    if played >= WHOLE * span:
-        return []
-    return [
-        f"Of the time between the first and the last of these bars {100 * played / span:.0f} % was "
-        "played: the rest are holes in the data, and the warm-up after each. Figures of a year are "
-        f"of 365 days of played bars, {span / played:.2f} years here."
-    ]
 
 
 def _describe_bars(candidate: Candidate) -> Replayed:

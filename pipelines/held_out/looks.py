@@ -8,8 +8,9 @@ from pathlib import Path
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
-from pipelines.judging.opening import Receipt
+from pipelines.judging.opening import Opening, Receipt
 from pipelines.judging.registry import BrokenChainError, Registry
+from pipelines.seen_times import count_seen
 
 FILE = "openings.jsonl"
 _LEVELS = 4  # folders in which a registry is looked for: that of the runs, and those above
@@ -43,8 +44,61 @@ def _nearest(folder: Path) -> Path | None:
     return next((place / FILE for place in above if (place / FILE).exists()), None)
 
 
+def make_writable(folder: Path) -> None:
+    """Make the folder of a result; one that cannot be written is refused before any look.
+
+    Raises:
+        OSError: naming it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"{folder}: cannot be written; another folder: out=PATH")
+
+
+def open_everywhere(
+    opening: Opening, registry: Path, runs: Sequence[Path]
+) -> tuple[Registry, Receipt]:
+    """Write a look down, also where others who look with these runs would search for it.
+
+    A registry that was named for it is no way around the one above the runs: that one keeps the
+    look, with all that either knows, and the named one gets it too. Where there are several above
+    the runs the named one keeps it.
+
+    Args:
+        opening: the look.
+        registry: the file.
+        runs: folders of the runs that look.
+
+    Returns:
+        The registry that keeps it, and its receipt.
+
+    Raises:
+        BrokenChainError: if a registry is damaged.
+        OSError: if one cannot be written.
+    """
+    above = {found for run in runs if (found := _nearest(run.resolve().parent))}
+    named = Registry(registry)
+    homes = [Registry(path) for path in sorted(above - {registry.resolve()})]
+    keeper, others = (homes[0], [named]) if len(homes) == 1 else (named, homes)
+    for other in others:
+        keeper.bring(other.carried())
+    receipt = keeper.open(opening)
+    for other in others:
+        other.bring([look for look in keeper.carried() if look.origin == receipt])
+    return keeper, receipt
+
+
+def is_above(registry: Path, runs: Sequence[Path]) -> bool:
+    """Whether looks that a registry knows are known to who looks with any of these runs."""
+    holder = registry.resolve().parent
+    above = all(holder in [*run.resolve().parents][:_LEVELS] for run in runs)
+    return (registry.name == FILE and above) or all(_nearest(run.resolve().parent) for run in runs)
+
+
 def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
-    """Write down that policies are replayed, before they are, if the bars are test bars.
+    """Write down that policies are replayed, before they are, if the bars are held out for them.
+
+    Test bars are, and so is whatever else they were neither trained nor chosen on.
 
     Args:
         played: a run each, over the same bars.
@@ -57,21 +111,30 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
         BrokenChainError: if the registry is damaged.
         OSError: if it cannot be written.
     """
-    if played[0].split != SPLIT:
+    looking = [each for each in played if each.split == SPLIT or _is_unseen(each)]
+    if not looking:
         return []
-    book = Registry(registry)
-    receipts = [
-        book.open(Candidate(each.run.name, {"": [each]}).opening("replay")) for each in played
-    ]
-    earlier = book.looks(receipts[0]).earlier
+    kept = []
+    for each in looking:
+        opening = Candidate(each.run.name, {"": [each]}).opening("replay")
+        kept.append(open_everywhere(opening, registry, [each.run.path]))
+    first, looks = (book.looks(receipt) for book, receipt in (kept[0], kept[-1]))
+    earlier = first.earlier
     if not earlier:
         return []
-    looks = book.looks(receipts[-1])
     times = "once" if earlier == 1 else f"{earlier:,} times"
     return [
-        f"Not a first look: these bars had been opened {times} before; {looks.trials:,} "
-        f"{'candidate has' if looks.trials == 1 else 'candidates have'} seen them by now."
+        f"Not a first look: these bars had been opened {times} before; {looks.candidates:,} "
+        f"{'candidate has' if looks.candidates == 1 else 'candidates have'} seen them by now."
     ]
+
+
+def _is_unseen(part: Inputs) -> bool:
+    """Whether it plays bars that its policy was neither trained nor chosen on, as far as known."""
+    if part.seen is None:
+        return True
+    bars = int((part.bounds[:, 1] - part.bounds[:, 0]).sum())
+    return sum(count_seen(part.seen, part.table, part.bounds).values()) < bars
 
 
 def verify_registry(run: Path) -> None:

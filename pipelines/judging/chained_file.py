@@ -160,9 +160,10 @@ def _parse_line(piece: bytes, number: int, previous: str) -> Line | str:
     try:
         values = json.loads(piece)
         sha256, before = values.pop("sha256"), values.pop("previous")
-    except (ValueError, KeyError, AttributeError, TypeError):
+        own = _hash({**values, "previous": before})
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return "is not a line of this file"
-    if _hash({**values, "previous": before}) != sha256:
+    if own != sha256:
         return "was changed: its hash is that of other values"
     if before != previous:
         return "does not follow the line before it: one was changed, taken out or put in"

@@ -146,11 +146,12 @@ def find(evidence: Evidence, *, draws: int = DRAWS, seed: int = 0) -> Findings:
         seed: of the draws; the same seed finds the same numbers.
 
     Raises:
-        ValueError: if there is no seed or no baseline.
+        ValueError: if there is no seed or no baseline, or a return is no finite number.
     """
     if not evidence.seeds or not evidence.baselines:
         raise ValueError("a verdict needs the returns of at least one seed and one baseline")
     returns = evidence.returns
+    returns.require_finite([*evidence.seeds, *evidence.baselines, *evidence.rivals])
     policy = returns.values[list(evidence.seeds)].mean(axis=1).to_numpy()
     sharpes = [annual_sharpe(returns.of(name), returns.per_year) for name in evidence.seeds]
     low, high = interval(sharpes)

@@ -20,8 +20,11 @@ def interquartile_mean(values: Sequence[float]) -> float:
 
 
 def interval(values: Sequence[float], draws: int = 2_000) -> tuple[float, float]:
-    """95 % bootstrap interval of the interquartile mean; of a single value, that value twice."""
+    """95 % bootstrap interval of the interquartile mean; of a single value, that value twice.
+
+    The same whatever the order of the values.
+    """
     rng = np.random.Generator(np.random.PCG64(0))
-    picked = rng.choice(np.asarray(values, dtype=np.float64), (draws, len(values)))
+    picked = rng.choice(np.sort(np.asarray(values, dtype=np.float64)), (draws, len(values)))
     means = np.sort([interquartile_mean(row) for row in picked])
     return float(means[int(0.025 * draws)]), float(means[int(0.975 * draws)])

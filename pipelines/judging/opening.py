@@ -50,6 +50,11 @@ class Opening:
         """What is one candidate, however often it looks."""
         return self.config_sha256, self.checkpoint_sha256
 
+    @property
+    def bars(self) -> str:
+        """What its bars are told apart by: the file, or the market of bars without one."""
+        return self.source_sha256 or self.asset
+
     def overlaps(self, other: "Opening") -> bool:
         """Whether both look at the same bars: one market, or one file, at the same time."""
         same_file = bool(self.source_sha256) and self.source_sha256 == other.source_sha256

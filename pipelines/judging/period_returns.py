@@ -4,7 +4,7 @@ A minute's return is mostly noise of prices and fills, and half a million of the
 evidence than there is. Periods begin at whole multiples of their length, UTC.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,18 @@ class PeriodReturns:
     def of(self, name: str) -> np.ndarray:
         """Returns of one account, float64 [periods]."""
         return self.values[name].to_numpy()
+
+    def require_finite(self, names: Sequence[str]) -> None:
+        """Refuse what is no number: a test of it has a p-value all the same.
+
+        Raises:
+            ValueError: naming the first such account, the period and the value.
+        """
+        for name in names:
+            bad = np.flatnonzero(~np.isfinite(self.of(name)))
+            if len(bad):
+                value, time = self.of(name)[bad[0]], self.values.index[bad[0]]
+                raise ValueError(f"{name}: its return of {time}, {value}, is no finite number")
 
 
 def growth_curve(

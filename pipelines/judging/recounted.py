@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.findings import Against, Findings, recount
 from pipelines.judging.opening import Receipt
 from pipelines.judging.registry import Registry
-from pipelines.judging.verdict import judge
+from pipelines.judging.verdict import EDGE, judge
 
 
 @dataclass(frozen=True)
@@ -19,22 +20,38 @@ class Recounted:
     """The verdict as it is by now.
 
     Attributes:
-        word: of the verdict.
-        trials: candidates that have looked at the bars by now.
+        word: of the verdict; an edge, as it was, if nobody can tell how many tries there were.
+        trials: tries that are known by now; None: the registry that counted them is gone, damaged,
+            or does not hold the evaluation's receipt.
         before: that were counted when the evaluation was made.
     """
 
     word: str
-    trials: int
+    trials: int | None
     before: int
+
+    @property
+    def title(self) -> str:
+        """The same in few words."""
+        return "Not to be counted any more" if self.trials is None else f"By now: {self.word}"
 
     @property
     def sentence(self) -> str:
         """What that means."""
+        if self.trials is None:
+            return (
+                f"The registry that counted {self.before:,} {_tries(self.before)} when this was "
+                "found is gone, damaged, or not the one that gave the receipt: whether the verdict "
+                f"still is {self.word}, nobody can tell."
+            )
         return (
-            f"{self.trials:,} candidates have looked at these bars by now, {self.before:,} when "
-            f"this was found: all of them counted, the verdict is: {self.word}."
+            f"{self.trials:,} tries are known by now, {self.before:,} when this was found: all of "
+            f"them counted, the verdict is: {self.word}."
         )
+
+
+def _tries(number: int) -> str:
+    return "try" if number == 1 else "tries"
 
 
 def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
@@ -45,21 +62,34 @@ def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
         values: of its ``evaluation.json``; nothing of it is trusted.
 
     Returns:
-        None if nobody else has looked since, or the registry cannot be read or knows nothing of it.
+        None if nobody else has looked since, the values are those of no evaluation, or there is no
+        edge that further tries could take away and they cannot be counted.
     """
     try:
         receipt = dict(values["receipt"])
-        registry = Registry(folder / receipt.pop("file"))
-        # A device would be read for ever, and what is large and no registry fill the memory.
-        if not (registry.file.path.is_file() and registry.file.head.is_file()):
-            return None
-        trials = registry.looks(Receipt(**receipt)).trials
+        registry, known = Registry(folder / receipt.pop("file")), Receipt(**receipt)
         plain = dict(values["verdict"]["findings"])
         against = [Against(**each) for each in plain.pop("against")]
         findings = Findings(**plain, against=against)
+        before = judge(findings).word
+        trials = _count(registry, known)
+        if trials is None:
+            # Tries take an edge away, and make none of anything else.
+            return Recounted(EDGE, None, findings.trials) if before == EDGE else None
         if trials <= findings.trials:
             return None
         word = judge(recount(findings, trials)).word
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
     return Recounted(word, trials, findings.trials)
+
+
+def _count(registry: Registry, receipt: Receipt) -> int | None:
+    """Tries that the registry knows; None if it cannot be read, or is another one."""
+    # A device would be read for ever, and what is large and no registry fill the memory.
+    if not (registry.file.path.is_file() and registry.file.head.is_file()):
+        return None
+    try:
+        return registry.looks(receipt).trials
+    except (BrokenChainError, OSError):
+        return None

@@ -22,13 +22,16 @@ class Looks:
     """What the registry knows of some bars.
 
     Attributes:
-        trials: candidates that have looked at any of them, the one asked about included.
+        trials: tries that a result on them was chosen from, its own included: candidates that have
+            looked at any of them, once for every file or market that they have looked at anywhere.
+        candidates: that have looked at any of them, the one asked about included.
         openings: looks at any of them, its own included.
         earlier: openings before its own; 0: a first look.
         begun: when the registry was begun; of looks before then it knows nothing.
     """
 
     trials: int
+    candidates: int
     openings: int
     earlier: int
     begun: str
@@ -107,7 +110,8 @@ class Registry:
         """Count the looks at the bars of an opening.
 
         Later candidates count too: who comes back to an early result after they have failed has
-        chosen it among all of them.
+        chosen it among all of them. So do other bars that these candidates have looked at: who
+        holds one policy against ten markets, or ten cuts of one, has ten results to choose from.
 
         Raises:
             BrokenChainError: if the registry is damaged or does not hold the receipt.
@@ -115,11 +119,13 @@ class Registry:
         lines = self.verify([receipt])
         line = next(line for line in lines[1:] if self._origin(lines, line) == receipt)
         number, own = line.number, self._opening(line)
-        same = {
-            line.number: other for line in lines[1:] if (other := self._opening(line)).overlaps(own)
-        }
+        known = {line.number: self._opening(line) for line in lines[1:]}
+        same = {at: other for at, other in known.items() if other.overlaps(own)}
+        candidates = {other.trial for other in same.values()}
+        tries = {(look.trial, look.bars) for look in known.values() if look.trial in candidates}
         return Looks(
-            trials=len({other.trial for other in same.values()}),
+            trials=len(tries),
+            candidates=len(candidates),
             openings=len(same),
             earlier=sum(other < number for other in same),
             begun=str(lines[0].values["time"]),

@@ -141,7 +141,7 @@ def provenance_words(values: dict[str, Any]) -> str:
         ("sha256 of the configuration", str(about["config_sha256"])),
         ("sha256 of the checkpoint", str(about["checkpoint_sha256"]) or "several, see below"),
         ("Commit", str(about["git_revision"])),
-        ("Look", f"{first}; {counted(looks['trials'], 'candidate')}, "
+        ("Look", f"{first}; {counted(looks['trials'], 'trial')}, "
                  f"{counted(looks['openings'], 'opening')} since {looks['begun']}"),
         ("Registry", f"{receipt['file']}, number {receipt['registry']}"),
         ("Receipt", f"line {receipt['line']:,}, sha256 {receipt['sha256']}"),

@@ -26,7 +26,7 @@ def verdict_block(values: Mapping[str, Any], now: Recounted | None = None) -> st
 
     Args:
         values: of ``evaluation.json``.
-        now: the verdict with the tries of today, if there were more since.
+        now: the verdict with the tries of today, if there were more since, or nobody can tell.
     """
     verdict = values["verdict"]
     look, sign = _LOOKS.get(verdict["word"], ("not-enough", "?"))
@@ -43,14 +43,14 @@ def _flags(values: Mapping[str, Any], now: Recounted | None) -> str:
     """What makes the answer doubtful, in boxes that nobody overlooks."""
     found = []
     if now is not None:
-        found.append((f"By now: {now.word}.", now.sentence))
+        found.append((f"{now.title}.", now.sentence))
     looks = values["looks"]
     if looks["earlier"]:
         found.append(
             (
                 f"Look number {looks['earlier'] + 1:,} at these bars.",
-                f"Held-out bars are held out once. {counted(looks['trials'], 'candidate')} looked "
-                "at them so far, and the verdict allows for as many tries.",
+                "Held-out bars are held out once. The verdict allows for "
+                f"{counted(looks['trials'], 'trial')}.",
             )
         )
     fills = values["participation"]

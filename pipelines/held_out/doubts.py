@@ -1,0 +1,71 @@
+"""What is to be known beside a verdict: holes in the time, other markets, where looks count."""
+
+import math
+
+import torch
+
+from envs.assets import parse_assets
+from pipelines.held_out.candidate import Candidate
+from pipelines.judging.registry import Looks
+
+WHOLE = 0.9  # share of the time that is played, from which on nothing is said of the rest
+
+
+def run_notes(candidate: Candidate) -> list[str]:
+    """What the runs themselves say of these bars, each sentence once."""
+    runs = [part for parts in candidate.seeds.values() for part in parts]
+    return list(dict.fromkeys(note for part in runs for note in part.notes))
+
+
+def coverage(candidate: Candidate, sharpe: float) -> list[str]:
+    """Whether much of the time was not played: holes, nights, weekends, and warm-ups after each.
+
+    Args:
+        candidate: what was played.
+        sharpe: for a year of played bars, which is longer than one of the calendar.
+    """
+    meta, bounds = candidate.table.meta, candidate.bounds
+    times = candidate.table.timestamp[torch.stack([bounds[:, 0].min() + 1, bounds[:, 1].max()])]
+    span = int(times[1] - times[0]) / 1e9 / meta.interval_s + 1
+    played = candidate.bars
+    if played >= WHOLE * span:
+        return []
+    return [
+        f"Of the time between the first and the last of these bars {100 * played / span:.0f} % was "
+        "played: the rest are holes in the data, and the warm-up after each. Figures of a year are "
+        f"of 365 days of played bars, {span / played:.2f} years here; by the calendar the Sharpe "
+        f"ratio is {sharpe * math.sqrt(played / span):.2f}."
+    ]
+
+
+def other_markets(candidate: Candidate) -> list[str]:
+    """Of how many markets this is one."""
+    assets = candidate.parts[0].trained.data.assets
+    names = [] if assets is None else [each.name for each in parse_assets(assets)]
+    if len(names) < 2:
+        return []
+    own = candidate.table.meta.asset
+    rest = ", ".join(name for name in names if name != own)
+    return [f"This is {own} alone, and says nothing of what it was trained on as well: {rest}."]
+
+
+def other_bars(looks: Looks, *, at_home: bool) -> list[str]:
+    """Which tries were made elsewhere, and whether all of them can be known.
+
+    Args:
+        looks: as the registry knows them.
+        at_home: whether it is one that others who look with these runs find.
+    """
+    found, elsewhere = [], looks.trials - looks.candidates
+    if elsewhere:
+        found.append(
+            f"Of the {looks.trials:,} tries {elsewhere:,} were the same policies on other bars: "
+            "who quotes the best of several markets, or files, has chosen among all of them."
+        )
+    if not at_home:
+        found.append(
+            "Looks were counted in a registry that was named for it, begun "
+            f"{looks.begun[:10]}, and not above the runs: of looks that are counted elsewhere it "
+            "knows nothing."
+        )
+    return found
