@@ -8,8 +8,9 @@ from pathlib import Path
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
+from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.opening import Receipt
-from pipelines.judging.registry import BrokenChainError, Registry
+from pipelines.judging.registry import Registry
 
 FILE = "openings.jsonl"
 _LEVELS = 4  # folders in which a registry is looked for: that of the runs, and those above

@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.result import counted
 from pipelines.page_template import fill_page
+from pipelines.run_insights.judged import Judged
 from pipelines.run_insights.learning_curves import thin
 from pipelines.run_insights.run_columns import (
     JUDGED_TITLES,
@@ -23,7 +24,7 @@ from pipelines.run_insights.run_columns import (
     curve_names,
     judged_cells,
 )
-from pipelines.run_insights.run_records import REPLAY, REPORT, Judged, RunRecord, read_all
+from pipelines.run_insights.run_records import RunRecord, read_all
 
 # Points of all the curves of a chart.
 MAX_POINTS = 5_000
@@ -32,6 +33,7 @@ _LEAST_POINTS = 8
 _DRAWN = 8
 _DIGITS = 6
 _HERE = Path(__file__).parent
+_REPORT, _REPLAY = "report.html", "replay.html"
 
 
 def make_page(root: Path, price_per_hour: float | None, beside: Path | None) -> str:
@@ -83,10 +85,10 @@ def _runs_table(records: Sequence[RunRecord], shown: Sequence[Column], beside: P
 def _run_links(run: RunRecord, beside: Path | None) -> str:
     if beside is None:
         return f'<a href="/trace/?{escape(urlencode({"run": run.name}))}">{escape(run.name)}</a>'
-    pages = [(replay.folder / REPLAY, f"replay {replay.market}") for replay in run.replays]
+    pages = [(replay.folder / _REPLAY, f"replay {replay.market}") for replay in run.replays]
     if not pages:
-        pages = [(run.folder / REPLAY, "replay")]
-    pages += [(each.folder / REPORT, f"report {each.market}") for each in run.judged]
+        pages = [(run.folder / _REPLAY, "replay")]
+    pages += [(each.folder / _REPORT, f"report {each.market}") for each in run.judged]
     links = [_link(page, beside, word.strip()) for page, word in pages]
     return " ".join([escape(run.name), *filter(None, links)])
 
@@ -105,7 +107,7 @@ def _evaluations(evaluations: Sequence[Judged], beside: Path | None) -> str:
     heads = [_head(title, "word") for title in JUDGED_TITLES]
     rows = []
     for judged in evaluations:
-        link = "" if beside is None else _link(judged.folder / REPORT, beside, "report")
+        link = "" if beside is None else _link(judged.folder / _REPORT, beside, "report")
         cells = "".join(_td(cell, "word") for cell in judged_cells(judged))
         name = f"<div><span>{escape(judged.name)} {link}</span></div>"
         rows.append(f'<tr><th scope="row" data-key="{escape(judged.name)}">{name}</th>{cells}</tr>')
