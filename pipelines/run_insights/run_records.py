@@ -11,7 +11,7 @@ from pipelines.run_insights.checkpoints import newest_checkpoint
 from pipelines.run_insights.judged import Judged, read_judged
 from pipelines.run_insights.learning_curves import Curves, read_curves
 from pipelines.run_insights.replays import Replay, is_replayed, own_hashes, read_replays
-from pipelines.run_insights.run_files import CONFIG, find_folders, read_object
+from pipelines.run_insights.run_files import CONFIG, find_folders, finite, read_object
 from pipelines.run_insights.run_state import RunState, state_of
 
 
@@ -107,9 +107,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def number(values: Mapping[str, Any], name: str) -> float | None:
-    """A number of a file; None if it is missing, or something else."""
-    value = values.get(name)
-    return float(value) if isinstance(value, (int, float)) else None
+    """A finite number of a file; None if it is missing, or something else."""
+    return finite(values.get(name))
 
 
 def _of(market: str, text: str) -> str:

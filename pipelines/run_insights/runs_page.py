@@ -62,7 +62,9 @@ def make_page(root: Path, price_per_hour: float | None, beside: Path | None) -> 
         "style": (_HERE / "assets" / "insights.css").read_text("utf-8"),
         "script": (_HERE / "runs_page.js").read_text("utf-8"),
     }
-    return fill_page(_HERE / "runs_page.html", fields)
+    page = fill_page(_HERE / "runs_page.html", fields)
+    # Names of files, and texts of JSON, may hold what is no character.
+    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _runs_table(records: Sequence[RunRecord], shown: Sequence[Column], beside: Path | None) -> str:
@@ -84,7 +86,8 @@ def _runs_table(records: Sequence[RunRecord], shown: Sequence[Column], beside: P
 
 def _run_links(run: RunRecord, beside: Path | None) -> str:
     if beside is None:
-        return f'<a href="/trace/?{escape(urlencode({"run": run.name}))}">{escape(run.name)}</a>'
+        query = urlencode({"run": run.name}, errors="replace")
+        return f'<a href="/trace/?{escape(query)}">{escape(run.name)}</a>'
     pages = [(replay.folder / _REPLAY, f"replay {replay.market}") for replay in run.replays]
     if not pages:
         pages = [(run.folder / _REPLAY, "replay")]
@@ -98,7 +101,7 @@ def _link(page: Path, beside: Path, word: str) -> str:
     if not page.is_file() or page.is_symlink():
         return ""
     way = os.path.relpath(page.resolve(), beside.resolve())
-    return f'<a href="{escape(quote(Path(way).as_posix()))}">{escape(word)}</a>'
+    return f'<a href="{escape(quote(os.fsencode(Path(way).as_posix())))}">{escape(word)}</a>'
 
 
 def _evaluations(evaluations: Sequence[Judged], beside: Path | None) -> str:
