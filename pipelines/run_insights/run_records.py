@@ -66,13 +66,22 @@ def read_all(root: Path) -> tuple[list[RunRecord], list[Judged]]:
 
 
 def read_run(root: Path, folder: Path, recounter: Recounter) -> RunRecord:
-    """The run of a folder under `root`; nothing that is in it raises.
+    """The run of a folder under `root`; nothing that is in it raises, nor that it is removed.
 
     Args:
         root: folder of all runs.
         folder: of the run.
         recounter: of verdicts.
     """
+    try:
+        return _read_run(root, folder, recounter)
+    except OSError as error:  # removed or moved meanwhile
+        reason = f"cannot be read: {error.strerror or error}"
+        name = folder.relative_to(root).as_posix()
+        return RunRecord(name, folder, {}, RunState("broken", reason, ""), Curves(), [], [], "", [])
+
+
+def _read_run(root: Path, folder: Path, recounter: Recounter) -> RunRecord:
     problems: list[str] = []
     config = read_object(folder / CONFIG, problems)
     manifest, newest = newest_checkpoint(folder / "checkpoints", problems)
