@@ -17,6 +17,7 @@ from pipelines.reporting.report_numbers import (
 )
 from pipelines.run_insights.judged import HOLD, Judged
 from pipelines.run_insights.replays import Replay
+from pipelines.run_insights.run_files import finite
 from pipelines.run_insights.run_records import RunRecord
 from pipelines.run_insights.run_records import number as number_of
 
@@ -127,8 +128,8 @@ def _key_column(name: str) -> Column:
             return Cell(NONE, None)
         if _SECRET.search(name):
             return Cell("hidden", "")
-        plain = type(value) in (int, float)
-        return Cell(_plain(value).strip('"'), float(value) if plain else _plain(value))
+        found = finite(value)
+        return Cell(_plain(value).strip('"'), _plain(value) if found is None else found)
 
     return Column(name, "key", cell)
 
