@@ -68,6 +68,8 @@ def test_a_page_that_is_loaded_again_has_the_rows_that_were_written_since(
     monkeypatch.setattr(trace_callbacks, "_PATIENCE_S", 60.0)
     ask = make_asker(tmp_path / "runs", tmp_path / "cache")
     assert opened(ask, "?run=one") == ("400 rows, 6 lanes, frames to 399; lane 0: BTC/USD", "")
+    path.write_bytes(b"".join([*lines[:401], lines[401][:50]]))  # in the middle of a row
+    assert opened(ask, "?run=one")[1] == ""
     path.write_bytes(b"".join(lines))
     about, message = opened(ask, "?run=one")  # at once: it is not looked at so often
     assert about.startswith("400 rows")

@@ -9,7 +9,7 @@ from dash.exceptions import PreventUpdate
 
 from pipelines.run_insights.trace_answer import Answer, answer
 from pipelines.run_insights.trace_figures import NOTHING, Figure
-from pipelines.run_insights.trace_index import TraceIndex
+from pipelines.run_insights.trace_index import TraceIndex, has_more
 from pipelines.run_insights.trace_page import (
     HEIGHTS,
     lane_options,
@@ -187,7 +187,7 @@ def _frame(
 
 def _grown(store: TraceStore, run: str, name: str, index: TraceIndex) -> list[str]:
     """Whether a trace has more than is shown."""
-    more = store.path(run, name).stat().st_size > index.source_bytes
+    more = has_more(store.path(run, name), index)
     return ["The trace has grown since: load the page again for the rest of it."] if more else []
 
 
