@@ -271,7 +271,7 @@ def trained_on(runs):
 
 @pytest.mark.parametrize(
     ("iteration", "words"),
-    [(24, "iteration 10, the newest is 24"), (10, "iteration 10, before it was trained anew")],
+    [(24, "iteration 10 of 24"), (10, "iteration 10, trained anew since")],
 )
 def test_results_of_an_earlier_checkpoint_say_so(runs, trained_on, iteration, words):
     found = shown(runs, "good")
@@ -281,6 +281,7 @@ def test_results_of_an_earlier_checkpoint_say_so(runs, trained_on, iteration, wo
     found = shown(runs, "good")
     assert found["verdict"] == f"no edge ({words})"
     assert found["return"] == f"+30.00 % ({words})"
+    assert found["buy-and-hold"] == "-2.00 %"
     assert f"The verdict is of {words}." in found["notes"]
     assert f"The replay is of {words}." in found["notes"]
 

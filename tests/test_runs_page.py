@@ -132,6 +132,16 @@ def test_the_chosen_runs_and_curve_are_drawn(opened):
     assert opened.errors() == []
 
 
+def test_what_a_log_scale_cannot_show_is_said(opened):
+    opened.run("byId('curve').value = 'rollout/ep_rew_mean'; byId('curve').onchange()")
+    assert "log" not in opened.run("return byId('said').textContent")
+    values = opened.run("return byId('curves').data.flatMap(t => t.y)")
+    lost = sum(value <= 0 for value in values)
+    assert lost > 0
+    opened.run("byId('scale').value = 'log'; byId('scale').onchange()")
+    assert f"no place for {lost} points" in opened.run("return byId('said').textContent")
+
+
 def test_a_link_leads_to_the_same_runs_when_there_are_new_ones(opened, runs):
     drawn = "return byId('curves').data.map(t => t.name).sort()"
     for name in ("good", "half", "failed"):

@@ -59,8 +59,8 @@ def other_than(newest: CheckpointName | None, named: Iterable[CheckpointName]) -
         return ""
     last = max(each.iteration for each in found)
     if last == newest.iteration:
-        return f"iteration {_plain(last)}, before it was trained anew"
-    return f"iteration {_plain(last)}, the newest is {_plain(newest.iteration)}"
+        return f"iteration {_plain(last)}, trained anew since"
+    return f"iteration {_plain(last)} of {_plain(newest.iteration)}"
 
 
 def _plain(iteration: str) -> str:

@@ -139,9 +139,11 @@ def _figure(title: str, account: str, name: str, show: Callable[[Any], str]) -> 
         found = run.figures(account, name)
         if not found:
             return Cell(NONE, None)
-        # Of several markets the mean is what rows are sorted by.
-        lines = [_qualified(f"{market} {show(value)}".strip(), run.earlier(market))
-                 for market, value in found.items()]  # fmt: skip
+        # Of several markets the mean is what rows are sorted by. The checkpoint is named once.
+        lines = [
+            _qualified(f"{market} {show(value)}".strip(), run.earlier(market) * (title == "return"))
+            for market, value in found.items()
+        ]
         return Cell("\n".join(lines), sum(found.values()) / len(found))
 
     return Column(title, "number", cell)

@@ -57,7 +57,10 @@ function draw() {
   byId("curves").hidden = !traces.length;
   if (traces.length) Plotly.react("curves", traces, layout, {responsive: true, displaylogo: false,
     plotlyServerURL: "", modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]]});
-  byId("said").textContent = traces.length ? `${name}: ${traces.length} of ${boxes.length} runs.` :
+  const low = byId("scale").value !== "log" ? 0 :
+    traces.reduce((sum, trace) => sum + trace.y.filter(y => y <= 0).length, 0);
+  const lost = low ? ` On a log scale there is no place for ${low} points that are not above 0.` : "";
+  byId("said").textContent = traces.length ? `${name}: ${traces.length} of ${boxes.length} runs.${lost}` :
     data.names.length ? "None of the chosen runs has this curve." : "No run has logged anything yet.";
 }
 
