@@ -282,8 +282,8 @@ def test_results_of_an_earlier_checkpoint_say_so(runs, trained_on, iteration, wo
     assert found["verdict"] == f"no edge ({words})"
     assert found["return"] == f"+30.00 % ({words})"
     assert found["buy-and-hold"] == "-2.00 %"
-    assert f"The verdict is of {words}." in found["notes"]
-    assert f"The replay is of {words}." in found["notes"]
+    assert f"the verdict is of {words};" in found["notes"]
+    assert f"the replay is of {words};" in found["notes"]
 
 
 @pytest.mark.parametrize("seeds", [None, 3, [3], [{"checkpoints": 3}], [{"checkpoints": [3, {}]}]])

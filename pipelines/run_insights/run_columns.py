@@ -99,7 +99,7 @@ def columns(records: Sequence[RunRecord], price_per_hour: float | None) -> list[
 def notes(run: RunRecord) -> list[str]:
     """Why a run is not finished, what is wrong with its files, the verdict's first reason."""
     verdict = [_at(each.market, each.reason) for each in run.judged if each.word]
-    older = [f"The {what} is of {each.earlier}." for what, found in
+    older = [f"the {what} is of {each.earlier}" for what, found in
              (("verdict", run.judged), ("replay", run.replays)) for each in found
              if each.earlier]  # fmt: skip
     lines = (run.state.reason, *run.problems, *dict.fromkeys(older), *verdict)
