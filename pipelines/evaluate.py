@@ -29,7 +29,7 @@ from pipelines.held_out.evaluation import EVALUATION, Evaluation
 from pipelines.held_out.evaluation_text import as_text
 from pipelines.held_out.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.held_out.judgement import Settings, judge_candidate, open_bars
-from pipelines.held_out.looks import find_registry
+from pipelines.held_out.looks import find_registry, make_writable
 from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.report import write_report
 
@@ -42,7 +42,7 @@ def main(cfg: EvaluateConfig) -> Evaluation:
         plan = None if cfg.folds is None else _plan(cfg, folder)
         if plan is None:
             candidate = _load_runs(cfg, folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_writable(folder)
         lock = lock_folder(folder, "another evaluation is writing here; wait, or give another out")
         sweep_unfinished(folder)
     try:

@@ -160,6 +160,7 @@ def play(
         random_accounts=RANDOM_ACCOUNTS,
         notes=[note for p in played for note in p.notes],
         beside=[other.run.name for other in beside],
+        checkpoint={"iteration": inputs.checkpoint.name, "sha256": inputs.checkpoint_sha256},
     )
     result.save(folder / "result.json")
     write_page(folder / "replay.html", result, rows, hold, cfg)

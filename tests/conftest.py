@@ -187,3 +187,28 @@ def chromium(tmp_path_factory):
         pytest.skip("no chromium and chromedriver here")
     with browser.started(tmp_path_factory.mktemp("chromium")) as window:
         yield window
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory):
+    """The folder of some runs, and the address of their server: ``tests/served_runs.py``."""
+    pytest.importorskip("dash")
+    pytest.importorskip("duckdb")
+    served_runs = importlib.import_module("served_runs")
+    runs = served_runs.write_runs(tmp_path_factory.mktemp("served") / "runs")
+    with served_runs.serving(runs) as address:
+        yield runs, address
+
+
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory):
+    """The folder of an evaluation of two seeds: ``tests/evaluated_seeds.py``."""
+    evaluate_two = importlib.import_module("evaluated_seeds").evaluate_two
+    return evaluate_two(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def altered(evaluated, tmp_path):
+    """A copy of that evaluation with other values: ``altered(change)`` returns its folder."""
+    alter = importlib.import_module("evaluated_seeds").alter
+    return lambda change: alter(evaluated, tmp_path / "altered", change)

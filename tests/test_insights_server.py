@@ -1,135 +1,26 @@
-"""The pages that are served, in a browser: the controls, the address, keys, and who is refused."""
+"""What is served and to whom: all runs, no file of the disk, no other host, no other address."""
 
 import http.client
-import json
 import os
-import shutil
-import signal
 import socket
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
-from pathlib import Path
 
-import pandas as pd
 import pytest
-import torch
-
-from envs.config import EnvConfig
-from envs.market import MarketEnv
-from envs.trace import TraceWriter, read_trace
 
 pytest.importorskip("dash")
 pytest.importorskip("duckdb")
 
-from asked_trace import make_table
-from pipelines.run_insights.insights_config import InsightsConfig
-from pipelines.run_insights.server import make_app
+from html_document import EVIL
+from served_runs import ROOT, serve_words
 
-ROOT = Path(__file__).resolve().parents[1]
-CFG = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=60)
-EVIL = "<img src=x onerror=\"document.title='owned'\">"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-# The table of trades is the last part of an answer.
-READY = "document.querySelector('#trades table') && document.querySelector('#moves a')"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A run with two traces, one on two markets, one that is damaged, and one outside of them."""
-    table = make_table()
-    root = tmp_path_factory.mktemp("served") / "runs"
-    (root / "one").mkdir(parents=True)
-    (root / "one" / "config.json").write_text(json.dumps({"total_frames": 1, "tag": EVIL}))
-    torch.manual_seed(2)
-    env = MarketEnv(table, CFG, seed=1)
-    for name in ("train", "replay"):
-        with TraceWriter(
-            root / "one" / f"{name}_actions.csv", table, CFG, run_id="one", split=name
-        ) as trace:
-            trace.write(env.rollout(200, break_when_any_done=False))
-    for name in ("half", "two"):
-        shutil.copytree(root / "one", root / name)
-    (root / "half" / "replay_actions.csv").write_bytes(b"")
-    path = root / "two" / "train_actions.csv"
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    rows.loc[rows["episode"].astype(int) % 2 == 1, "asset"] = "ETH/USD"
-    rows.to_csv(path, index=False, lineterminator="\n")
-    (root / "broken").mkdir()
-    (root / "broken" / "config.json").write_text("{")
-    (root / "broken" / "train_actions.csv").write_text(f"{EVIL}\n")
-    shutil.copytree(root / "one", root.parent / "outside")
-    return root
-
-
-@pytest.fixture(scope="module")
-def address(runs):
-    """Of the server, a process of its own."""
-    words = [sys.executable, str(ROOT / "pipelines" / "insights.py"), "--serve", f"runs={runs}",
-             "port=0", "price_per_hour=1.5"]  # fmt: skip
-    home = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=home) as server:
-        try:
-            said = server.stdout.readline().strip()
-            assert said.startswith("http://127.0.0.1:"), server.stderr.read()
-            yield said
-        finally:
-            server.send_signal(signal.SIGTERM)
-            _, errors = server.communicate(timeout=60)
-    assert server.returncode == 0
-    assert errors == ""
-
-
-@pytest.fixture
-def page(chromium, address):
-    """A browser, 1,280 pixels wide, and how to go to an address of the server in it."""
-    chromium.resize(1280, 900)
-
-    def go(search="?run=one&trace=train_actions.csv", ready=READY):
-        chromium.visit(f"{address}trace/{search}")
-        chromium.wait(ready)
-        return chromium
-
-    chromium.errors()
-    return go
-
-
-def points(browser, chart="metric-chart"):
-    return browser.run(
-        f"return document.querySelector('#{chart} .js-plotly-plot').data.map(t => t.x.length)"
-    )
-
-
-def search_of(browser):
-    return browser.run("return location.search")
-
-
-def press(browser, key, code=0):
-    for kind in ("keyDown", "keyUp"):
-        told = {"key": key, "code": key, "windowsVirtualKeyCode": code} if code else {"key": key}
-        browser.tell("Input.dispatchKeyEvent", type=kind, **told)
-
-
-def choose(browser, control, text):
-    """Open a dropdown of the page and choose an option, with the mouse.
-
-    One that has only just appeared may not listen yet: it is asked until it shows the choice.
-    """
-    option = f"""[...document.querySelectorAll('.dash-dropdown-option')]
-        .find(o => o.textContent.trim() === {text!r})"""
-    chosen = f"document.getElementById('{control}').textContent.trim() === {text!r}"
-    for _ in range(8):
-        browser.run(f"if (!{option}) document.getElementById('{control}').click()")
-        browser.wait(option)
-        browser.run(f"{option}.click()")
-        with suppress(AssertionError):
-            browser.wait(chosen, 2.0)
-            return
-    raise AssertionError(f"{control} does not take {text!r}")
+def address(served):
+    return served[1]
 
 
 def test_all_runs_are_the_first_page_and_lead_to_their_traces(chromium, address):
@@ -142,237 +33,9 @@ def test_all_runs_are_the_first_page_and_lead_to_their_traces(chromium, address)
     chromium.run(
         "[...document.querySelectorAll('th a')].find(a => a.textContent === 'one').click()"
     )
-    chromium.wait(READY)
+    chromium.wait("document.querySelector('#trades table')")
     assert chromium.run("return document.querySelector('#head').textContent") == "All runs / one"
     assert chromium.errors() == []
-
-
-def test_the_controls_change_the_charts_and_the_address(page, runs):
-    browser = page()
-    choose(browser, "metric", "drawdown")
-    browser.wait("location.search.includes('metric=drawdown')")
-    choose(browser, "lane", "lane 3")
-    browser.wait("location.search.includes('lane=3')")
-    rows = read_trace(runs / "one" / "train_actions.csv")
-    mine = rows[rows["lane"] == 3]
-    drawn = (
-        "document.querySelector('#metric-chart .js-plotly-plot').data[0].y.filter(y => y !== null)"
-    )
-    browser.wait(f"{drawn}.length === {len(mine)}")
-    assert browser.run(f"return {drawn}") == mine["drawdown"].tolist()
-    choose(browser, "trace", "replay_actions.csv")
-    browser.wait("location.search.includes('trace=replay') && !location.search.includes('lane')")
-    assert browser.errors() == []
-
-
-def test_a_trade_of_the_table_leads_to_its_bars_and_the_address_back_there(page, runs):
-    browser = page()
-    whole = points(browser, "candle-chart")[0]
-    link = "document.querySelectorAll('#trades tbody a')[5]"
-    time_of = browser.run(f"return {link}.textContent")
-    browser.run(f"{link}.click()")
-    browser.wait("document.querySelector('#trades tr.chosen')")
-    assert browser.run("return document.querySelector('tr.chosen a').textContent") == time_of
-    there = search_of(browser)
-    assert "trade=" in there
-    browser.wait(
-        f"document.querySelector('#candle-chart .js-plotly-plot').data[0].x.length < {whole}"
-    )
-    seen = browser.run("return document.querySelector('#candle-chart .js-plotly-plot').data")
-    browser = page(there, "document.querySelector('#trades tr.chosen')")
-    again = browser.run("return document.querySelector('#candle-chart .js-plotly-plot').data")
-    assert [(t["name"], t["x"]) for t in again] == [(t["name"], t["x"]) for t in seen]
-    assert browser.errors() == []
-
-
-def test_the_line_below_the_head_says_which_market_is_seen(page):
-    browser = page()
-    about = browser.run("return document.querySelector('#about').textContent")
-    assert about.endswith("lane 0: BTC/USD")
-
-
-def markets_of_trades(browser):
-    """The markets in the table of trades, in which a market stands where there are several."""
-    return browser.run(
-        """const heads = [...document.querySelectorAll('#trades thead th')].map(h => h.textContent);
-        const i = heads.indexOf('market');
-        return [...new Set([...document.querySelectorAll('#trades tbody tr')]
-            .map(row => i < 0 ? '' : row.cells[i].textContent))].sort()"""
-    )
-
-
-def test_the_market_is_picked_where_there_are_several_and_the_address_holds_it(page, runs):
-    browser = page("?run=two&trace=train_actions.csv&lane=1")
-    assert markets_of_trades(browser) == ["BTC/USD"]  # of the first 25
-    choose(browser, "market", "ETH/USD")
-    browser.wait("location.search.includes('market=ETH%2FUSD')")
-    browser.wait("document.querySelector('#about').textContent.endsWith('lane 1: ETH/USD')")
-    rows = read_trace(runs / "two" / "train_actions.csv")
-    own = rows[(rows["lane"] == 1) & (rows["asset"] == "ETH/USD")]
-    bars = "document.querySelector('#candle-chart .js-plotly-plot').data[0].x"
-    browser.wait(f"{bars}.length === {len(own)}")
-    assert browser.run(f"return {bars}") == own["env_frame"].tolist()
-    assert markets_of_trades(browser) == [""]
-    choose(browser, "lane", "lane 2")
-    browser.wait("location.search.includes('lane=2') && location.search.includes('market=ETH')")
-    browser = page(
-        search_of(browser), "document.querySelector('#market')?.textContent === 'ETH/USD'"
-    )
-    browser.run("history.back()")
-    browser.run("history.back()")
-    browser.wait("document.querySelector('#market')?.textContent === 'all markets'")
-    page()
-    assert browser.run("return document.querySelector('#market').offsetParent === null")
-    assert browser.errors() == []
-
-
-def test_the_market_is_picked_by_the_keyboard_alone(page):
-    browser = page("?run=two&trace=train_actions.csv")
-    for _ in range(12):
-        press(browser, "Tab", 9)
-        if browser.run("return document.activeElement.id") == "market":
-            break
-    press(browser, "Enter", 13)
-    browser.wait("document.querySelector('.dash-dropdown-option')")
-    for _ in range(3):
-        press(browser, "ArrowDown", 40)
-    press(browser, "Enter", 13)
-    browser.wait("location.search.includes('market=')")
-    assert browser.errors() == []
-
-
-def test_back_leads_to_the_view_before(page):
-    browser = page()
-    before = points(browser)
-    browser.run("document.querySelector('.move-nearer').click()")
-    browser.wait("location.search.includes('first=')")
-    browser.wait("document.querySelector('#first').value !== '0'")
-    browser.run("history.back()")
-    browser.wait("!location.search.includes('first=')")
-    browser.wait("document.querySelector('#first').value === '0'")
-    assert points(browser) == before
-
-
-def test_a_range_is_drawn_typed_or_walked_by_keys(page):
-    browser = page()
-    time.sleep(
-        1.0
-    )  # a chart that has just been drawn measures itself, and forgets a drag meanwhile
-    browser.run("document.querySelector('#metric-chart').scrollIntoView()")
-    box = browser.run(
-        "return document.querySelector('#metric-chart .nsewdrag').getBoundingClientRect()"
-    )
-    browser.drag(box["left"] + 100, box["left"] + 300, box["top"] + 60)
-    browser.wait("location.search.includes('first=')")
-    first = int(browser.wait("document.querySelector('#first').value"))
-    wanted = 799 * 100 / box["width"]
-    assert abs(first - wanted) < 12
-    press(browser, "ArrowRight")
-    browser.wait(f"Number(document.querySelector('#first').value) > {first}")
-    press(browser, "0")
-    browser.wait("!location.search.includes('first=')")
-    press(browser, "n")
-    browser.wait("location.search.includes('trade=') && document.querySelector('tr.chosen')")
-    one = search_of(browser)
-    press(browser, "n")
-    browser.wait(f"location.search !== {one!r}")
-    browser.wait(f"document.querySelector('.move-before')?.search === {one!r}")
-    press(browser, "p")
-    browser.wait(f"location.search === {one!r}")
-    assert browser.errors() == []
-
-
-@pytest.mark.parametrize("run", ["one", "two"])
-def test_a_page_fits_a_phone_and_the_dark(page, run):
-    browser = page()
-    browser.resize(390, 844, dark=True, phone=True)
-    browser = page(f"?run={run}&trace=train_actions.csv")
-    assert browser.run("return document.documentElement.scrollWidth") <= 390
-    assert (
-        browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 28)"
-    )
-    fill = "getComputedStyle(document.querySelector('#candle-chart text')).fill"
-    assert browser.run(f"return {fill}") == "rgb(230, 233, 238)"
-    assert browser.errors() == []
-
-
-@pytest.mark.parametrize(
-    ("search", "words"),
-    [
-        ("?run=../outside", "there is no run"),
-        ("?run=one&trace=../../outside/train_actions.csv", "has no trace"),
-        ("?run=one&trace=config.json", "has no trace"),
-        ("?run=one&lane=77", "lane=77"),
-        ("?run=one&metric=volume)--", "metric="),
-        ("?run=broken", "its first line is not the columns"),
-        ("", "there is no run"),
-    ],
-)
-def test_what_is_not_there_is_said_and_nothing_else_is_shown(page, search, words):
-    browser = page(search, "document.querySelector('#message')?.textContent")
-    assert words in browser.wait("document.querySelector('#message').textContent")
-    assert browser.run("return document.querySelectorAll('#trades table').length") == 0
-    assert str(ROOT) not in browser.run("return document.body.textContent")
-
-
-def test_a_run_whose_trace_is_damaged_is_named_and_another_trace_can_be_chosen(page):
-    browser = page("?run=half", "document.querySelector('#message')?.textContent")
-    assert browser.run("return document.querySelector('#head').textContent").endswith("/ half")
-    chart = "document.querySelector('#metric-chart').offsetParent"
-    assert browser.run(f"return {chart} === null")
-    choose(browser, "trace", "train_actions.csv")
-    browser.wait(f"{READY} && {chart}")
-    assert browser.errors() == []
-
-
-def test_a_choice_counts_though_dash_has_dropped_the_answer_to_it(runs, tmp_path):
-    """A chart that is drawn asks after the choice, and Dash drops the answer to that: by chance."""
-    app = make_app(InsightsConfig(runs=str(runs), cache=str(tmp_path)))
-    output = next(key for key in app.callback_map if "url.search" in key)
-    wanted = app.callback_map[output]
-
-    def ask(changed, **held):
-        def values(parts):
-            named = [(part, f"{part['id']}.{part['property']}") for part in parts]
-            return [{**part, "value": held.get(name)} for part, name in named]
-
-        outputs = [dict(zip(("id", "property"), part.rsplit(".", 1), strict=True))
-                   for part in output.strip(".").split("...")]  # fmt: skip
-        question = {
-            "output": output, "outputs": outputs, "changedPropIds": [changed],
-            "inputs": values(wanted["inputs"]), "state": values(wanted["state"]),
-        }  # fmt: skip
-        page = app.server.test_client().post(
-            "/trace/_dash-update-component", json=question, base_url="http://127.0.0.1/"
-        )
-        return page.get_json()["response"] if page.status_code == 200 else None
-
-    def held(answer, **others):
-        return {"shown.data": answer["shown"]["data"], "url.search": "?run=half", **others}
-
-    refused = ask("url.search", **{"url.search": "?run=half"})
-    assert "Not shown" in refused["message"]["children"]
-    drawn = "metric-chart.relayoutData"
-    assert ask(drawn, **held(refused, **{drawn: {"autosize": True}})) is None
-    chosen = {"trace.value": "train_actions.csv", drawn: {"autosize": True}}
-    assert "train_actions.csv" in ask(drawn, **held(refused, **chosen))["url"]["search"]
-
-
-def test_a_trace_that_is_cut_off_while_it_is_viewed_is_read_anew(page, runs):
-    search = "?run=half&trace=train_actions.csv"
-    browser = page(search)
-    path = runs / "half" / "train_actions.csv"
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:400]))
-    for _ in range(30):  # a trace is looked at again after ten seconds
-        browser = page(search)
-        about = browser.run("return document.querySelector('#about').textContent")
-        if about.startswith("399 rows"):
-            break
-        time.sleep(0.7)
-    assert about.startswith("399 rows")
-    path.write_bytes(b"".join(lines))
-    assert browser.errors() == []
 
 
 def get(address, path, **headers):
@@ -429,11 +92,11 @@ def test_it_listens_on_the_loopback_and_nowhere_else(address):
         assert other.connect_ex((own, port)) != 0
 
 
-def test_a_port_that_is_taken_is_refused(runs, address):
-    port = address.rstrip("/").rpartition(":")[2]
-    words = [sys.executable, str(ROOT / "pipelines" / "insights.py"), "serve=true", f"runs={runs}",
-             f"port={port}"]  # fmt: skip
+def test_a_port_that_is_taken_is_refused(served):
+    runs, address = served
+    port = int(address.rstrip("/").rpartition(":")[2])
     home = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = serve_words(runs, port)
     done = subprocess.run(words, capture_output=True, text=True, env=home, timeout=60)
     assert done.returncode == 2
     assert f"port={port} of 127.0.0.1 is taken" in done.stderr

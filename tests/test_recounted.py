@@ -165,3 +165,20 @@ def test_a_report_made_again_and_the_card_of_a_model_say_so(tmp_path):
     assert "By now" not in card
     assert "**Not to be counted any more.** The registry that counted 1 try when this was" in card
     assert "<b>Not to be counted any more.</b>" in write_report(folder).read_text()
+
+
+def test_the_registry_is_read_once_for_all_the_verdicts_of_a_page(edge, monkeypatch):
+    folder, book = edge
+    root = folder.parents[1]
+    for number in range(5):
+        receipt = dataclasses.asdict(look(book, f"{number}")) | {"file": "../../openings.jsonl"}
+        shutil.copytree(folder.parent, root / f"run{number}")
+        path = root / f"run{number}" / "evaluation" / "evaluation.json"
+        path.write_text(json.dumps(values_of(folder) | {"receipt": receipt}))
+    reads = []
+    read = ChainedFile.read
+    monkeypatch.setattr(ChainedFile, "read", lambda own: reads.append(own.path) or read(own))
+    records, _ = read_all(root)
+    assert len(records) == 6
+    assert all(record.judged[0].reason.startswith("6 tries") for record in records)
+    assert len(reads) == 1

@@ -1,7 +1,6 @@
 """The report of an evaluation: it says what was found, whatever the names are, at every zoom."""
 
 import json
-import re
 import shutil
 import sys
 
@@ -10,12 +9,11 @@ import pandas as pd
 import pytest
 
 from envs.bars import DataConfig
-from envs.config import EnvConfig
 from envs.table import build_table
 from envs.trace import TraceWriter, read_trace
+from evaluated_seeds import ENV, poison
 from html_document import EVIL, Document
 from pipelines.config import compose_config
-from pipelines.evaluate import evaluate
 from pipelines.held_out.baselines import flat_policy
 from pipelines.held_out.metrics import completed_trades, in_order
 from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
@@ -27,10 +25,6 @@ from pipelines.reporting.report_numbers import a_year, days, duration, ratio, si
 from pipelines.reporting.report_page import make_page
 from pipelines.reporting.report_series import Bars
 from pipelines.reporting.report_tear_sheet import daily
-from random_walk import draw_walk
-from untrained_run import make_untrained
-
-ENV = EnvConfig(paths=2, accounts=2, workers=0, window=8, episode_bars=96)
 
 
 def unpack_bars(packed):
@@ -48,18 +42,8 @@ def unpack_bars(packed):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The folder of an evaluation of two seeds."""
-    root = tmp_path_factory.mktemp("report")
-    bars = draw_walk(5_000, seed=3)
-    bars.loc[4_000:, "timestamp"] += pd.Timedelta("3h")  # a hole among those that are tested
-    bars.to_parquet(root / "bars.parquet")
-    runs = [
-        make_untrained(root / name, root / "bars.parquet", seed=seed, env=ENV)
-        for seed, name in enumerate("ab")
-    ]
-    evaluate(runs, out=root / "both", registry=root / "openings.jsonl", draws=20, device="cpu")
-    return root / "both"
+def folder(evaluated):
+    return evaluated
 
 
 @pytest.fixture(scope="module")
@@ -70,21 +54,6 @@ def values(folder):
 @pytest.fixture(scope="module")
 def page(folder):
     return (folder / "report.html").read_text("utf-8")
-
-
-@pytest.fixture
-def altered(folder, tmp_path):
-    """A copy of the evaluation with other values: ``altered(change)`` returns its folder."""
-
-    def alter(change):
-        copy = tmp_path / "altered"
-        shutil.copytree(folder, copy)
-        values = json.loads((copy / "evaluation.json").read_text())
-        change(values)
-        (copy / "evaluation.json").write_text(json.dumps(values))
-        return copy
-
-    return alter
 
 
 def embedded(text, name):
@@ -134,16 +103,6 @@ def test_the_page_fetches_nothing(page):
     (policy,) = [a["content"] for _, a in elements if a.get("http-equiv")]
     assert policy.startswith("default-src 'none';")
     assert "http" not in policy
-
-
-def poison(value):
-    """Every text of an evaluation, but the names of its files, followed by something hostile."""
-    if isinstance(value, dict):
-        return {k: v if k in ("files", "traces", "test", "train", "val") else poison(v)
-                for k, v in value.items()}  # fmt: skip
-    if isinstance(value, list):
-        return [poison(item) for item in value]
-    return f"{value}{EVIL}" if isinstance(value, str) else value
 
 
 def test_no_name_can_close_an_element_or_become_one(altered, page):
@@ -318,92 +277,3 @@ def test_returns_of_periods_are_compounded_to_days():
     found = daily(pd.DataFrame({"policy": [0.1, 0.1, -0.5, 1.0]}, times))
     assert found["policy"].tolist() == pytest.approx([0.21, 0.0])
     assert found.index.tolist() == [pd.Timestamp("2025-01-01"), pd.Timestamp("2025-01-02")]
-
-
-READY = "document.documentElement.dataset.ready"
-
-
-@pytest.fixture
-def opened(chromium, folder):
-    """The page in a browser, 1,280 pixels wide."""
-    chromium.resize(1280, 900)
-    chromium.open(folder / "report.html")
-    chromium.wait(READY)
-    chromium.errors()
-    return chromium
-
-
-def test_the_page_draws_every_zoom_in_few_points(opened, folder, values):
-    rows = values["bars"]["bars"]
-    seen = []
-    for days_shown in (60, 7, 1, 0.1):
-        opened.run(f"show(view.from, view.from + {days_shown} * DAY)")
-        last = opened.run("return last")
-        assert max(last["points"]) <= 5_000
-        assert last["trades"] <= last["inside"]
-        seen.append(last["points"][0])
-    assert seen[0] < rows
-    assert seen == sorted(seen, reverse=True)
-    assert opened.run("return last.step") == 15 * 60_000
-    opened.run("show(view.from + 5 * DAY, view.from + 15 * DAY)")
-    opened.run("byId('candles').scrollIntoView()")
-    plot = opened.run("return document.querySelector('#candles .nsewdrag').getBoundingClientRect()")
-    width = opened.run("return view.to - view.from")
-    opened.drag(plot["left"] + 100, plot["left"] + 200, plot["top"] + 50)
-    wanted = 100 / plot["width"] * width
-    opened.wait(f"Math.abs(view.to - view.from - {wanted}) < {0.05 * wanted}")
-    shown = opened.run("return byId('candles').data[0].x.length")
-    assert abs(shown - wanted / 900_000) <= 2
-    assert opened.errors() == []
-
-
-def test_the_browser_reads_the_very_bars_and_merges_them_right(opened, folder, values):
-    rows = read_trace(folder / values["files"]["traces"][0]).sort_values("timestamp")
-    closes = opened.run("return Array.from(bars0.close)")
-    assert closes == rows["close"].tolist()
-    merged = opened.run("return mergeBars(bars0, seeds0[0].position, 0, bars0.length, 4 * HOUR)")
-    own = rows.groupby(rows["timestamp"].dt.floor("4h")).agg(
-        {"open": "first", "high": "max", "low": "min", "close": "last", "position": "mean"}
-    )
-    assert pd.to_datetime(merged["x"], unit="ms", utc=True).tolist() == own.index.tolist()
-    for name in ("open", "high", "low", "close"):
-        assert merged[name] == own[name].tolist()
-    assert merged["position"] == pytest.approx(own["position"].to_numpy(), rel=1e-5, abs=1e-6)
-
-
-def test_a_link_leads_back_to_the_view(opened, folder):
-    opened.run("byId('seed').value = '1'; byId('seed').onchange()")
-    opened.run("show(view.from + 3 * DAY, view.from + 4 * DAY)")
-    seen = opened.run("return [view.seed, view.from, view.to]")
-    fragment = opened.run("return location.hash")
-    assert re.fullmatch(r"#seed=seed\+1&from=2025-\S+&to=2025-\S+", fragment)
-    opened.open(folder / "report.html", "#")
-    opened.open(folder / "report.html", fragment)
-    opened.wait(f"{READY} && view.seed === 1 && Math.abs(view.from - {seen[1]}) < 1000")
-    assert opened.errors() == []
-
-
-def test_the_page_fits_a_phone_and_the_dark(opened, folder):
-    opened.resize(390, 844, dark=True, phone=True)
-    opened.open(folder / "report.html")
-    opened.wait(READY)
-    opened.run("dispatchEvent(new Event('beforeprint'))")
-    assert opened.run("return document.documentElement.scrollWidth") <= 390
-    background = opened.run("return getComputedStyle(document.body).backgroundColor")
-    assert background == "rgb(20, 23, 28)"
-    assert opened.errors() == []
-
-
-def test_a_hostile_page_executes_nothing_in_a_browser(chromium, altered):
-    def change(values):
-        values.update(poison(values))
-        for fold, seed in enumerate(values["seeds"]):
-            seed["name"] = f"{fold}{EVIL}"
-
-    folder = altered(change)
-    chromium.open(write_report(folder))
-    chromium.wait(READY)
-    chromium.run("dispatchEvent(new Event('beforeprint'))")
-    assert "owned" not in chromium.run("return document.title").replace(EVIL, "")
-    assert chromium.run("return document.querySelectorAll('img').length") == 0
-    assert chromium.errors() == []

@@ -1,10 +1,14 @@
 """What a run's folder tells: how it ended, how it differs, what it earned, what is damaged."""
 
 import dataclasses
+import html
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.run_insights import run_records
 from pipelines.run_insights.learning_curves import Curves, read_curves, thin
 from pipelines.run_insights.run_columns import columns, differing_keys
 from pipelines.run_insights.run_records import RunRecord, read_all
 from pipelines.run_insights.run_state import RunState
 from pipelines.run_insights.runs_page import make_page
-from written_runs import REPLAYED, config, judge, make_run, write_runs
+from written_runs import REPLAYED, config, judge, make_run, shown, write_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -118,13 +123,6 @@ def replay(folder, growth, **bars):
     accounts = {"policy": {"total_return": growth}, "buy_and_hold": {"total_return": 0.5}}
     result = {"replayed": REPLAYED | bars, "metrics": accounts}
     (folder / "result.json").write_text(json.dumps(result))
-
-
-def shown(root, name):
-    """The cells of a run by their heads."""
-    records = read_all(root)[0]
-    (run,) = [record for record in records if record.name == name]
-    return {column.title: column.cell(run).text for column in columns(records, None)}
 
 
 @pytest.fixture
@@ -239,3 +237,56 @@ def test_a_damaged_file_of_lines_alone_gives_no_curve(tmp_path):
     curves = read_curves(tmp_path, problems)
     assert (curves.frames, curves.points) == (1, {})
     assert problems == ["metrics.jsonl: 1 of 2 lines are damaged"]
+
+
+HUGE = f"1{'0' * 400}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.jsonl", f'{{"frames": 2048, "train/loss": {HUGE}}}\n{{"frames": {HUGE}}}\n'),
+        ("metrics.jsonl", '{"frames": 2048, "time/sps": 5e-324, "x": NaN, "y": -Infinity}\n'),
+        ("metrics.jsonl", '{"frames": -1}\n{"frames": 2048, "x": true, "time/sps": true}\n'),
+        ("result.json", f'{{"metrics": {{"policy": {{"total_return": {HUGE}, "trades": NaN}}}}}}'),
+        ("result.json", '{"metrics": {"policy": {"total_return": true, "max_drawdown": "x"}}}'),
+        ("config.json", f'{{"total_frames": {HUGE}, "seed": NaN, "tag": "\\ud800"}}'),
+        ("config.json", '{"a":' * 900 + "1" + "}" * 900),
+        ("evaluation/evaluation.json", '{"verdict": {"word": "\\udfff", "reasons": ["\\ud800"]}}'),
+    ],
+)
+def test_a_page_is_made_whatever_one_run_s_files_hold(runs, name, text):
+    (runs / "good" / name).write_text(text)
+    for beside in (runs, None):
+        page = make_page(runs, 2.0, beside)
+        assert page.encode().count(b'<th scope="row"') == 7
+    found = shown(runs, "good")
+    for title in ("return", "max drawdown", "trades", "frames", "frames/s", "time"):
+        assert re.fullmatch(r"[-+\d.,]+( (%|s|min|h|d))?|\u2013", found[title]), (
+            title,
+            found[title],
+        )
+
+
+def test_a_run_that_is_removed_while_it_is_read_is_no_error(runs, monkeypatch):
+    def read(folder, problems):
+        shutil.rmtree(folder)
+        raise FileNotFoundError(2, "No such file or directory", str(folder))
+
+    monkeypatch.setattr(run_records, "read_curves", read)
+    (one,) = [each for each in read_all(runs)[0] if each.name == "good"]
+    assert (one.state.word, one.curves.frames) == ("broken", 0)
+    assert "No such file" in one.state.reason
+    assert str(runs) not in one.state.reason
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"a\nb", "ü-🚀".encode(), b"&<b>'\"", b"%2e%2e"])
+def test_a_run_of_any_name_is_shown_and_linked(runs, name):
+    folder = os.path.join(os.fsencode(runs), name)
+    shutil.copytree(os.fsencode(runs / "good"), folder)
+    Path(os.fsdecode(folder), "replay.html").touch()
+    page = make_page(runs, None, runs)
+    (way,) = re.findall(r'href="([^"]*)/replay.html"', page)
+    assert urllib.parse.unquote_to_bytes(html.unescape(way)) == name
+    assert "<b>" not in page
+    assert "/trace/?run=" in make_page(runs, None, None)

@@ -132,6 +132,49 @@ def test_the_chosen_runs_and_curve_are_drawn(opened):
     assert opened.errors() == []
 
 
+def test_what_a_log_scale_cannot_show_is_said(opened):
+    opened.run("byId('curve').value = 'rollout/ep_rew_mean'; byId('curve').onchange()")
+    assert "log" not in opened.run("return byId('said').textContent")
+    values = opened.run("return byId('curves').data.flatMap(t => t.y)")
+    lost = sum(value <= 0 for value in values)
+    assert lost > 0
+    opened.run("byId('scale').value = 'log'; byId('scale').onchange()")
+    assert f"no place for {lost} points" in opened.run("return byId('said').textContent")
+
+
+def test_a_link_leads_to_the_same_runs_when_there_are_new_ones(opened, runs):
+    drawn = "return byId('curves').data.map(t => t.name).sort()"
+    for name in ("good", "half", "failed"):
+        opened.run(f"document.querySelector('[aria-label=\"draw {name}\"]').click()")
+    assert opened.run(drawn) == ["faster", "walk/stopped"]
+    fragment = opened.run("return location.hash")
+    make_run(runs / "new", config(seed=9))
+    main(compose_config("insights", [f"runs={runs}"]))
+    opened.open(runs / "insights.html", "#")
+    opened.open(runs / "insights.html", fragment)
+    opened.run("location.reload()")
+    opened.wait(f"{READY} && document.querySelector('[aria-label=\"draw new\"]')")
+    assert opened.run(drawn) == ["faster", "walk/stopped"]
+    assert opened.errors() == []
+
+
+def test_a_long_name_leaves_room_for_the_figures_and_paper_shows_every_row(opened, runs):
+    make_run(runs / f"a{'long' * 50}", config(seed=9))
+    path = main(compose_config("insights", [f"runs={runs}"]))
+    for width in (1280, 390):
+        opened.resize(width, 844, phone=width == 390)
+        opened.open(path)
+        opened.wait(READY)
+        head = "document.querySelector('thead th').getBoundingClientRect().width"
+        assert opened.run(f"return {head}") < 0.6 * width
+    opened.resize(720, 400)
+    opened.tell("Emulation.setEmulatedMedia", media="print")
+    box = "document.querySelector('.scroll')"
+    assert opened.run(f"return {box}.clientHeight >= {box}.querySelector('table').offsetHeight")
+    assert opened.run("return document.querySelector('.controls').offsetParent === null")
+    opened.tell("Emulation.setEmulatedMedia", media="")
+
+
 def test_the_page_fits_a_phone_and_the_dark_and_runs_no_words_of_files(opened, runs):
     opened.resize(390, 844, dark=True, phone=True)
     opened.open(runs / "insights.html")

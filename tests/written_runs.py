@@ -6,6 +6,8 @@ import math
 
 from html_document import EVIL
 from pipelines.config import RunConfig
+from pipelines.run_insights.run_columns import columns
+from pipelines.run_insights.run_records import read_all
 
 REPLAYED = {"split": "test", "asset": "BTC/USDT", "source_name": "x.csv", "source_sha256": "ab"}
 
@@ -67,3 +69,10 @@ def write_runs(root):
     (root / "empty" / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
     (root / "notes.txt").write_text("no run")
     return root
+
+
+def shown(root, name):
+    """The cells of a run by their heads."""
+    records = read_all(root)[0]
+    (run,) = [record for record in records if record.name == name]
+    return {column.title: column.cell(run).text for column in columns(records, None)}

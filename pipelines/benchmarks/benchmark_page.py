@@ -79,6 +79,8 @@ def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
 
 def cell_text(value: Any) -> str:
     """A cell of a table for a person: whole thousands in full, the rest to three digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     if not isinstance(value, float):
         return str(value)
     if value == float("inf"):

@@ -16,11 +16,11 @@ from pipelines.held_out.held_out_baselines import Account, Foresight, MatchedRan
 from pipelines.held_out.result import Replayed
 from pipelines.judging.bootstrap import Interval
 from pipelines.judging.break_even import BreakEven
+from pipelines.judging.known_looks import Looks
 from pipelines.judging.opening import Receipt
 from pipelines.judging.participation import Participation
 from pipelines.judging.performance import Performance
 from pipelines.judging.period_returns import PeriodReturns
-from pipelines.judging.registry import Looks
 from pipelines.judging.verdict import Verdict
 
 FORMAT = 1

@@ -44,10 +44,10 @@ from pipelines.judging.bootstrap import Interval
 from pipelines.judging.break_even import COST_MULTIPLES, break_even
 from pipelines.judging.findings import Evidence, Findings, annual_sharpe, find
 from pipelines.judging.intervals import intervals
+from pipelines.judging.known_looks import Looks
 from pipelines.judging.opening import Opening, Receipt
 from pipelines.judging.participation import participation
 from pipelines.judging.period_returns import PeriodReturns, aggregate, growth_curve
-from pipelines.judging.registry import Looks
 from pipelines.judging.verdict import judge
 from pipelines.source import git_revision
 

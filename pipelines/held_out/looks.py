@@ -8,8 +8,9 @@ from pathlib import Path
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
+from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.opening import Opening, Receipt
-from pipelines.judging.registry import BrokenChainError, Registry
+from pipelines.judging.registry import Registry
 from pipelines.seen_times import count_seen
 
 FILE = "openings.jsonl"

@@ -57,7 +57,7 @@ def write_page(
             for term, value in _details(result.metrics[POLICY], cfg)
         ),
         "notes": "".join(f'<p class="small">{escape(note)}</p>' for note in chart.notes),
-        "provenance": escape(_provenance(replayed)),
+        "provenance": escape(_provenance(result)),
         "result": _json(result.to_json()),
         "figure": _json(json.loads(chart.figure.to_json())),
         "plotly": get_plotlyjs(),
@@ -100,10 +100,12 @@ def _details(policy: Metrics, cfg: EnvConfig) -> list[tuple[str, str]]:
     ]
 
 
-def _provenance(replayed: Replayed) -> str:
-    source = replayed.source_name
-    if replayed.source_sha256:
-        source += f", sha256 {replayed.source_sha256}"
+def _provenance(result: Result) -> str:
+    source, played = result.replayed.source_name, result.checkpoint
+    if result.replayed.source_sha256:
+        source += f", sha256 {result.replayed.source_sha256}"
+    if played:
+        source += f". Policy: checkpoint {played['iteration']}, sha256 {played['sha256']}"
     return f"Data: {source}. A simulation on past bars; not advice, and no promise of profit."
 
 

@@ -69,6 +69,7 @@ class Result:
 
     `random` is the account of median return among `random_accounts`; `random_interval` holds the
     5 % and the 95 % quantile of their chained returns. `beside` names the policies of other runs.
+    `checkpoint` has ``iteration`` and ``sha256`` of the one that was played.
     """
 
     replayed: Replayed
@@ -77,6 +78,7 @@ class Result:
     random_accounts: int
     notes: list[str]
     beside: list[str] = dataclasses.field(default_factory=list)
+    checkpoint: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""

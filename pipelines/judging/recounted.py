@@ -3,6 +3,7 @@
 Who comes back to an early result after others have failed has chosen it among all of them.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.findings import Against, Findings, recount
+from pipelines.judging.known_looks import KnownLooks
 from pipelines.judging.opening import Receipt
 from pipelines.judging.registry import Registry
 from pipelines.judging.verdict import EDGE, judge
@@ -54,42 +56,60 @@ def _tries(number: int) -> str:
     return "try" if number == 1 else "tries"
 
 
-def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
-    """The verdict of an evaluation with all looks that its registry knows by now.
+class Recounter:
+    """Recounts verdicts; a registry that many of them name is read once, as it is by then."""
 
-    Args:
-        folder: of the evaluation.
-        values: of its ``evaluation.json``; nothing of it is trusted.
+    def __init__(self) -> None:
+        self._known: dict[str, KnownLooks | None] = {}
 
-    Returns:
-        None if nobody else has looked since, the values are those of no evaluation, or there is no
-        edge that further tries could take away and they cannot be counted.
-    """
-    try:
-        receipt = dict(values["receipt"])
-        registry, known = Registry(folder / receipt.pop("file")), Receipt(**receipt)
-        plain = dict(values["verdict"]["findings"])
-        against = [Against(**each) for each in plain.pop("against")]
-        findings = Findings(**plain, against=against)
-        before = judge(findings).word
-        trials = _count(registry, known)
-        if trials is None:
-            # Tries take an edge away, and make none of anything else.
-            return Recounted(EDGE, None, findings.trials) if before == EDGE else None
-        if trials <= findings.trials:
+    def recounted(self, folder: Path, values: Mapping[str, Any]) -> Recounted | None:
+        """The verdict of an evaluation with all looks that its registry knows by now.
+
+        Args:
+            folder: of the evaluation.
+            values: of its ``evaluation.json``; nothing of it is trusted.
+
+        Returns:
+            None if nobody else has looked since, the values are those of no evaluation, or there is
+            no edge that further tries could take away and they cannot be counted.
+        """
+        try:
+            receipt = dict(values["receipt"])
+            path, own = folder / receipt.pop("file"), Receipt(**receipt)
+            plain = dict(values["verdict"]["findings"])
+            against = [Against(**each) for each in plain.pop("against")]
+            findings = Findings(**plain, against=against)
+            before = judge(findings).word
+            known = self._read(path)
+            if known is None or own not in known:
+                # Tries take an edge away, and make none of anything else.
+                return Recounted(EDGE, None, findings.trials) if before == EDGE else None
+            trials = known.looks(own).trials
+            if trials <= findings.trials:
+                return None
+            word = judge(recount(findings, trials)).word
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
             return None
-        word = judge(recount(findings, trials)).word
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
-        return None
-    return Recounted(word, trials, findings.trials)
+        return Recounted(word, trials, findings.trials)
+
+    def _read(self, path: Path) -> KnownLooks | None:
+        """None for a registry that is gone, damaged, or none."""
+        place = os.path.realpath(path)
+        if place not in self._known:
+            self._known[place] = _known_looks(Registry(path))
+        return self._known[place]
 
 
-def _count(registry: Registry, receipt: Receipt) -> int | None:
-    """Tries that the registry knows; None if it cannot be read, or is another one."""
-    # A device would be read for ever, and what is large and no registry fill the memory.
-    if not (registry.file.path.is_file() and registry.file.head.is_file()):
-        return None
+def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
+    """The verdict of one evaluation with all looks until now: see `Recounter.recounted`."""
+    return Recounter().recounted(folder, values)
+
+
+def _known_looks(registry: Registry) -> KnownLooks | None:
     try:
-        return registry.looks(receipt).trials
+        # A device would be read for ever, and what is large and no registry fill the memory.
+        if not (registry.file.path.is_file() and registry.file.head.is_file()):
+            return None
+        return registry.known()
     except (BrokenChainError, OSError):
         return None

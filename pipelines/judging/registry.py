@@ -5,36 +5,17 @@ that only grows: see `pipelines.judging.chained_file`, and ``docs/verdict.md`` f
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.judging.chained_file import BrokenChainError, ChainedFile, Line
+from pipelines.judging.chained_file import ChainedFile, Line
+from pipelines.judging.known_looks import KnownLooks, Looks
 from pipelines.judging.opening import CarriedLook, Opening, Receipt
 
 _BEGUN, _OPENED = "begun", "opened"
-
-
-@dataclass(frozen=True)
-class Looks:
-    """What the registry knows of some bars.
-
-    Attributes:
-        trials: tries that a result on them was chosen from, its own included: candidates that have
-            looked at any of them, once for every file or market that they have looked at anywhere.
-        candidates: that have looked at any of them, the one asked about included.
-        openings: looks at any of them, its own included.
-        earlier: openings before its own; 0: a first look.
-        begun: when the registry was begun; of looks before then it knows nothing.
-    """
-
-    trials: int
-    candidates: int
-    openings: int
-    earlier: int
-    begun: str
 
 
 class Registry:
@@ -64,7 +45,8 @@ class Registry:
         """
         with self._growing() as lines:
             self.file.append(lines, {"kind": _OPENED, "time": _now(), **asdict(opening)})
-        return self._origin(lines, lines[-1])
+        last = lines[-1]
+        return Receipt(str(lines[0].values["registry"]), last.number, last.sha256)
 
     def bring(self, looks: Iterable[CarriedLook]) -> int:
         """Add the looks of other registries that this one does not know, and say how many.
@@ -79,7 +61,7 @@ class Registry:
         if not looks:
             return 0
         with self._growing() as lines:
-            known = {self._origin(lines, line) for line in lines[1:]}
+            known = KnownLooks(self.file.path, lines)
             fresh = {look.origin: look for look in looks if look.origin not in known}
             for look in fresh.values():
                 self.file.append(lines, {"kind": _OPENED, **look.to_plain()})
@@ -91,12 +73,7 @@ class Registry:
         Raises:
             BrokenChainError: if the registry is damaged.
         """
-        lines = self.verify()
-        looks = [
-            CarriedLook(self._opening(line), str(line.values["time"]), self._origin(lines, line))
-            for line in lines[1:]
-        ]
-        return sorted(looks, key=lambda look: astuple(look.origin))
+        return sorted(self.known().carried, key=lambda look: astuple(look.origin))
 
     def knows(self, receipt: Receipt) -> bool:
         """Whether the look of a receipt stands here, written down here or brought.
@@ -104,7 +81,7 @@ class Registry:
         Raises:
             BrokenChainError: if the registry is damaged.
         """
-        return receipt in {look.origin for look in self.carried()}
+        return receipt in self.known()
 
     def looks(self, receipt: Receipt) -> Looks:
         """Count the looks at the bars of an opening.
@@ -116,20 +93,7 @@ class Registry:
         Raises:
             BrokenChainError: if the registry is damaged or does not hold the receipt.
         """
-        lines = self.verify([receipt])
-        line = next(line for line in lines[1:] if self._origin(lines, line) == receipt)
-        number, own = line.number, self._opening(line)
-        known = {line.number: self._opening(line) for line in lines[1:]}
-        same = {at: other for at, other in known.items() if other.overlaps(own)}
-        candidates = {other.trial for other in same.values()}
-        tries = {(look.trial, look.bars) for look in known.values() if look.trial in candidates}
-        return Looks(
-            trials=len(tries),
-            candidates=len(candidates),
-            openings=len(same),
-            earlier=sum(other < number for other in same),
-            begun=str(lines[0].values["time"]),
-        )
+        return self.known().looks(receipt)
 
     def openings(self) -> list[Opening]:
         """All of them, in order.
@@ -137,7 +101,7 @@ class Registry:
         Raises:
             BrokenChainError: if the registry is damaged.
         """
-        return [self._opening(line) for line in self.verify()[1:]]
+        return [look.opening for look in self.known().carried]
 
     def verify(self, receipts: Iterable[Receipt] = ()) -> list[Line]:
         """Hold the registry to its hashes, its head, and the receipts that reports carry.
@@ -147,24 +111,16 @@ class Registry:
         """
         lines = self.file.read()
         for receipt in receipts:
-            self._require(lines, receipt)
+            KnownLooks(self.file.path, lines).require(receipt)
         return lines
 
-    def _require(self, lines: Sequence[Line], receipt: Receipt) -> None:
-        path, number = self.file.path, receipt.line
-        if any(line.values.get("origin") == asdict(receipt) for line in lines):
-            return
-        if not lines or lines[0].values.get("registry") != receipt.registry:
-            raise BrokenChainError(
-                f"{path}: line 1 is not that of the registry which gave a receipt for line "
-                f"{number}: it was begun anew"
-            )
-        if number > len(lines):
-            raise BrokenChainError(
-                f"{path}: line {len(lines) + 1} is missing: there is a receipt for line {number}"
-            )
-        if lines[number - 1].sha256 != receipt.sha256:
-            raise BrokenChainError(f"{path}: line {number} is not the one of its receipt")
+    def known(self) -> KnownLooks:
+        """All looks as they are now, to be counted any number of times.
+
+        Raises:
+            BrokenChainError: if the registry is damaged.
+        """
+        return KnownLooks(self.file.path, self.file.read())
 
     @contextmanager
     def _growing(self) -> Iterator[list[Line]]:
@@ -174,25 +130,6 @@ class Registry:
                 begun = {"kind": _BEGUN, "registry": uuid.uuid4().hex, "time": _now()}
                 self.file.append(lines, begun)
             yield lines
-
-    def _origin(self, lines: Sequence[Line], line: Line) -> Receipt:
-        """Where a look was written down first."""
-        if "origin" not in line.values:
-            return Receipt(str(lines[0].values["registry"]), line.number, line.sha256)
-        try:
-            return Receipt(**line.values["origin"])
-        except TypeError as error:
-            raise BrokenChainError(
-                f"{self.file.path}: line {line.number} has no origin: {error}"
-            ) from error
-
-    def _opening(self, line: Line) -> Opening:
-        try:
-            return Opening(**{field.name: line.values[field.name] for field in fields(Opening)})
-        except (KeyError, ValueError) as error:
-            raise BrokenChainError(
-                f"{self.file.path}: line {line.number} is no opening: {error}"
-            ) from error
 
 
 def _now() -> str:

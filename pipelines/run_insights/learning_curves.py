@@ -2,13 +2,12 @@
 
 import itertools
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from pipelines.run_insights.run_files import METRICS, read_text
+from pipelines.run_insights.run_files import METRICS, finite, read_text
 
 FRAMES, SPEED = "frames", "time/sps"
 _SECONDS_AN_HOUR = 3_600.0
@@ -44,7 +43,9 @@ class Curves:
         frames, speed = self.points[SPEED]
         moving = speed > 0
         new = np.diff(frames, prepend=0.0)
-        return float(np.sum(new[moving] / speed[moving])) / _SECONDS_AN_HOUR
+        with np.errstate(over="ignore"):  # a frames/s near 0 that a damaged line names
+            hours = float(np.sum(new[moving] / speed[moving])) / _SECONDS_AN_HOUR
+        return finite(hours)
 
 
 def read_curves(folder: Path, problems: list[str]) -> Curves:
@@ -81,11 +82,10 @@ def _numbers(line: str) -> dict[str, float] | None:
         return None
     if not isinstance(values, dict) or type(values.get(FRAMES)) is not int:
         return None
-    return {
-        name: float(value)
-        for name, value in values.items()
-        if type(value) in (int, float) and abs(value) < math.inf
+    found = {
+        name: number for name, value in values.items() if (number := finite(value)) is not None
     }
+    return found if found.get(FRAMES, -1.0) >= 0.0 else None
 
 
 def thin(values: np.ndarray, most: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from envs.bar_table import META_FILE
 from pipelines.held_out.replay_inputs import IN_SAMPLE
 from pipelines.held_out.result import POLICY
 from pipelines.run_folder import RunFolder
+from pipelines.run_insights.checkpoints import CheckpointName, named_checkpoint, other_than
 from pipelines.run_insights.run_files import RESULT, read_object
 
 
@@ -22,21 +23,26 @@ class Replay:
         market: its name; empty if the run has one market, and this is it.
         other: what it is of, unless it is of the test split of the run's own bars, which its
             weights have not seen.
+        earlier: which checkpoint it is of, if it is not the run's newest one; else empty.
         metrics: of the accounts, by their names.
     """
 
     folder: Path
     market: str
     other: str
+    earlier: str
     metrics: Mapping[str, Mapping[str, Any]]
 
 
-def read_replays(folder: Path, hashes: set[str], problems: list[str]) -> list[Replay]:
+def read_replays(
+    folder: Path, hashes: set[str], newest: CheckpointName | None, problems: list[str]
+) -> list[Replay]:
     """Every replay of a run whose result can be read, by the name of its folder.
 
     Args:
         folder: of the run.
         hashes: sha256 of the run's own files of bars, as far as they are known.
+        newest: checkpoint of the run, None if it is not known.
         problems: what is wrong with the results is appended.
     """
     found = []
@@ -45,7 +51,7 @@ def read_replays(folder: Path, hashes: set[str], problems: list[str]) -> list[Re
         values = read_object(place / RESULT, wrong)
         if values is not None:
             market = "" if place == folder else place.name.removeprefix("replay_")
-            found.append(_replay(place, market, values, hashes, wrong))
+            found.append(_replay(place, market, values, hashes, newest, wrong))
         inside = "" if place == folder else f"{place.name}/"
         problems += [inside + line for line in wrong]
     return found
@@ -85,14 +91,20 @@ def own_hashes(folder: Path, manifest: Mapping[str, Any], problems: list[str]) -
 
 
 def _replay(
-    place: Path, market: str, values: Mapping[str, Any], hashes: set[str], problems: list[str]
+    place: Path,
+    market: str,
+    values: Mapping[str, Any],
+    hashes: set[str],
+    newest: CheckpointName | None,
+    problems: list[str],
 ) -> Replay:
     replayed = values.get("replayed")
     replayed = replayed if isinstance(replayed, dict) else {}
     if market:
         market = str(replayed.get("asset") or market)
     other = other_bars(replayed, hashes) or _in_sample(values)
-    return Replay(place, market, other, _accounts(values, problems))
+    earlier = other_than(newest, named_checkpoint(values.get("checkpoint")))
+    return Replay(place, market, other, earlier, _accounts(values, problems))
 
 
 def _in_sample(values: Mapping[str, Any]) -> str:

@@ -15,8 +15,10 @@ from pipelines.reporting.report_numbers import (
     percent,
     signed_percent,
 )
+from pipelines.run_insights.judged import HOLD, Judged
 from pipelines.run_insights.replays import Replay
-from pipelines.run_insights.run_records import HOLD, Judged, RunRecord
+from pipelines.run_insights.run_files import finite
+from pipelines.run_insights.run_records import RunRecord
 from pipelines.run_insights.run_records import number as number_of
 
 _MISSING = object()
@@ -97,7 +99,11 @@ def columns(records: Sequence[RunRecord], price_per_hour: float | None) -> list[
 def notes(run: RunRecord) -> list[str]:
     """Why a run is not finished, what is wrong with its files, the verdict's first reason."""
     verdict = [_at(each.market, each.reason) for each in run.judged if each.word]
-    return [line for line in (run.state.reason, *run.problems, *verdict) if line]
+    older = [f"the {what} is of {each.earlier}" for what, found in
+             (("verdict", run.judged), ("replay", run.replays)) for each in found
+             if each.earlier]  # fmt: skip
+    lines = (run.state.reason, *run.problems, *dict.fromkeys(older), *verdict)
+    return [line for line in lines if line]
 
 
 def judged_cells(judged: Judged) -> list[Cell]:
@@ -122,8 +128,8 @@ def _key_column(name: str) -> Column:
             return Cell(NONE, None)
         if _SECRET.search(name):
             return Cell("hidden", "")
-        plain = type(value) in (int, float)
-        return Cell(_plain(value).strip('"'), float(value) if plain else _plain(value))
+        found = finite(value)
+        return Cell(_plain(value).strip('"'), _plain(value) if found is None else found)
 
     return Column(name, "key", cell)
 
@@ -133,8 +139,11 @@ def _figure(title: str, account: str, name: str, show: Callable[[Any], str]) -> 
         found = run.figures(account, name)
         if not found:
             return Cell(NONE, None)
-        # Of several markets the mean is what rows are sorted by.
-        lines = [f"{market} {show(value)}".strip() for market, value in found.items()]
+        # Of several markets the mean is what rows are sorted by. The checkpoint is named once.
+        lines = [
+            _qualified(f"{market} {show(value)}".strip(), run.earlier(market) * (title == "return"))
+            for market, value in found.items()
+        ]
         return Cell("\n".join(lines), sum(found.values()) / len(found))
 
     return Column(title, "number", cell)
@@ -152,9 +161,14 @@ def _other(replay: Replay) -> str:
 
 
 def _verdict(run: RunRecord) -> Cell:
-    lines = [f"{each.word} ({each.market})" if each.market else each.word
-             for each in run.judged if each.word]  # fmt: skip
+    lines = [_qualified(each.word, each.market, each.earlier) for each in run.judged if each.word]
     return _word("\n".join(lines))
+
+
+def _qualified(text: str, *words: str) -> str:
+    """A result, and behind it what it is of, if that does not go without saying."""
+    said = "; ".join(filter(None, words))
+    return f"{text} ({said})" if said else text
 
 
 def _at(market: str, text: str) -> str:

@@ -1,6 +1,7 @@
 """Where the runs are, and their small files, read whatever state they are in."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,17 @@ def read_object(path: Path, problems: list[str]) -> dict[str, Any] | None:
         problems.append(f"{path.name}: not an object")
         return None
     return found
+
+
+def finite(value: object) -> float | None:
+    """A finite number of a file; None for anything else, truth values among it."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return found if math.isfinite(found) else None
 
 
 def read_text(path: Path, problems: list[str]) -> str | None:

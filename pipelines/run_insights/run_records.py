@@ -1,46 +1,18 @@
-"""A run, and an evaluation, as its folder tells of it; what is damaged is said, and left out."""
+"""A run as its folder tells of it; what is damaged is said, and left out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.checkpoint_store import list_checkpoints
-from pipelines.held_out.evaluation import EVALUATION
-from pipelines.held_out.result import POLICY
-from pipelines.judging.recounted import recounted
+from pipelines.judging.recounted import Recounter
 from pipelines.run_folder import RunFolder
+from pipelines.run_insights.checkpoints import newest_checkpoint
+from pipelines.run_insights.judged import Judged, read_judged
 from pipelines.run_insights.learning_curves import Curves, read_curves
-from pipelines.run_insights.replays import Replay, is_replayed, other_bars, own_hashes, read_replays
-from pipelines.run_insights.run_files import CONFIG, find_folders, read_object
+from pipelines.run_insights.replays import Replay, is_replayed, own_hashes, read_replays
+from pipelines.run_insights.run_files import CONFIG, find_folders, finite, read_object
 from pipelines.run_insights.run_state import RunState, state_of
-
-HOLD = "buy_and_hold"
-REPORT, REPLAY = "report.html", "replay.html"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """An evaluation.
-
-    Attributes:
-        name: of its folder, from the folder of all runs on.
-        folder: with ``evaluation.json``.
-        market: on which it was judged; empty if it is the run's only one, on its own test split.
-        word: of the verdict, with all tries until now; empty if the file is damaged.
-        reason: the first of the verdict's, or that there were more tries since, or what is wrong
-            with the file.
-        policy: figures of the judged account's equity.
-        hold: those of buy-and-hold.
-    """
-
-    name: str
-    folder: Path
-    market: str
-    word: str
-    reason: str
-    policy: Mapping[str, Any]
-    hold: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,6 +41,10 @@ class RunRecord:
     commit: str
     problems: list[str]
 
+    def earlier(self, market: str) -> str:
+        """Which checkpoint the held-out result of a market is of, if not of the newest one."""
+        return next((each.earlier for each in self.replays if each.market == market), "")
+
     def figures(self, account: str, name: str) -> dict[str, float]:
         """A number of the held-out results, by market; other replays are left out."""
         held_out = [replay for replay in self.replays if not replay.other]
@@ -83,21 +59,38 @@ def read_all(root: Path) -> tuple[list[RunRecord], list[Judged]]:
         NotADirectoryError: if `root` is none.
     """
     runs, evaluations = find_folders(root)
-    records = [read_run(root, folder) for folder in runs]
+    recounter = Recounter()
+    records = [read_run(root, folder, recounter) for folder in runs]
     records.sort(key=lambda record: record.state.when, reverse=True)
-    return records, [judged for e in evaluations if (judged := _read_judged(root, e))]
+    return records, [judged for e in evaluations if (judged := read_judged(root, e, recounter))]
 
 
-def read_run(root: Path, folder: Path) -> RunRecord:
-    """The run of a folder under `root`; nothing that is in it raises."""
+def read_run(root: Path, folder: Path, recounter: Recounter) -> RunRecord:
+    """The run of a folder under `root`; nothing that is in it raises, nor that it is removed.
+
+    Args:
+        root: folder of all runs.
+        folder: of the run.
+        recounter: of verdicts.
+    """
+    try:
+        return _read_run(root, folder, recounter)
+    except OSError as error:  # removed or moved meanwhile
+        reason = f"cannot be read: {error.strerror or error}"
+        name = folder.relative_to(root).as_posix()
+        return RunRecord(name, folder, {}, RunState("broken", reason, ""), Curves(), [], [], "", [])
+
+
+def _read_run(root: Path, folder: Path, recounter: Recounter) -> RunRecord:
     problems: list[str] = []
     config = read_object(folder / CONFIG, problems)
-    manifest = _newest_manifest(folder / "checkpoints", problems)
+    manifest, newest = newest_checkpoint(folder / "checkpoints", problems)
     hashes = own_hashes(folder, manifest, problems)
-    replays = read_replays(folder, hashes, problems)
+    replays = read_replays(folder, hashes, newest, problems)
     curves = read_curves(folder, problems)
     places = RunFolder(folder).evaluations()
-    judged = [each for place in places if (each := _read_judged(root, place, hashes))]
+    own = (read_judged(root, place, recounter, hashes, newest) for place in places)
+    judged = [each for each in own if each]
     problems += [_of(each.market, each.reason) for each in judged if not each.word]
     replayed = is_replayed(folder, config or {}, replays)
     return RunRecord(
@@ -123,59 +116,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def number(values: Mapping[str, Any], name: str) -> float | None:
-    """A number of a file; None if it is missing, or something else."""
-    value = values.get(name)
-    return float(value) if isinstance(value, (int, float)) else None
-
-
-def _read_judged(root: Path, folder: Path, hashes: set[str] | None = None) -> Judged | None:
-    problems: list[str] = []
-    values = None if folder.is_symlink() else read_object(folder / EVALUATION, problems)
-    if values is None and not problems:
-        return None
-    verdict = (values or {}).get("verdict")
-    verdict = verdict if isinstance(verdict, dict) else {}
-    word = verdict.get("word") or ""
-    reasons = verdict.get("reasons")
-    first = reasons[0] if isinstance(reasons, list) and reasons else ""
-    now = recounted(folder, values or {})
-    if now is not None:
-        word, first = now.word, now.sentence
-    if not word:
-        first = "; ".join(problems) or f"{EVALUATION}: without a verdict"
-    accounts = (values or {}).get("accounts")
-    accounts = accounts if isinstance(accounts, dict) else {}
-    policy, hold = (_equity(accounts.get(account)) for account in (POLICY, HOLD))
-    name = folder.relative_to(root).as_posix()
-    market = _market(folder, values or {}, hashes)
-    return Judged(name, folder, market, str(word), str(first), policy, hold)
-
-
-def _market(folder: Path, values: Mapping[str, Any], hashes: set[str] | None) -> str:
-    """The market of ``evaluation_<market>/``, and what else than the run's test split it is of."""
-    bars = values.get("bars")
-    bars = bars if isinstance(bars, dict) else {}
-    _, named, market = folder.name.partition("evaluation_")
-    words = [str(bars.get("asset") or market)] if named else []
-    other = other_bars(bars, hashes) if bars and hashes is not None else ""
-    return ", ".join([*words, other] if other else words)
+    """A finite number of a file; None if it is missing, or something else."""
+    return finite(values.get(name))
 
 
 def _of(market: str, text: str) -> str:
     return f"{market}: {text}" if market else text
-
-
-def _equity(account: object) -> dict[str, Any]:
-    equity = account.get("equity") if isinstance(account, dict) else None
-    return equity if isinstance(equity, dict) else {}
-
-
-def _newest_manifest(folder: Path, problems: list[str]) -> dict[str, Any]:
-    try:
-        checkpoints = list_checkpoints(folder)
-    except OSError as error:
-        problems.append(f"checkpoints: {error.strerror or error}")
-        return {}
-    if not checkpoints or checkpoints[-1].is_symlink():
-        return {}
-    return read_object(checkpoints[-1] / "manifest.json", problems) or {}

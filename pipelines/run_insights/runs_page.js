@@ -6,6 +6,8 @@ const COLORS = ["#0b84d0", "#e0700a", "#0fa37a", "#c2559d", "#a98200", "#7d74d8"
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const FIRST = ["rollout/ep_rew_mean", "val/log_growth", "rollout/reward_mean"];
 const boxes = [...document.querySelectorAll("[data-run]")];
+// Runs by name: their places are others as soon as there is a new one.
+const nameOf = box => box.closest("th").dataset.key;
 const look = index => ({color: COLORS[index % COLORS.length],
                         dash: DASHES[Math.floor(index / COLORS.length) % DASHES.length]});
 
@@ -30,7 +32,8 @@ function remember() {
   const words = new URLSearchParams();
   words.set("curve", byId("curve").value);
   if (byId("scale").value !== "linear") words.set("scale", byId("scale").value);
-  words.set("runs", boxes.filter(b => b.checked).map(b => b.dataset.run).join("."));
+  const drawn = boxes.filter(box => box.checked).map(nameOf);
+  for (const name of drawn.length ? drawn : [""]) words.append("run", name);
   const head = document.querySelector("th[aria-sort$='cending']");
   if (head) words.set("sort", `${head.textContent}~${head.getAttribute("aria-sort")}`);
   history.replaceState(null, "", `#${words}`);
@@ -54,7 +57,10 @@ function draw() {
   byId("curves").hidden = !traces.length;
   if (traces.length) Plotly.react("curves", traces, layout, {responsive: true, displaylogo: false,
     plotlyServerURL: "", modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]]});
-  byId("said").textContent = traces.length ? `${name}: ${traces.length} of ${boxes.length} runs.` :
+  const low = byId("scale").value !== "log" ? 0 :
+    traces.reduce((sum, trace) => sum + trace.y.filter(y => y <= 0).length, 0);
+  const lost = low ? ` On a log scale there is no place for ${low} points that are not above 0.` : "";
+  byId("said").textContent = traces.length ? `${name}: ${traces.length} of ${boxes.length} runs.${lost}` :
     data.names.length ? "None of the chosen runs has this curve." : "No run has logged anything yet.";
 }
 
@@ -67,9 +73,9 @@ function start() {
   const wanted = [words.get("curve"), ...first].find(name => data.names.includes(name));
   if (wanted) byId("curve").value = wanted;
   if (words.get("scale") === "log") byId("scale").value = "log";
-  const chosen = words.has("runs") ? words.get("runs").split(".") : null;
+  const chosen = words.has("run") ? new Set(words.getAll("run")) : null;
   for (const box of boxes) {
-    if (chosen) box.checked = chosen.includes(box.dataset.run);
+    if (chosen) box.checked = chosen.has(nameOf(box));
     const {color, dash} = look(Number(box.dataset.run));
     const style = {solid: "solid", dash: "dashed", dot: "dotted", dashdot: "double"}[dash];
     box.nextElementSibling.style.cssText = `height:0;border-top:3px ${style} ${color}`;

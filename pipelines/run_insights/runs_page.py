@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.result import counted
 from pipelines.page_template import fill_page
+from pipelines.run_insights.judged import Judged
 from pipelines.run_insights.learning_curves import thin
 from pipelines.run_insights.run_columns import (
     JUDGED_TITLES,
@@ -23,7 +24,7 @@ from pipelines.run_insights.run_columns import (
     curve_names,
     judged_cells,
 )
-from pipelines.run_insights.run_records import REPLAY, REPORT, Judged, RunRecord, read_all
+from pipelines.run_insights.run_records import RunRecord, read_all
 
 # Points of all the curves of a chart.
 MAX_POINTS = 5_000
@@ -32,6 +33,7 @@ _LEAST_POINTS = 8
 _DRAWN = 8
 _DIGITS = 6
 _HERE = Path(__file__).parent
+_REPORT, _REPLAY = "report.html", "replay.html"
 
 
 def make_page(root: Path, price_per_hour: float | None, beside: Path | None) -> str:
@@ -60,7 +62,9 @@ def make_page(root: Path, price_per_hour: float | None, beside: Path | None) -> 
         "style": (_HERE / "assets" / "insights.css").read_text("utf-8"),
         "script": (_HERE / "runs_page.js").read_text("utf-8"),
     }
-    return fill_page(_HERE / "runs_page.html", fields)
+    page = fill_page(_HERE / "runs_page.html", fields)
+    # Names of files, and texts of JSON, may hold what is no character.
+    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _runs_table(records: Sequence[RunRecord], shown: Sequence[Column], beside: Path | None) -> str:
@@ -82,11 +86,12 @@ def _runs_table(records: Sequence[RunRecord], shown: Sequence[Column], beside: P
 
 def _run_links(run: RunRecord, beside: Path | None) -> str:
     if beside is None:
-        return f'<a href="/trace/?{escape(urlencode({"run": run.name}))}">{escape(run.name)}</a>'
-    pages = [(replay.folder / REPLAY, f"replay {replay.market}") for replay in run.replays]
+        query = urlencode({"run": run.name}, errors="replace")
+        return f'<a href="/trace/?{escape(query)}">{escape(run.name)}</a>'
+    pages = [(replay.folder / _REPLAY, f"replay {replay.market}") for replay in run.replays]
     if not pages:
-        pages = [(run.folder / REPLAY, "replay")]
-    pages += [(each.folder / REPORT, f"report {each.market}") for each in run.judged]
+        pages = [(run.folder / _REPLAY, "replay")]
+    pages += [(each.folder / _REPORT, f"report {each.market}") for each in run.judged]
     links = [_link(page, beside, word.strip()) for page, word in pages]
     return " ".join([escape(run.name), *filter(None, links)])
 
@@ -96,7 +101,7 @@ def _link(page: Path, beside: Path, word: str) -> str:
     if not page.is_file() or page.is_symlink():
         return ""
     way = os.path.relpath(page.resolve(), beside.resolve())
-    return f'<a href="{escape(quote(Path(way).as_posix()))}">{escape(word)}</a>'
+    return f'<a href="{escape(quote(os.fsencode(Path(way).as_posix())))}">{escape(word)}</a>'
 
 
 def _evaluations(evaluations: Sequence[Judged], beside: Path | None) -> str:
@@ -105,7 +110,7 @@ def _evaluations(evaluations: Sequence[Judged], beside: Path | None) -> str:
     heads = [_head(title, "word") for title in JUDGED_TITLES]
     rows = []
     for judged in evaluations:
-        link = "" if beside is None else _link(judged.folder / REPORT, beside, "report")
+        link = "" if beside is None else _link(judged.folder / _REPORT, beside, "report")
         cells = "".join(_td(cell, "word") for cell in judged_cells(judged))
         name = f"<div><span>{escape(judged.name)} {link}</span></div>"
         rows.append(f'<tr><th scope="row" data-key="{escape(judged.name)}">{name}</th>{cells}</tr>')

@@ -29,7 +29,9 @@ EXITS = {
 _SYMBOLS = {"liquidation": "star-diamond", "ruin": "star", "end": "square"}
 _CLEAR = "rgba(0,0,0,0)"
 _MARGIN = {"l": 64, "r": 10, "t": 10, "b": 44}
-_TICKS = 5
+_TICKS = 4
+_WHOLE = ",.10~g"  # a number in full, as 48,966.67 and not 48.96667k
+_BELOW = {"orientation": "h", "x": 0, "y": -0.14, "yanchor": "top", "font": {"size": 12}}
 _MOST_BREAKS = 200  # between episodes; more are too near to be seen
 Figure = dict[str, Any]
 _HIDDEN = {"visible": False}
@@ -92,7 +94,7 @@ def candle_figure(
     falling = {"line": {"color": "#b07a80", "width": 1}, "fillcolor": "#b07a80"}
     traces: list[Figure] = [
         {"type": "candlestick", "x": x, **prices, "increasing": rising, "decreasing": falling,
-         "name": "bars", "hovertext": held}
+         "name": "bars", "hovertext": held, "hoverinfo": "x+y+text", "showlegend": False}
     ]  # fmt: skip
     starts, turns = _breaks(candles["episode"], candles["episode"]), _turns(candles["position"])
     brackets = (("stop", "stop_price", STOP), ("take-profit", "take_profit_price", TARGET))
@@ -104,11 +106,13 @@ def candle_figure(
     traces += _entries(marks) + _exits(marks)
     layout = _layout(part, f"price of {part.market}" if part.market else "price", trade)
     if x:
-        at = sorted({round(i * (len(x) - 1) / (_TICKS - 1)) for i in range(_TICKS)})
+        # Not at the ends, where a text is cut off or runs into those of the prices.
+        at = sorted({round((i + 0.5) * (len(x) - 1) / _TICKS) for i in range(_TICKS)})
         layout["xaxis"] |= {"tickvals": [x[i] for i in at],
                             "ticktext": _tick_texts([times[i] for i in at])}  # fmt: skip
         layout["shapes"] += [_rule(x[i]) for i in starts]
-        layout["yaxis"]["range"] = _room(candles)
+        layout["yaxis"] |= {"range": _room(candles), "tickformat": _WHOLE}
+        layout |= {"showlegend": True, "legend": dict(_BELOW)}
     return {"data": traces, "layout": layout}
 
 
@@ -154,7 +158,8 @@ def _marks(
         "type": "scatter", "mode": "markers", "name": name, "text": list(texts),
         "x": [int(frame) for frame in frames], "y": prices.tolist(),
         "hovertemplate": "%{text}<br>at %{y:,.6g}<extra></extra>",
-        "marker": {"symbol": symbol, "color": color, "size": 9 if len(frames) < 100 else 6},
+        "marker": {"symbol": symbol, "color": color, "size": 11 if len(frames) < 100 else 6,
+                   "line": {"width": 1 if len(frames) < 100 else 0, "color": "#ffffff"}},
     }  # fmt: skip
 
 
@@ -196,7 +201,8 @@ def _layout(part: Part, title: str, trade: pd.Series | None) -> Figure:
         "paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR, "dragmode": "zoom", "shapes": shapes,
         "xaxis": axis | {"range": [part.first, max(part.last, part.first + 1)], "nticks": _TICKS,
                          "tickangle": 0, "rangeslider": {"visible": False}},
-        "yaxis": axis | {"title": {"text": title, "font": {"size": 12}}, "fixedrange": True},
+        "yaxis": axis | {"title": {"text": title, "font": {"size": 12}}, "fixedrange": True,
+                         "hoverformat": _WHOLE},
     }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ PIECE_BYTES = 64 * 2**20
 _PIECE_ROWS = 250_000
 _GROUP_ROWS = 16_384
 _SEAM = 4_096
+_LONGEST_LINE = 65_536
 _INDEX = "index.json"
 _AS_WRITTEN = pa.csv.ConvertOptions(
     column_types={field.name: field.type for field in SCHEMA},
@@ -138,6 +139,19 @@ def _is_continued(path: Path, known: TraceIndex) -> bool:
         return (stat.st_size, stat.st_mtime_ns) == (known.source_bytes, known.source_time)
     with open(path, "rb") as file:
         return _seam(file, known.source_bytes) == known.seam
+
+
+def has_more(path: Path, known: TraceIndex) -> bool:
+    """Whether a trace has whole lines after those that were read.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    if path.suffix == ".parquet":
+        return False
+    with open(path, "rb") as file:
+        file.seek(known.source_bytes)
+        return b"\n" in file.read(_LONGEST_LINE)
 
 
 def _csv_pieces(path: Path, known: TraceIndex) -> Iterator[tuple[pa.Table, int, str]]:

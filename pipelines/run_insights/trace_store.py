@@ -97,7 +97,7 @@ class TraceStore:
             if entry.index is not None and not all(map(os.path.isfile, entry.index.files)):
                 entry.index, entry.checked = None, -_FRESH_S  # the cache may be removed at any time
             stale = time.monotonic() - entry.checked > _FRESH_S
-            if not entry.busy and stale:
+            if not entry.busy and stale and not _is_whole(path, entry.index):
                 entry.busy = True
                 words = (entry, path, cache_folder(self._cache, run, trace))
                 threading.Thread(target=self._make, args=words, daemon=True).start()
@@ -107,12 +107,12 @@ class TraceStore:
         return known, 1.0 if known else self._progress(run, trace, path)
 
     def wait(self, run: str, trace: str, seconds: float) -> None:
-        """Wait until a trace is indexed, or has failed, or the time is over."""
+        """Wait until a trace is indexed up to its end, or has failed, or the time is over."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with self._lock:
                 entry = self._entries.get((run, trace))
-                if entry is None or not entry.busy or entry.index is not None:
+                if entry is None or not entry.busy:
                     return
             time.sleep(0.02)
 
@@ -131,6 +131,15 @@ class TraceStore:
         pieces = cache_folder(self._cache, run, trace).glob("piece-*.parquet")
         read = PIECE_BYTES * sum(1 for _ in pieces)
         return min(0.99, read / max(path.stat().st_size, 1))
+
+
+def _is_whole(path: Path, index: TraceIndex | None) -> bool:
+    """Whether a trace is as it was when its end was read."""
+    stat = path.stat()
+    return index is not None and (index.source_bytes, index.source_time) == (
+        stat.st_size,
+        stat.st_mtime_ns,
+    )
 
 
 def _rank(name: str) -> int:

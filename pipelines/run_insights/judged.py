@@ -1,0 +1,104 @@
+"""An evaluation as its folder tells of it, with the tries and the checkpoints of today."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.held_out.evaluation import EVALUATION
+from pipelines.held_out.result import POLICY
+from pipelines.judging.recounted import Recounter
+from pipelines.run_insights.checkpoints import CheckpointName, named_checkpoint, other_than
+from pipelines.run_insights.replays import other_bars
+from pipelines.run_insights.run_files import read_object
+
+HOLD = "buy_and_hold"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation.
+
+    Attributes:
+        name: of its folder, from the folder of all runs on.
+        folder: with ``evaluation.json``.
+        market: on which it was judged; empty if it is the run's only one, on its own test split.
+        word: of the verdict, with all tries until now; empty if the file is damaged.
+        reason: the first of the verdict's, or that there were more tries since, or what is wrong
+            with the file.
+        earlier: which checkpoint was judged, if it is not the run's newest one; else empty.
+        policy: figures of the judged account's equity.
+        hold: those of buy-and-hold.
+    """
+
+    name: str
+    folder: Path
+    market: str
+    word: str
+    reason: str
+    earlier: str
+    policy: Mapping[str, Any]
+    hold: Mapping[str, Any]
+
+
+def read_judged(
+    root: Path,
+    folder: Path,
+    recounter: Recounter,
+    hashes: set[str] | None = None,
+    newest: CheckpointName | None = None,
+) -> Judged | None:
+    """The evaluation in a folder; None if there is none, nothing that is in it raises.
+
+    Args:
+        root: folder of all runs.
+        folder: of the evaluation.
+        recounter: of verdicts.
+        hashes: sha256 of the files of bars of the run that it is of; None of several runs.
+        newest: checkpoint of that run; None if it is not known, or of several runs.
+    """
+    problems: list[str] = []
+    values = None if folder.is_symlink() else read_object(folder / EVALUATION, problems)
+    if values is None and not problems:
+        return None
+    verdict = (values or {}).get("verdict")
+    verdict = verdict if isinstance(verdict, dict) else {}
+    word = verdict.get("word") or ""
+    reasons = verdict.get("reasons")
+    first = reasons[0] if isinstance(reasons, list) and reasons else ""
+    now = recounter.recounted(folder, values or {})
+    if now is not None:
+        word, first = now.word, now.sentence
+    if not word:
+        first = "; ".join(problems) or f"{EVALUATION}: without a verdict"
+    accounts = (values or {}).get("accounts")
+    accounts = accounts if isinstance(accounts, dict) else {}
+    policy, hold = (_equity(accounts.get(account)) for account in (POLICY, HOLD))
+    name = folder.relative_to(root).as_posix()
+    market = _market(folder, values or {}, hashes)
+    earlier = other_than(newest, _checkpoints(values or {}))
+    return Judged(name, folder, market, str(word), str(first), earlier, policy, hold)
+
+
+def _market(folder: Path, values: Mapping[str, Any], hashes: set[str] | None) -> str:
+    """The market of ``evaluation_<market>/``, and what else than the run's test split it is of."""
+    bars = values.get("bars")
+    bars = bars if isinstance(bars, dict) else {}
+    _, named, market = folder.name.partition("evaluation_")
+    words = [str(bars.get("asset") or market)] if named else []
+    other = other_bars(bars, hashes) if bars and hashes is not None else ""
+    return ", ".join([*words, other] if other else words)
+
+
+def _checkpoints(values: Mapping[str, Any]) -> Iterator[CheckpointName]:
+    """Those that were judged, as far as the evaluation can be read."""
+    seeds = values.get("seeds")
+    for seed in seeds if isinstance(seeds, list) else ():
+        checkpoints = seed.get("checkpoints") if isinstance(seed, dict) else None
+        for each in checkpoints if isinstance(checkpoints, list) else ():
+            yield from named_checkpoint(each)
+
+
+def _equity(account: object) -> dict[str, Any]:
+    equity = account.get("equity") if isinstance(account, dict) else None
+    return equity if isinstance(equity, dict) else {}
