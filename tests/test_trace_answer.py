@@ -1,5 +1,6 @@
 """What the page of a trace draws: few points, of all rows, and what it says beside them."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -108,3 +109,16 @@ def test_a_view_of_a_run_that_was_changed_says_whose_fees_it_reckons_with(
     (tmp_path / "train_actions.json").write_text(json.dumps(beside))
     found = answer(queries, index, TraceView(lane=4), tmp_path / "train_actions.csv")
     assert "profits are reckoned with the fees of its last rows" in " ".join(found.notes)
+
+
+def test_the_trades_of_a_coin_of_a_millionth_have_prices_to_their_last_digit(
+    asked_trace, trace_run
+):
+    trace_page = pytest.importorskip("pipelines.run_insights.trace_page", exc_type=ImportError)
+    queries, index, _ = asked_trace
+    found = answer(queries, index, TraceView(), trace_run[0] / "train_actions.csv")
+    cheap = found.trades.assign(entry_price=2.74335e-5, exit_price=2.75e-5)
+    parts = trace_page.trades_table(index, TraceView(), dataclasses.replace(found, trades=cheap))
+    text = " ".join(str(part) for part in parts)
+    assert "0.0000274335" in text
+    assert "0.0000275000" in text

@@ -30,7 +30,7 @@ _SYMBOLS = {"liquidation": "star-diamond", "ruin": "star", "end": "square"}
 _CLEAR = "rgba(0,0,0,0)"
 _MARGIN = {"l": 64, "r": 10, "t": 10, "b": 44}
 _TICKS = 4
-_WHOLE = ",.10~g"  # a number in full, as 48,966.67 and not 48.96667k
+_WHOLE = ",.10~r"  # a number in full, as 48,966.67 and not 48.96667k, as 0.00000027 and not 2.7e-7
 _BELOW = {"orientation": "h", "x": 0, "y": -0.14, "yanchor": "top", "font": {"size": 12}}
 _MOST_BREAKS = 200  # between episodes; more are too near to be seen
 Figure = dict[str, Any]
@@ -157,7 +157,7 @@ def _marks(
     return {
         "type": "scatter", "mode": "markers", "name": name, "text": list(texts),
         "x": [int(frame) for frame in frames], "y": prices.tolist(),
-        "hovertemplate": "%{text}<br>at %{y:,.6g}<extra></extra>",
+        "hovertemplate": "%{text}<br>at %{y}<extra></extra>",
         "marker": {"symbol": symbol, "color": color, "size": 11 if len(frames) < 100 else 6,
                    "line": {"width": 1 if len(frames) < 100 else 0, "color": "#ffffff"}},
     }  # fmt: skip

@@ -6,6 +6,7 @@ import pandas as pd
 from dash import dcc, html
 
 from pipelines.held_out.result import counted
+from pipelines.price_decimals import price_decimals
 from pipelines.run_insights.trace_answer import Answer
 from pipelines.run_insights.trace_figures import NOTHING
 from pipelines.run_insights.trace_index import TraceIndex
@@ -123,7 +124,13 @@ def trades_table(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]
         "profit",
     )
     head = html.Thead(html.Tr([html.Th(title, scope="col") for title in titles]))
-    rows = [_trade(row, view, several) for _, row in found.trades.iterrows()]
+    decimals = {
+        market: price_decimals(trades[list(_PRICES)].to_numpy())
+        for market, trades in found.trades.groupby("market")
+    }
+    rows = [
+        _trade(row, view, several, decimals[row["market"]]) for _, row in found.trades.iterrows()
+    ]
     last = view.page * PAGE_ROWS + len(found.trades)
     pages = html.Nav(
         [
@@ -152,9 +159,9 @@ def _reasons(reasons: pd.DataFrame) -> str:
     return f"{counted(int(reasons['trades'].sum()), 'trade')}: {', '.join(parts)}."
 
 
-def _trade(row: pd.Series, view: TraceView, several: bool) -> html.Tr:
+def _trade(row: pd.Series, view: TraceView, several: bool, decimals: int) -> html.Tr:
     time = f"{row['entry_time']:%Y-%m-%d %H:%M}"
-    entry, end = (f"{row[name]:,.{1 if row[name] > 1_000 else 5}f}" for name in _PRICES)
+    entry, end = (f"{row[name]:,.{decimals}f}" for name in _PRICES)
     cells = (
         *(str(row["market"]),) * several,
         str(row["episode"]),
