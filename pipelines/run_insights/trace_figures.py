@@ -202,7 +202,7 @@ def _layout(part: Part, title: str, trade: pd.Series | None) -> Figure:
         "xaxis": axis | {"range": [part.first, max(part.last, part.first + 1)], "nticks": _TICKS,
                          "tickangle": 0, "rangeslider": {"visible": False}},
         "yaxis": axis | {"title": {"text": title, "font": {"size": 12}}, "fixedrange": True,
-                         "hoverformat": _WHOLE},
+                         "automargin": True, "hoverformat": _WHOLE},
     }  # fmt: skip
 
 
