@@ -1,6 +1,7 @@
 """Files and folders that are on the disk whole, or not at all, whenever the power goes."""
 
 import errno
+import glob
 import os
 import shutil
 import uuid
@@ -11,6 +12,7 @@ from typing import BinaryIO
 
 UNFINISHED = ".unfinished"
 _DOOMED = ".removed"
+_ID = 32  # letters of what makes a name unlike every other one
 _PART = 1 << 20
 # What a disk says that is full, or that fails; whoever gave its name is not to blame.
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -114,6 +116,8 @@ def replace_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
 
     Raises:
         OSError: if the disk refuses; what was there stays, and nothing else is left behind.
+
+    Killed between two renamings it leaves the old folder under a name that `put_back` knows.
     """
     if not folder.is_dir():
         write_folder(folder, blobs)
@@ -130,6 +134,18 @@ def replace_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
             raise
         sync_folder(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(folder: Path) -> None:
+    """Give a folder its name again, if `replace_folder` was killed when it had just lost it.
+
+    For a folder of which nobody else writes now. More than one that it may have been stay.
+    """
+    if not folder.exists():
+        left = list(folder.parent.glob(f".{glob.escape(folder.name)}.{'?' * _ID}{_DOOMED}"))
+        if len(left) == 1:
+            left[0].rename(folder)
+            sync_folder(folder.parent)
 
 
 def _holds(folder: Path, blobs: Mapping[str, bytes]) -> bool:

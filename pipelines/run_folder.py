@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import BaseFileLock
 
 from envs.checks import require_cell
-from envs.durable import sweep_unfinished
+from envs.durable import put_back, sweep_unfinished
 from envs.table import BarTable
 from pipelines.folder_lock import LOCK, lock_folder
 
@@ -77,12 +77,15 @@ class RunFolder:
     def lock(self) -> None:
         """Make this process the only one that writes here, as long as it lives.
 
+        Bars that a kill has left without their name, when others took their place, get it back.
+
         Raises:
             BlockingIOError: if another one does.
             ValueError: if the folder, or something at the top of it, is a symbolic link.
         """
         # For the life of the process: collected, it would be released.
         _HELD.append(lock_folder(self.path, "another process is writing this run"))
+        put_back(self.bars)
 
     def trace(self, stage: str, suffix: str = "csv") -> Path:
         """The trace of every action: `stage` is ``train`` or ``replay``."""

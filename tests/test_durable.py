@@ -1,6 +1,7 @@
 """Folders that are replaced: the old one or the new one is there, whenever the process dies."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envs import durable
-from envs.durable import replace_folder, sweep_unfinished, write_folder
+from envs.durable import put_back, replace_folder, sweep_unfinished, write_folder
 
 ROOT = Path(__file__).parents[1]
 OLD, NEW = {"a": b"old", "gone": b"x"}, {"a": b"new", "b": b"y" * 3_000_000}
@@ -121,3 +122,43 @@ def test_a_folder_that_is_not_quite_the_same_is_replaced(folder, tmp_path, chang
 def test_a_folder_that_is_not_there_is_made(tmp_path):
     replace_folder(tmp_path / "runs" / "bars", NEW)
     assert read(tmp_path / "runs" / "bars") == NEW
+
+
+# Replaces a folder, and dies when the old one has lost its name and the new one has not got it.
+KILLED_BETWEEN = """
+import os, sys
+from pathlib import Path
+from envs.durable import replace_folder
+
+folder, rename = Path(sys.argv[1]), Path.rename
+def dying(path, target):
+    rename(path, target)
+    if path == folder:
+        os._exit(9)
+Path.rename = dying
+replace_folder(folder, {"a": b"new"})
+"""
+
+
+def test_a_folder_that_a_kill_left_without_its_name_gets_it_back(folder):
+    command = [sys.executable, "-c", KILLED_BETWEEN, str(folder)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 9
+    assert not folder.exists()
+    put_back(folder)
+    assert read(folder) == OLD
+    put_back(folder)  # there is nothing to be done
+    assert read(folder) == OLD
+    sweep_unfinished(folder.parent)
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_what_was_to_be_removed_takes_the_name_of_nobody(folder):
+    left = durable._doomed(folder)
+    shutil.copytree(folder, left)
+    put_back(folder)  # which has its name
+    put_back(folder.with_name("bar"))
+    put_back(folder.with_name("bars.1"))
+    assert sorted(folder.parent.iterdir()) == sorted([left, folder])
+    folder.rename(durable._doomed(folder))
+    put_back(folder)  # nobody knows which of two it was
+    assert not folder.exists()

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from envs.bar_table import BarTable
+from envs.durable import _doomed
 from pipelines.run_folder import RunFolder
 
 
@@ -77,3 +78,11 @@ def test_a_run_keeps_its_bars_until_the_new_ones_are_on_the_disk(tmp_path, monke
     run.replace_bars(second)
     assert BarTable.load(run.bars).ohlcv[0, 0] == 101.0
     assert list(run.path.iterdir()) == [run.bars]
+
+
+def test_who_goes_on_with_a_run_finds_the_bars_that_a_kill_left_without_their_name(tmp_path):
+    run = RunFolder.create(str(tmp_path), str(tmp_path / "run"), "tag")
+    run.replace_bars(BarTable.from_arrays([[100.0, 100.0, 100.0, 100.0, 1.0]] * 20))
+    run.bars.rename(_doomed(run.bars))
+    run.lock()
+    assert BarTable.load(run.bars).ohlcv[0, 0] == 100.0
