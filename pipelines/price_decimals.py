@@ -2,6 +2,8 @@
 
 import numpy as np
 
+# How Plotly writes a number in full: 48,966.67 and not 48.96667k, 0.00000027 and not 2.7e-7.
+IN_FULL = ",.10~r"
 # Whole numbers of the smallest price step that a price may be: sums of two stay within 32 bits.
 _LARGEST = 2**29
 

@@ -16,6 +16,7 @@ from pipelines.check_data import main
 from pipelines.config import compose_config
 from pipelines.exit_codes import DISK, REFUSED
 from pipelines.market_data.data_figure import MAX_POINTS, merge_points
+from pipelines.price_decimals import IN_FULL
 
 WORDS = ("env.episode_bars=30", "env.window=16")
 
@@ -197,6 +198,19 @@ def test_a_missing_file_is_one_line(check, words, message):
     code, printed, _, _ = check(None, *words)
     assert (code, message in printed.err) == (2, True)
     assert printed.err.count("\n") == 1
+
+
+def test_prices_of_a_coin_of_a_millionth_are_shown_in_decimals(check):
+    frame = market()
+    prices = ["open", "high", "low", "close"]
+    frame[prices] = (frame[prices] * 1e-11).round(12)
+    _, _, html, found = check(frame)
+    (outlier,) = found["outliers"]["rows"]
+    figures = json.loads(Document(html).texts["figures"])
+    assert f"<td>{outlier['price']:.12f}</td>" in html
+    assert figures["prices"]["layout"]["yaxis"]["tickformat"] == IN_FULL
+    lines = [trace for trace in figures["prices"]["data"] if trace["name"] == "close"]
+    assert [IN_FULL in trace["hovertemplate"] for trace in lines] == [True]
 
 
 def test_a_full_disk_is_not_said_of_the_file(check, monkeypatch):

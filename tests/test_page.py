@@ -23,7 +23,7 @@ from pipelines.held_out.metrics import completed_trades, in_order, measure
 from pipelines.held_out.page import write_page
 from pipelines.held_out.result import Replayed, Result, as_text, caveats
 from pipelines.held_out.rollout import chain, final_equity, play_tiles, split_tiles
-from pipelines.price_decimals import price_decimals
+from pipelines.price_decimals import IN_FULL, price_decimals
 
 CFG = EnvConfig(window=4, episode_bars=30, workers=0)
 GAP = pd.Timedelta("3h")
@@ -249,10 +249,17 @@ def test_prices_of_a_coin_of_a_millionth_are_shown_to_their_last_digit(replayed)
     decimals = price_decimals(cheap[["open", "high", "low", "close"]].to_numpy())
     assert decimals >= 10
     assert figure.layout.yaxis.hoverformat == f",.{decimals}f"
-    assert figure.layout.yaxis.tickformat == ","  # not 27.4µ
+    assert figure.layout.yaxis.tickformat == IN_FULL  # neither 27.4µ nor 2.7e-7
     entries = [trace for trace in figure.data if "entry" in trace.name]
     assert entries
     assert all("%{y}<" in trace.hovertemplate for trace in entries)
+
+
+def test_prices_that_bars_have_in_whole_numbers_are_shown_to_the_hundredth(replayed):
+    rows, hold, _ = replayed
+    prices = ["open", "high", "low", "close"]
+    figure = draw_chart(rows.assign(**rows[prices].round()), hold, CFG, interval_s=60.0).figure
+    assert figure.layout.yaxis.hoverformat == ",.2f"  # orders are filled in between
 
 
 def test_few_trades_and_few_days_are_called_meaningless(replayed):

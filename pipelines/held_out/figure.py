@@ -25,7 +25,7 @@ from pipelines.held_out.chart_points import (
 )
 from pipelines.held_out.metrics import chained_equity, completed_trades, drawdown
 from pipelines.held_out.result import counted, stretches
-from pipelines.price_decimals import price_decimals
+from pipelines.price_decimals import IN_FULL, price_decimals
 
 MAX_CANDLES = 4000
 MAX_TRADES = 1500
@@ -137,9 +137,10 @@ def _add_candles(figure: go.Figure, bars: pd.DataFrame) -> None:
     figure.add_trace(candles, row=1, col=1)
     low, high = float(bars["low"].min()), float(bars["high"].max())
     room = BRACKET_ROOM * (high - low)
-    hover = f",.{price_decimals(bars[list(prices)].to_numpy())}f"
-    room_for = [low - room, high + room]
-    figure.update_yaxes(range=room_for, tickformat=",", hoverformat=hover, row=1, col=1)
+    # Orders are filled between the prices that a bar may have.
+    decimals = max(price_decimals(bars[list(prices)].to_numpy()), 2)
+    shown = [low - room, high + room]
+    figure.update_yaxes(range=shown, tickformat=IN_FULL, hoverformat=f",.{decimals}f", row=1, col=1)
 
 
 def _add_entries(figure: go.Figure, trades: pd.DataFrame, size: int) -> None:

@@ -12,6 +12,7 @@ from envs.bars import Bars
 from pipelines.held_out.chart_points import long_gaps
 from pipelines.held_out.result import counted
 from pipelines.market_data.data_quality import DataQuality
+from pipelines.price_decimals import IN_FULL
 
 MAX_POINTS = 5000
 # Of a day's bars at least so many are present, in the order of `SHADES`.
@@ -88,6 +89,7 @@ def draw_prices(bars: Bars, quality: DataQuality) -> tuple[go.Figure, list[str]]
     ticks = round(TICKS * _length_ratio(ends, cuts))
     figure.update_xaxes(nticks=ticks, tickangle=0, range=ends, rangebreaks=breaks)
     figure.update_yaxes(nticks=6)
+    figure.update_yaxes(tickformat=IN_FULL, row=1, col=1)
     _lay_out(figure, height=480, top=34)
     for axis, title in (("y", "Price"), ("y2", "Volume")):
         figure.add_annotation(
@@ -123,7 +125,7 @@ def _add_line(figure: go.Figure, panel: int, points: pd.DataFrame, column: str, 
         mode="lines",
         name=column,
         line={"color": color, "width": 1.2},
-        hovertemplate="%{y:,.8~g}<extra>" + column + "</extra>",
+        hovertemplate="%{y:" + IN_FULL + "}<extra>" + column + "</extra>",
     )
     figure.add_trace(line, row=panel, col=1)
 

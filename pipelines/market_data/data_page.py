@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from plotly.offline import get_plotlyjs
 
 from envs.bars import Bars, report_lines
@@ -14,6 +15,7 @@ from pipelines.held_out.result import counted, percent
 from pipelines.market_data.data_figure import SHADES, STEP_NAMES, draw_calendar, draw_prices
 from pipelines.market_data.data_quality import DataQuality, Listing
 from pipelines.page_template import fill_page
+from pipelines.price_decimals import price_decimals
 
 _TEMPLATE = Path(__file__).with_name("data_page.html")
 # Rows of a table that are open to the eye; the rest is behind a click.
@@ -162,7 +164,7 @@ def _outliers(quality: DataQuality) -> list[str]:
     found = quality.outliers
     rows = [
         (_minute(row["time"]), _signed(row["reach_frac"]), f"{row['times_usual']:,.0f}",
-         "yes" if row["came_back"] else "no", f"{row['price']:,.8g}")
+         "yes" if row["came_back"] else "no", _price(row["price"]))
         for row in found.rows
     ]  # fmt: skip
     listing = Listing(found.total, found.rows)
@@ -172,6 +174,10 @@ def _outliers(quality: DataQuality) -> list[str]:
         f"{_shown(listing, 'the furthest')}</p>",
         _table(("bar", "reach", "times usual", "came back", "price reached"), rows),
     ]
+
+
+def _price(price: float) -> str:
+    return f"{price:,.{price_decimals(np.array([price]))}f}"
 
 
 def _silent(quality: DataQuality) -> list[str]:

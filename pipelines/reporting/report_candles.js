@@ -95,6 +95,6 @@ function candleLayout(merged, levels, step) {
     xaxis: {...style, type: "date", range: [view.from, view.to], rangeslider: {visible: false},
             nticks: phone ? 4 : 8, anchor: "y2", tickangle: 0, hoverformat: "%Y-%m-%d %H:%M"},
     yaxis: {...style, fixedrange: true, domain: [0.24, 1], range: [low - room, high + room], nticks: 8,
-            tickformat: ",", hoverformat: `,.${bars0.decimals}f`},
+            tickformat: ",.10~r", hoverformat: `,.${bars0.decimals}f`},
     yaxis2: {...style, fixedrange: true, domain: [0, 0.15], nticks: 3, zeroline: true, separatethousands: true}}));
 }

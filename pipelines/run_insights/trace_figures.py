@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipelines.price_decimals import IN_FULL
 from pipelines.run_insights.trace_queries import METRICS, Part
 
 MAX_POINTS = 5_000
@@ -30,7 +31,6 @@ _SYMBOLS = {"liquidation": "star-diamond", "ruin": "star", "end": "square"}
 _CLEAR = "rgba(0,0,0,0)"
 _MARGIN = {"l": 64, "r": 10, "t": 10, "b": 44}
 _TICKS = 4
-_WHOLE = ",.10~r"  # a number in full, as 48,966.67 and not 48.96667k, as 0.00000027 and not 2.7e-7
 _BELOW = {"orientation": "h", "x": 0, "y": -0.14, "yanchor": "top", "font": {"size": 12}}
 _MOST_BREAKS = 200  # between episodes; more are too near to be seen
 Figure = dict[str, Any]
@@ -111,7 +111,7 @@ def candle_figure(
         layout["xaxis"] |= {"tickvals": [x[i] for i in at],
                             "ticktext": _tick_texts([times[i] for i in at])}  # fmt: skip
         layout["shapes"] += [_rule(x[i]) for i in starts]
-        layout["yaxis"] |= {"range": _room(candles), "tickformat": _WHOLE}
+        layout["yaxis"] |= {"range": _room(candles), "tickformat": IN_FULL}
         layout |= {"showlegend": True, "legend": dict(_BELOW)}
     return {"data": traces, "layout": layout}
 
@@ -202,7 +202,7 @@ def _layout(part: Part, title: str, trade: pd.Series | None) -> Figure:
         "xaxis": axis | {"range": [part.first, max(part.last, part.first + 1)], "nticks": _TICKS,
                          "tickangle": 0, "rangeslider": {"visible": False}},
         "yaxis": axis | {"title": {"text": title, "font": {"size": 12}}, "fixedrange": True,
-                         "automargin": True, "hoverformat": _WHOLE},
+                         "automargin": True, "hoverformat": IN_FULL},
     }  # fmt: skip
 
 
