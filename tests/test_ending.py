@@ -1,6 +1,5 @@
 """Signals end a process in time, its last will done, whatever the main thread is doing."""
 
-import errno
 import shutil
 import signal
 import subprocess
@@ -10,8 +9,6 @@ import time
 import pytest
 
 from pipelines.benchmarks.faults_signals import LIMIT_S
-from pipelines.exit_codes import DISK, REFUSED
-from pipelines.refusal import plain_refusals
 from pipelines.source import ROOT
 
 # Whatever holds the interpreter's main thread: the thread of the signals does not wait for it.
@@ -149,17 +146,3 @@ ENDING.end(7, "because")
     )
     assert done.returncode == code
     assert words in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        *((number, DISK) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)),
-        *((number, REFUSED) for number in (errno.ENOENT, errno.EACCES, errno.EEXIST)),
-    ],
-)
-def test_a_full_disk_is_no_mistake_of_the_person_wherever_it_is_met(number, code, capsys):
-    with pytest.raises(SystemExit) as ended, plain_refusals():
-        raise OSError(number, "why", "a/b")
-    assert ended.value.code == code
-    assert capsys.readouterr().err == "error: a/b: why\n"
