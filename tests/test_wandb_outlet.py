@@ -158,6 +158,20 @@ def test_the_folds_of_a_walk_forward_are_runs_of_their_own_in_a_sweep_too(tmp_pa
     assert found == ["pod7-one", "pod7-two"]
 
 
+ENDED = f"""
+from pipelines.tracking.wandb_outlet import end_wandb_process
+{TWO}
+    if name == "one":  # as if it had not sent all in time
+        end_wandb_process()
+"""
+
+
+def test_a_fold_is_on_w_and_b_though_the_process_of_the_one_before_was_ended(tmp_path):
+    done = in_a_process(ENDED, tmp_path, WANDB_RUN_ID="pod7", WANDB_SWEEP_ID="sweep1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert WandbFile(tmp_path / "two").run.run_id == "pod7-two"
+
+
 def test_a_training_that_fails_is_a_failed_run_with_an_alert(run):
     def train():
         with Tracker(run, config(), total_frames=10) as tracker:

@@ -33,8 +33,8 @@ from pipelines.tracking.torchrl_outlet import TorchrlOutlet
 from pipelines.tracking.wandb_account import wandb_mode
 from pipelines.tracking.wandb_outlet import (
     WandbOutlet,
+    begin_anew,
     end_wandb_process,
-    forget_attempt,
     new_run_id,
 )
 
@@ -244,7 +244,7 @@ def _start_wandb(
             return start(mode=mode)
         except Exception as error:  # whatever it is, it must not stop the run
             _LOG.warning("W&B cannot start online, staying offline: %s", first_line(error))
-            forget_attempt()
+            begin_anew()
     return start(mode="offline")
 
 

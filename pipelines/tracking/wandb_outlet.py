@@ -76,7 +76,7 @@ class WandbOutlet:
         self.wandb, self.folder = wandb, run.path / "wandb"
         if os.environ.get(_RUN_ID):
             # W&B reads it once a process, and in a sweep heeds that more than what it is told here.
-            wandb.teardown()
+            begin_anew()
         settings = wandb.Settings(silent=True, **_PRIVATE, **_RETRIES, **_known_limits(cfg))
         self.logger = WandbLogger(
             run.name,
@@ -166,11 +166,15 @@ def run_id_of_its_own(name: str) -> Iterator[None]:
         os.environ[_RUN_ID] = given
 
 
-def forget_attempt() -> None:
-    """Have W&B begin anew: after a start that failed it holds the run's id to be in use."""
+def begin_anew() -> None:
+    """Have W&B begin anew: after a start that failed it holds the run's id to be in use.
+
+    Its process may be gone, as after `end_wandb_process`; it forgets that one all the same.
+    """
     import wandb
 
-    wandb.teardown()
+    with contextlib.suppress(Exception):
+        wandb.teardown()
 
 
 def end_wandb_process() -> None:
