@@ -151,9 +151,10 @@ def test_a_full_disk_leaves_the_file_as_it_was(file, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as refused:
         grow(file, "f")
     monkeypatch.undo()
+    assert refused.value.filename == str(file.path)
     assert file.path.read_bytes() == before
     assert len(grow(file, "f").read()) == 6
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from envs.durable import sync_folder
+from envs.durable import named, sync_folder
 
 _LOCK_SECONDS = 60.0
 _BEGINNING = "0" * 64
@@ -105,7 +105,7 @@ class ChainedFile:
         bound = {**values, "previous": lines[-1].sha256 if lines else _BEGINNING}
         sha256 = _hash(bound)
         size = sum(len(piece) + 1 for piece in self._whole_lines())
-        with open(self.path, "ab", buffering=0) as file:
+        with named(self.path), open(self.path, "ab", buffering=0) as file:
             file.truncate(size)  # what a stopped writer left
             try:
                 _write_all(file, _canonical({**bound, "sha256": sha256}) + b"\n")
@@ -141,7 +141,7 @@ class ChainedFile:
 
     def _write_head(self, count: int, sha256: str) -> None:
         fresh = self.head.with_name(self.head.name + ".new")
-        with open(fresh, "wb") as file:
+        with named(self.head), open(fresh, "wb") as file:
             file.write(_canonical({"lines": count, "sha256": sha256}) + b"\n")
             file.flush()
             os.fsync(file.fileno())
