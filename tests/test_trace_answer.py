@@ -14,6 +14,7 @@ from envs.trace_rows import SCHEMA
 
 pytest.importorskip("duckdb")
 from asked_trace import CFG, count_points, rows_of, segments
+from pipelines.price_decimals import IN_FULL
 from pipelines.run_insights.trace_answer import answer
 from pipelines.run_insights.trace_figures import MAX_POINTS, candle_figure
 from pipelines.run_insights.trace_index import index_trace
@@ -122,3 +123,14 @@ def test_the_trades_of_a_coin_of_a_millionth_have_prices_to_their_last_digit(
     text = " ".join(str(part) for part in parts)
     assert "0.0000274335" in text
     assert "0.0000275000" in text
+
+
+def test_the_closes_of_a_cheap_coin_are_not_in_millionths(asked_trace, trace_run):
+    queries, index, _ = asked_trace
+    path = trace_run[0] / "train_actions.csv"
+    axes = {
+        name: answer(queries, index, TraceView(metric=name), path).metric["layout"]["yaxis"]
+        for name in ("close", "equity")
+    }
+    assert axes["close"]["tickformat"] == IN_FULL
+    assert "tickformat" not in axes["equity"]

@@ -25,7 +25,7 @@ from pipelines.held_out.chart_points import (
 )
 from pipelines.held_out.metrics import chained_equity, completed_trades, drawdown
 from pipelines.held_out.result import counted, stretches
-from pipelines.price_decimals import IN_FULL, price_decimals
+from pipelines.price_decimals import IN_FULL, UNITS_IN_FULL, price_decimals, units_text
 
 MAX_CANDLES = 4000
 MAX_TRADES = 1500
@@ -147,7 +147,7 @@ def _add_entries(figure: go.Figure, trades: pd.DataFrame, size: int) -> None:
     kinds = (("long entry", 1, "triangle-up", LONG), ("short entry", -1, "triangle-down", SHORT))
     for name, side, symbol, color in kinds:
         mine = trades[np.sign(trades["units"]) == side]
-        texts = [f"{name}<br>{units:+.6g} units" for units in mine["units"]]
+        texts = [f"{name}<br>{units_text(units)} units" for units in mine["units"]]
         _add_markers(
             figure, name, mine["entry_time"], mine["entry_price"], texts, (symbol, color, size)
         )
@@ -229,7 +229,9 @@ def _add_curves(
     figure.add_hline(y=cfg.initial_cash, line={"color": QUIET, "width": 1, "dash": "dot"}, row=2)
     step = {"color": LONG, "width": 1, "shape": "hv"}
     fill = {"fill": "tozeroy", "fillcolor": "rgba(11, 98, 176, 0.18)"}
-    line(3, bars, "position", "position", line=step, hovertemplate="%{y:+.6g}", **fill)
+    line(
+        3, bars, "position", "position", line=step, hovertemplate=f"%{{y:{UNITS_IN_FULL}}}", **fill
+    )
     loss = {"color": STOP, "width": 1}
     fill = {"fill": "tozeroy", "fillcolor": "rgba(200, 30, 58, 0.15)"}
     bars = bars.assign(drawdown=-bars["drawdown"])

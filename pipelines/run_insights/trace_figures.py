@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.price_decimals import IN_FULL
+from pipelines.price_decimals import IN_FULL, units_text
 from pipelines.run_insights.trace_queries import METRICS, Part
 
 MAX_POINTS = 5_000
@@ -57,7 +57,7 @@ def metric_figure(series: pd.DataFrame, metric: str, part: Part, trade: pd.Serie
         breaks = []
     traces = []
     if low != high:
-        look: Figure = {"line": {"width": 0}, "hovertemplate": "%{y:,.6g}"}
+        look: Figure = {"line": {"width": 0}, "hovertemplate": "%{y:,.6~r}"}
         traces = [
             _line(*_pinched(x, low, mean, breaks), "lowest", **look),
             _line(*_pinched(x, high, mean, breaks), "highest", **look, fill="tonexty",
@@ -67,6 +67,8 @@ def metric_figure(series: pd.DataFrame, metric: str, part: Part, trade: pd.Serie
     traces.append(_line(*_broken(x, mean, breaks), name, line={"color": LONG, "width": 1.6}))
     layout = _layout(part, f"{metric}, {METRICS[metric]}", trade)
     layout["xaxis"]["title"] = {"text": "frames"}
+    if metric == "close":  # a coin's, and not 27.4µ
+        layout["yaxis"]["tickformat"] = IN_FULL
     return {"data": traces, "layout": layout}
 
 
@@ -84,7 +86,7 @@ def candle_figure(
     x = [int(frame) for frame in candles["frame"]]
     times = candles["timestamp"].dt.strftime("%Y-%m-%d %H:%M").tolist()
     held = [
-        f"{time} UTC<br>episode {episode}, position {position:+.6g}, equity {equity:,.0f}"
+        f"{time} UTC<br>episode {episode}, position {units_text(position)}, equity {equity:,.0f}"
         for time, episode, position, equity in zip(
             times, candles["episode"], candles["position"], candles["equity"], strict=True
         )
@@ -135,7 +137,7 @@ def _entries(marks: pd.DataFrame) -> list[Figure]:
     found = []
     for name, side, symbol, color in kinds:
         mine = marks[marks["units"] * side > 0]
-        texts = [f"{name}, {units:+.6g} units" for units in mine["units"]]
+        texts = [f"{name}, {units_text(units)} units" for units in mine["units"]]
         found.append(_marks(mine["entry_frame"], mine["entry_price"], name, texts, symbol, color))
     return [each for each in found if each["x"]]
 
