@@ -85,4 +85,5 @@ def test_who_goes_on_with_a_run_finds_the_bars_that_a_kill_left_without_their_na
     run.replace_bars(BarTable.from_arrays([[100.0, 100.0, 100.0, 100.0, 1.0]] * 20))
     run.bars.rename(_doomed(run.bars))
     run.lock()
+    assert run.bars.is_dir()
     assert BarTable.load(run.bars).ohlcv[0, 0] == 100.0
