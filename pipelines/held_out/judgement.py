@@ -110,8 +110,9 @@ def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Sett
     }
     verify_receipts([*map(Path, settings.rivals), folder], registry)
     runs = [part.run.path for parts in candidate.seeds.values() for part in parts]
-    book, receipt = open_everywhere(opening, registry, runs)
-    at_home = is_above(registry, runs)
+    places = [folder] if candidate.folds else runs  # the runs of a walk-forward lie in its folder
+    book, receipt = open_everywhere(opening, registry, places)
+    at_home = is_above(registry, places)
     return Opened(book.file.path, receipt, book.looks(receipt), rivals, at_home)
 
 

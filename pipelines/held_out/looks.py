@@ -57,7 +57,7 @@ def make_writable(folder: Path) -> None:
 
 
 def open_everywhere(
-    opening: Opening, registry: Path, runs: Sequence[Path]
+    opening: Opening, registry: Path, places: Sequence[Path]
 ) -> tuple[Registry, Receipt]:
     """Write a look down, also where others who look with these runs would search for it.
 
@@ -68,20 +68,22 @@ def open_everywhere(
     Args:
         opening: the look.
         registry: the file.
-        runs: folders of the runs that look.
+        places: folders above which the registry of those who look is searched for: their runs, or
+            the walk-forward.
 
     Returns:
         The registry that keeps it, and its receipt.
 
     Raises:
-        BrokenChainError: if a registry is damaged.
-        OSError: if one cannot be written.
+        BrokenChainError: if a registry is damaged; nobody has looked then.
+        OSError: if one cannot be written; likewise.
     """
-    above = {found for run in runs if (found := _nearest(run.resolve().parent))}
+    above = {found for place in places if (found := _nearest(place.resolve().parent))}
     named = Registry(registry)
     homes = [Registry(path) for path in sorted(above - {registry.resolve()})]
-    keeper, others = (homes[0], [named]) if len(homes) == 1 else (named, homes)
+    keeper, others = (homes[0], [named]) if homes and len(above) == 1 else (named, homes)
     for other in others:
+        other.require_writable()
         keeper.bring(other.carried())
     receipt = keeper.open(opening)
     for other in others:
@@ -89,11 +91,13 @@ def open_everywhere(
     return keeper, receipt
 
 
-def is_above(registry: Path, runs: Sequence[Path]) -> bool:
-    """Whether looks that a registry knows are known to who looks with any of these runs."""
+def is_above(registry: Path, places: Sequence[Path]) -> bool:
+    """Whether looks that a registry knows are known to who looks with any of these folders."""
     holder = registry.resolve().parent
-    above = all(holder in [*run.resolve().parents][:_LEVELS] for run in runs)
-    return (registry.name == FILE and above) or all(_nearest(run.resolve().parent) for run in runs)
+    above = all(holder in [*place.resolve().parents][:_LEVELS] for place in places)
+    return (registry.name == FILE and above) or all(
+        _nearest(place.resolve().parent) for place in places
+    )
 
 
 def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:

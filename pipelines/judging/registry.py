@@ -67,6 +67,16 @@ class Registry:
                 self.file.append(lines, {"kind": _OPENED, **look.to_plain()})
         return len(fresh)
 
+    def require_writable(self) -> None:
+        """Refuse what takes no look, before one is written down elsewhere as well.
+
+        Raises:
+            BrokenChainError: if the registry is damaged.
+            OSError: if nothing can be written where it lies, or others keep it locked.
+        """
+        with self.file.growing():
+            pass
+
     def carried(self) -> list[CarriedLook]:
         """All looks, for other registries, in an order that does not depend on this one.
 
