@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pipelines.judging.chained_file import BrokenChainError
+from pipelines.judging.chained_file import BrokenChainError, ChainedFile
 from pipelines.judging.opening import CarriedLook, Opening
 from pipelines.judging.registry import Registry
 
@@ -196,6 +196,23 @@ def test_a_look_that_is_brought_counts_once_by_whatever_way_it_comes(registry, t
     assert not pod.knows(kept)
     with pytest.raises(BrokenChainError, match="begun anew"):
         pod.verify([kept])
+
+
+def test_what_is_brought_is_written_at_once(registry, tmp_path, monkeypatch):
+    """A registry of thousands would else be read, and waited for, once a look."""
+    pod = Registry(tmp_path / "pod.jsonl")
+    for number in range(7):
+        pod.open(other(checkpoint_sha256=f"{number}"))
+    kept, counts = registry.open(FIRST), []
+    extend = ChainedFile.extend
+    monkeypatch.setattr(
+        ChainedFile,
+        "extend",
+        lambda own, lines, many: counts.append(len(many)) or extend(own, lines, many),
+    )
+    assert registry.bring(pod.carried()) == 7
+    assert counts == [7]
+    assert registry.looks(kept).trials == 8
 
 
 def test_nothing_brought_begins_no_registry(registry):

@@ -63,8 +63,8 @@ class Registry:
         with self._growing() as lines:
             known = KnownLooks(self.file.path, lines)
             fresh = {look.origin: look for look in looks if look.origin not in known}
-            for look in fresh.values():
-                self.file.append(lines, {"kind": _OPENED, **look.to_plain()})
+            brought = [{"kind": _OPENED, **look.to_plain()} for look in fresh.values()]
+            self.file.extend(lines, brought)
         return len(fresh)
 
     def require_writable(self) -> None:
