@@ -10,11 +10,8 @@ from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
 from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.opening import Opening, Receipt
-from pipelines.judging.registry import Registry
+from pipelines.judging.registry import FILE, LEVELS, Registry, nearest_registry
 from pipelines.seen_times import count_seen
-
-FILE = "openings.jsonl"
-_LEVELS = 4  # folders in which a registry is looked for: that of the runs, and those above
 
 
 def find_registry(runs: Sequence[Path]) -> Path:
@@ -28,21 +25,15 @@ def find_registry(runs: Sequence[Path]) -> Path:
     """
     parents = [run.resolve().parent for run in runs]
     holder = Path(os.path.commonpath(parents))
-    common = _nearest(holder)
+    common = nearest_registry(holder)
     for run, parent in zip(runs, parents, strict=True):
-        own = _nearest(parent)
+        own = nearest_registry(parent)
         if own != common:
             raise ValueError(
                 f"{run} lies under the registry {own}, the runs together under {common or 'none'}: "
                 "say where looks at these bars are counted, registry=PATH"
             )
     return common or holder / FILE
-
-
-def _nearest(folder: Path) -> Path | None:
-    """The registry in a folder or above it."""
-    above = [folder, *folder.parents][:_LEVELS]
-    return next((place / FILE for place in above if (place / FILE).exists()), None)
 
 
 def make_writable(folder: Path) -> None:
@@ -78,7 +69,7 @@ def open_everywhere(
         BrokenChainError: if a registry is damaged; nobody has looked then.
         OSError: if one cannot be written; likewise.
     """
-    above = {found for place in places if (found := _nearest(place.resolve().parent))}
+    above = {found for place in places if (found := nearest_registry(place.resolve().parent))}
     named = Registry(registry)
     homes = [Registry(path) for path in sorted(above - {registry.resolve()})]
     keeper, others = (homes[0], [named]) if homes and len(above) == 1 else (named, homes)
@@ -94,9 +85,9 @@ def open_everywhere(
 def is_above(registry: Path, places: Sequence[Path]) -> bool:
     """Whether looks that a registry knows are known to who looks with any of these folders."""
     holder = registry.resolve().parent
-    above = all(holder in [*place.resolve().parents][:_LEVELS] for place in places)
+    above = all(holder in [*place.resolve().parents][:LEVELS] for place in places)
     return (registry.name == FILE and above) or all(
-        _nearest(place.resolve().parent) for place in places
+        nearest_registry(place.resolve().parent) for place in places
     )
 
 

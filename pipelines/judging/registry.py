@@ -15,7 +15,15 @@ from pipelines.judging.chained_file import ChainedFile, Line
 from pipelines.judging.known_looks import KnownLooks, Looks
 from pipelines.judging.opening import CarriedLook, Opening, Receipt
 
+FILE = "openings.jsonl"
+LEVELS = 4  # folders in which a registry is looked for: that of the runs, and those above
 _BEGUN, _OPENED = "begun", "opened"
+
+
+def nearest_registry(folder: Path) -> Path | None:
+    """The registry in a folder or above it."""
+    above = [folder, *folder.parents][:LEVELS]
+    return next((place / FILE for place in above if (place / FILE).exists()), None)
 
 
 class Registry:
