@@ -69,8 +69,8 @@ def test_candidates_that_have_looked_since_count_as_tries(edge):
     now = recounted(folder, values_of(folder))
     assert (now.word, now.trials) == (NOT_ENOUGH, 41)
     assert now.sentence == (
-        "41 tries are known by now, 1 when this was found: all of them counted, "
-        "the verdict is: not enough data."
+        "41 tries are known by now, 1 when this was found, one for each file of bars that a "
+        "candidate has looked at: all of them counted, the verdict is: not enough data."
     )
 
 

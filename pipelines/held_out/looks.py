@@ -52,7 +52,7 @@ def open_everywhere(
 ) -> tuple[Registry, Receipt]:
     """Write a look down, also where others who look with these runs would search for it.
 
-    A registry that was named for it is no way around the one above the runs: that one keeps the
+    A registry of its own is no way around the one above the runs: that one keeps the
     look, with all that either knows, and the named one gets it too. Where there are several above
     the runs the named one keeps it.
 

@@ -47,8 +47,9 @@ class Recounted:
                 f"still is {self.word}, nobody can tell."
             )
         return (
-            f"{self.trials:,} tries are known by now, {self.before:,} when this was found: all of "
-            f"them counted, the verdict is: {self.word}."
+            f"{self.trials:,} tries are known by now, {self.before:,} when this was found, one for "
+            "each file of bars that a candidate has looked at: all of them counted, the verdict "
+            f"is: {self.word}."
         )
 
 

@@ -102,11 +102,7 @@ class Registry:
         return receipt in self.known()
 
     def looks(self, receipt: Receipt) -> Looks:
-        """Count the looks at the bars of an opening.
-
-        Later candidates count too: who comes back to an early result after they have failed has
-        chosen it among all of them. So do other bars that these candidates have looked at: who
-        holds one policy against ten markets, or ten cuts of one, has ten results to choose from.
+        """Count the looks at the bars of an opening: see `KnownLooks.looks`.
 
         Raises:
             BrokenChainError: if the registry is damaged or does not hold the receipt.
