@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from envs.bar_files import time_text
 from forged_checkpoint import rehash
 from pipelines.config import compose_config
 from pipelines.evaluate import default_registry, evaluate, main
@@ -235,6 +236,18 @@ def test_bars_that_nobody_trained_on_are_held_out_whatever_their_split_is_called
     open_replay([inputs], tmp_path / "openings.jsonl")
     looks = Registry(tmp_path / "openings.jsonl").openings()
     assert [look.split for look in looks] == [split] * counted
+
+
+def test_bars_that_are_trained_and_chosen_on_hide_none_that_nobody_has_seen(three_runs, tmp_path):
+    """Weights of another run may have been trained on what this one chose on."""
+    shutil.copytree(three_runs[0], tmp_path / "a")
+    inputs = load_inputs(tmp_path / "a", data_path=None, split="val", episodes=1, device="cpu")
+    first, last = inputs.bounds[0].tolist()
+    times = [time_text(int(inputs.table.timestamp[row])) for row in (first + 1, last - 1, last)]
+    for end, counted in ((times[2], 0), (times[1], 1)):
+        seen = {how: [[times[0], end]] for how in ("trained", "chosen")}
+        open_replay([dataclasses.replace(inputs, seen=seen)], tmp_path / "openings.jsonl")
+        assert len(Registry(tmp_path / "openings.jsonl").openings()) == counted
 
 
 def test_a_moved_evaluation_still_knows_its_registry(three_runs, tmp_path, capsys):

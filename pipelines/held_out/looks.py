@@ -11,7 +11,7 @@ from pipelines.held_out.replay_inputs import Inputs
 from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.opening import Opening, Receipt
 from pipelines.judging.registry import FILE, LEVELS, Registry, nearest_registry
-from pipelines.seen_times import count_seen
+from pipelines.seen_times import has_unseen
 
 
 def find_registry(runs: Sequence[Path]) -> Path:
@@ -127,10 +127,7 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
 
 def _is_unseen(part: Inputs) -> bool:
     """Whether it plays bars that its policy was neither trained nor chosen on, as far as known."""
-    if part.seen is None:
-        return True
-    bars = int((part.bounds[:, 1] - part.bounds[:, 0]).sum())
-    return sum(count_seen(part.seen, part.table, part.bounds).values()) < bars
+    return part.seen is None or has_unseen(part.seen, part.table, part.bounds)
 
 
 def verify_registry(run: Path) -> None:
