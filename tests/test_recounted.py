@@ -135,7 +135,7 @@ def test_an_edge_whose_registry_is_gone_or_another_is_not_shown_as_if_it_were_co
     assert "counted 1 try when this was found is gone" in gone.sentence
     assert not list(folder.parents[1].glob("openings.jsonl*")), "reading makes no registry"
     (judged,) = read_all(folder.parents[1])[0][0].judged
-    assert (judged.word, judged.reason) == (EDGE, gone.sentence)
+    assert (judged.word, judged.reason) == ("edge, tries unknown", gone.sentence)
     look(book)  # begun anew
     assert unknown(recounted(folder, good))
 

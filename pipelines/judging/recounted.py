@@ -33,6 +33,11 @@ class Recounted:
     before: int
 
     @property
+    def short(self) -> str:
+        """The word, and whether the tries behind it are known."""
+        return f"{self.word}, tries unknown" if self.trials is None else self.word
+
+    @property
     def title(self) -> str:
         """The same in few words."""
         return "Not to be counted any more" if self.trials is None else f"By now: {self.word}"
