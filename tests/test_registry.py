@@ -232,6 +232,29 @@ def test_a_damaged_registry_takes_nothing(registry, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("number", "change", "words"),
+    [
+        (1, {"registry": None}, "line 1 begins no registry"),
+        (1, {"time": 3}, "line 1 begins no registry"),
+        (2, {"asset": ["BTC/USD"]}, "line 2 is no opening"),
+        (2, {"first_bar": []}, "line 2 is no opening"),
+        (2, {"origin": {"registry": [], "line": 2, "sha256": "0"}}, "line 2 has no origin"),
+        (2, {"origin": {"line": 2}}, "line 2 has no origin"),
+    ],
+)
+def test_a_line_that_is_no_look_is_named_whatever_it_holds(registry, number, change, words):
+    """Its hashes are right: else a page would show an edge as if its registry were whole."""
+    registry.open(FIRST)
+    values = [dict(line.values) for line in registry.verify()]
+    values[number - 1] |= change
+    forged = Registry(registry.file.path.with_name("forged.jsonl"))
+    with forged.file.growing() as lines:
+        forged.file.extend(lines, values)
+    with pytest.raises(BrokenChainError, match=words):
+        forged.known()
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"time": "yesterday, perhaps"}, {"time": None}, {"asset": 1}, {"purpose": ["evaluate"]},
