@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import shutil
 from pathlib import Path
 
@@ -209,6 +210,21 @@ def test_the_registry_that_a_walk_forward_finds_is_at_home(three_runs, tmp_path)
     opened = open_bars(candidate, tmp_path / "hidden.jsonl", folder, Settings())
     assert opened.looks.trials == 2
     assert len(home.openings()) == 3
+
+
+def test_looks_of_the_registry_that_counted_what_is_replaced_count(three_runs, tmp_path):
+    """Under a registry of its own, and then at home into the same folder: no first look."""
+    folder = tmp_path / "e"
+    candidates = [load_candidate("x", [[run]]) for run in three_runs[::2]]
+    for candidate in candidates:
+        found = open_bars(candidate, tmp_path / "hidden.jsonl", folder, Settings())
+    folder.mkdir()
+    receipt = dataclasses.asdict(found.receipt) | {"file": "../hidden.jsonl"}
+    (folder / "evaluation.json").write_text(json.dumps({"receipt": receipt}))
+    home = tmp_path / "home" / "openings.jsonl"
+    looks = open_bars(candidates[0], home, folder, Settings()).looks
+    assert (looks.earlier, looks.trials) == (2, 2)
+    assert len(Registry(home).openings()) == 3
 
 
 def test_a_replay_cannot_be_hidden_in_a_registry_of_its_own(three_runs, tmp_path):

@@ -48,7 +48,7 @@ def make_writable(folder: Path) -> None:
 
 
 def open_everywhere(
-    opening: Opening, registry: Path, places: Sequence[Path]
+    opening: Opening, registry: Path, places: Sequence[Path], elsewhere: Sequence[Registry] = ()
 ) -> tuple[Registry, Receipt]:
     """Write a look down, also where others who look with these runs would search for it.
 
@@ -61,6 +61,7 @@ def open_everywhere(
         registry: the file.
         places: folders above which the registry of those who look is searched for: their runs, or
             the walk-forward.
+        elsewhere: other registries, whose looks count as well and which stay as they are.
 
     Returns:
         The registry that keeps it, and its receipt.
@@ -76,6 +77,8 @@ def open_everywhere(
     for other in others:
         other.require_writable()
         keeper.bring(other.carried())
+    for known in elsewhere:
+        keeper.bring(known.carried())
     receipt = keeper.open(opening)
     for other in others:
         other.bring([look for look in keeper.carried() if look.origin == receipt])
@@ -142,19 +145,22 @@ def verify_registry(run: Path) -> None:
     Registry(find_registry([run])).verify()
 
 
-def verify_receipts(folders: Sequence[Path], registry: Path) -> None:
+def verify_receipts(folders: Sequence[Path], registry: Path) -> list[Registry]:
     """Hold a registry to the receipts of evaluations that are to be replaced, or were rivals.
 
     Args:
         folders: of evaluations; one that holds none is passed over.
         registry: that is going to be written.
 
+    Returns:
+        Other registries, which counted some of them.
+
     Raises:
         ValueError: if an evaluation cannot be read, or its registry is neither this one nor where
             it was.
         BrokenChainError: if a registry is damaged, or was begun anew.
     """
-    book = Registry(registry)
+    book, elsewhere = Registry(registry), []
     for folder in folders:
         known = _receipt(folder)
         if known is None:
@@ -170,12 +176,14 @@ def verify_receipts(folders: Sequence[Path], registry: Path) -> None:
                 "this one and leave that result where it is, out=PATH"
             )
         elif file.exists():
-            Registry(file).verify([receipt])  # counted elsewhere, and still there
+            elsewhere.append(Registry(file))
+            elsewhere[-1].verify([receipt])
         else:
             raise BrokenChainError(
                 f"{folder / EVALUATION}: the registry that counted this look, {file}, is gone; "
                 "name the place it was moved to, registry=PATH, or another folder, out=PATH"
             )
+    return elsewhere
 
 
 def _receipt(folder: Path) -> tuple[Receipt, Path] | None:
