@@ -90,8 +90,8 @@ def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Sett
     """Write down the look at a candidate's held-out bars.
 
     The receipts of earlier evaluations that are to be replaced, or rivals, must be in the registry
-    if it is theirs; if another one counted them, what it knows counts. So does what a registry above
-    the runs knows that is another one.
+    if it is theirs; if another one counted them, what it knows counts. So does what is known to a
+    registry above the runs that is another one.
 
     Args:
         candidate: what will look.
