@@ -43,7 +43,7 @@ def main(cfg: EvaluateConfig) -> Evaluation:
         if plan is None:
             candidate = _load_runs(cfg, folder)
         make_writable(folder)
-        lock = lock_folder(folder, "another evaluation is writing here; wait, or give another out")
+        lock = lock_folder(folder, "another evaluation is writing here; wait, or out=PATH")
         sweep_unfinished(folder)
     try:
         if plan is not None:

@@ -100,13 +100,14 @@ def replay(
         FileNotFoundError: if the run lacks its checkpoint or its bars.
         ValueError: if the checkpoint is damaged, the bars do not fit the policy, or the registry of
             looks at test bars is damaged; if the run has several markets and none is named.
+        OSError: if the folder cannot be written.
     """
     inputs = load_inputs(
         run_dir, data_path=data_path, split=split, episodes=episodes, device=device,
         checkpoint=checkpoint, asset=asset,
     )  # fmt: skip
+    make_writable(inputs.folder)
     _look(inputs)
-    inputs.folder.mkdir(exist_ok=True)
     return play(inputs, inputs.folder)
 
 

@@ -72,15 +72,32 @@ def count_seen(seen: Seen, table: BarTable, bounds: Tensor) -> dict[str, int]:
     Returns:
         Counts for ``trained`` and ``chosen``.
     """
+    return {how: int(inside.sum()) for how, inside in _lie_in(seen, table, bounds).items()}
+
+
+def has_unseen(seen: Seen, table: BarTable, bounds: Tensor) -> bool:
+    """Whether a bar of tiles lies in no time that a policy was trained or chosen on.
+
+    Args:
+        seen: by the policy.
+        table: the bars of the tiles.
+        bounds: int64 [tiles, 2], first and last bar of every tile.
+    """
+    known = torch.stack([*_lie_in(seen, table, bounds).values()])  # a bar may be both
+    return not bool(known.any(dim=0).all())
+
+
+def _lie_in(seen: Seen, table: BarTable, bounds: Tensor) -> dict[str, Tensor]:
+    """Of every bar of tiles, whether a policy was trained, or chosen, on its time: bool [bars]."""
     bars = torch.cat([torch.arange(a + 1, b + 1) for a, b in bounds.tolist()])
-    times, counts = table.timestamp[bars], {}
+    times, found = table.timestamp[bars], {}
     for how in _SPLITS:
         inside = torch.zeros_like(times, dtype=torch.bool)
         for first, last, *drawn in seen[how]:
             if drawn == _drawn(table):
                 inside |= (times >= _ns(first)) & (times <= _ns(last))
-        counts[how] = int(inside.sum())
-    return counts
+        found[how] = inside
+    return found
 
 
 def _drawn(table: BarTable) -> list[str]:

@@ -159,6 +159,31 @@ def test_a_full_disk_leaves_the_file_as_it_was(file, monkeypatch):
     assert len(grow(file, "f").read()) == 6
 
 
+def test_many_lines_are_written_at_once_or_not_at_all(file, monkeypatch):
+    before, many = file.path.read_bytes(), [{"value": value} for value in "fgh"]
+    syncs, sync = [], os.fsync
+
+    def refuse(descriptor):
+        if file.path.read_bytes() != before:
+            syncs.append(file.path.read_bytes())
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    with monkeypatch.context() as patched, file.growing() as lines:
+        patched.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            file.extend(lines, many)
+        assert len(lines) == 5
+    assert [blob.count(b"\n") for blob in syncs] == [8]
+    assert file.path.read_bytes() == before
+    one_by_one = ChainedFile(file.path.with_name("other.jsonl"))
+    grow(one_by_one, *"abcdefgh")
+    with file.growing() as lines:
+        file.extend(lines, many)
+        file.extend(lines, [])
+    assert file.read() == lines == one_by_one.read()
+
+
 def test_what_is_no_number_is_refused_before_anything_is_written(file):
     with pytest.raises(ValueError, match="JSON"):
         grow(file, float("nan"))

@@ -117,7 +117,9 @@ def test_returns_of_rivals_are_taken_into_the_test(three_runs, evaluated, tmp_pa
     with pytest.raises(SystemExit):
         main(EvaluateConfig(**{**told, "rivals": [str(moved)], "out": str(tmp_path / "f")}))
     assert "measured on other bars: its last_bar is 2030" in capsys.readouterr().err
-    assert len(Registry(told["registry"]).openings()) == 1
+    # The rival's, which came along, and this one's: none of what was refused.
+    names = [look.run for look in Registry(told["registry"]).openings()]
+    assert names == [folder.name, three_runs[2].name]
 
 
 def test_time_that_was_not_played_is_said(tmp_path):

@@ -182,7 +182,7 @@ def test_the_card_holds_the_verdict_of_this_checkpoint_and_of_no_other(tmp_path,
     total = found["accounts"]["policy"]["equity"]["total_return_fraction"]
     row = next(line for line in text.splitlines() if line.startswith("| policy |"))
     assert f"{100 * total:+,.2f} %" in row
-    assert "1 look at these bars known, 0 before this one, and 1 trial, counted since 20" in text
+    assert ": 1 look at these bars, 0 before this one, and 1 trial." in text
     assert "is another checkpoint" in make_card(run, tmp_path / "last", "checkpoints=last")
     assert "Verdict" not in make_card(run, tmp_path / "again", "checkpoints=last")
 

@@ -122,13 +122,13 @@ def test_a_registry_of_its_own_hides_no_looks_of_the_one_at_home(three_runs, tmp
     # The one at home keeps the look, so that who looks later is seen from here.
     assert (tmp_path / "y" / "e" / again.registry).resolve() == home.file.path
     assert [look.run for look in Registry(tmp_path / "y" / "openings.jsonl").openings()] == ["a"]
-    assert not any("named for it" in reason for reason in again.verdict.reasons)
+    assert not any("is none that is found" in reason for reason in again.verdict.reasons)
 
 
 def test_a_registry_that_nobody_else_would_find_is_said_to_be_one(three_runs, tmp_path):
     shutil.copytree(three_runs[0], tmp_path / "runs" / "a")
     found = main(told(tmp_path / "runs" / "a", tmp_path / "elsewhere"))
-    (said,) = (reason for reason in found.verdict.reasons if "named for it" in reason)
+    (said,) = (reason for reason in found.verdict.reasons if "is none that is found" in reason)
     assert f"begun {found.looks.begun[:10]}" in said
     assert not (tmp_path / "runs" / "openings.jsonl").exists()
 

@@ -1,16 +1,22 @@
 """Held-out bars are opened once: every look is written down before it, counted and told."""
 
+import dataclasses
+import errno
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 
+from envs.bar_files import time_text
 from forged_checkpoint import rehash
 from pipelines.config import compose_config
-from pipelines.evaluate import evaluate, main
+from pipelines.evaluate import default_registry, evaluate, main
 from pipelines.held_out import played_seed
 from pipelines.held_out.candidate import load_candidate
 from pipelines.held_out.evaluate_config import EvaluateConfig
-from pipelines.held_out.looks import find_registry, is_above, open_replay
+from pipelines.held_out.judgement import Settings, open_bars
+from pipelines.held_out.looks import find_registry, is_above, open_everywhere, open_replay
 from pipelines.held_out.replay_config import ReplayDataConfig
 from pipelines.held_out.replay_inputs import load_inputs
 from pipelines.judging.registry import Registry
@@ -159,6 +165,68 @@ def test_a_run_is_counted_where_it_lies_by_whatever_way_it_is_reached(three_runs
     assert not is_above(tmp_path / "other" / "openings.jsonl", [runs / "a"])
 
 
+def test_of_several_registries_above_the_runs_the_named_one_keeps_the_look(three_runs, tmp_path):
+    candidates = [load_candidate("x", [[run]]) for run in three_runs[:2]]
+    books = [Registry(tmp_path / name / "openings.jsonl") for name in "ab"]
+    for book, candidate in zip(books, candidates, strict=True):
+        book.open(candidate.opening())
+    runs = [tmp_path / name / "run" for name in "ab"]
+    for named in (*books, Registry(tmp_path / "c.jsonl")):
+        keeper, receipt = open_everywhere(candidates[0].opening(), named.file.path, runs)
+        assert keeper.file.path == named.file.path
+        assert all(book.knows(receipt) for book in (*books, named))
+    assert keeper.looks(receipt).trials == 2
+
+
+def test_a_registry_that_takes_nothing_is_refused_before_the_look(
+    three_runs, tmp_path, monkeypatch
+):
+    candidate = load_candidate("x", [[three_runs[0]]])
+    home = Registry(tmp_path / "runs" / "openings.jsonl")
+    home.open(candidate.opening())
+    named, make = tmp_path / "closed" / "openings.jsonl", Path.mkdir
+
+    def refuse(path, **words):
+        if path.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        make(path, **words)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(PermissionError, match="closed"):
+        open_everywhere(candidate.opening(), named, [tmp_path / "runs" / "a"])
+    assert len(home.openings()) == 1
+
+
+def test_the_registry_that_a_walk_forward_finds_is_at_home(three_runs, tmp_path):
+    """It is looked for above the folder of it; its runs lie two levels below."""
+    folder = tmp_path / "1" / "2" / "3" / "wf"
+    run = folder / "runs" / "seed1_fold1"
+    shutil.copytree(three_runs[0], run)
+    candidate = dataclasses.replace(load_candidate("wf", [[run]]), folds=[{"fold": 1}])
+    home = Registry(tmp_path / "openings.jsonl")
+    home.open(load_candidate("other", [[three_runs[2]]]).opening())
+    found = default_registry(EvaluateConfig(folds=2, out=str(folder)), folder)
+    assert open_bars(candidate, found, folder, Settings()).at_home
+    opened = open_bars(candidate, tmp_path / "hidden.jsonl", folder, Settings())
+    assert opened.looks.trials == 2
+    assert len(home.openings()) == 3
+
+
+def test_looks_of_the_registry_that_counted_what_is_replaced_count(three_runs, tmp_path):
+    """Under a registry of its own, and then at home into the same folder: no first look."""
+    folder = tmp_path / "e"
+    candidates = [load_candidate("x", [[run]]) for run in three_runs[::2]]
+    for candidate in candidates:
+        found = open_bars(candidate, tmp_path / "hidden.jsonl", folder, Settings())
+    folder.mkdir()
+    receipt = dataclasses.asdict(found.receipt) | {"file": "../hidden.jsonl"}
+    (folder / "evaluation.json").write_text(json.dumps({"receipt": receipt}))
+    home = tmp_path / "home" / "openings.jsonl"
+    looks = open_bars(candidates[0], home, folder, Settings()).looks
+    assert (looks.earlier, looks.trials) == (2, 2)
+    assert len(Registry(home).openings()) == 3
+
+
 def test_a_replay_cannot_be_hidden_in_a_registry_of_its_own(three_runs, tmp_path):
     for name, run in zip("ac", three_runs[::2], strict=True):
         shutil.copytree(run, tmp_path / "runs" / name)
@@ -184,6 +252,18 @@ def test_bars_that_nobody_trained_on_are_held_out_whatever_their_split_is_called
     open_replay([inputs], tmp_path / "openings.jsonl")
     looks = Registry(tmp_path / "openings.jsonl").openings()
     assert [look.split for look in looks] == [split] * counted
+
+
+def test_bars_that_are_trained_and_chosen_on_hide_none_that_nobody_has_seen(three_runs, tmp_path):
+    """Weights of another run may have been trained on what this one chose on."""
+    shutil.copytree(three_runs[0], tmp_path / "a")
+    inputs = load_inputs(tmp_path / "a", data_path=None, split="val", episodes=1, device="cpu")
+    first, last = inputs.bounds[0].tolist()
+    times = [time_text(int(inputs.table.timestamp[row])) for row in (first + 1, last - 1, last)]
+    for end, counted in ((times[2], 0), (times[1], 1)):
+        seen = {how: [[times[0], end]] for how in ("trained", "chosen")}
+        open_replay([dataclasses.replace(inputs, seen=seen)], tmp_path / "openings.jsonl")
+        assert len(Registry(tmp_path / "openings.jsonl").openings()) == counted
 
 
 def test_a_moved_evaluation_still_knows_its_registry(three_runs, tmp_path, capsys):

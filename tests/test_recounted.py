@@ -69,8 +69,8 @@ def test_candidates_that_have_looked_since_count_as_tries(edge):
     now = recounted(folder, values_of(folder))
     assert (now.word, now.trials) == (NOT_ENOUGH, 41)
     assert now.sentence == (
-        "41 tries are known by now, 1 when this was found: all of them counted, "
-        "the verdict is: not enough data."
+        "41 tries are known by now, 1 when this was found, one for each file of bars that a "
+        "candidate has looked at: all of them counted, the verdict is: not enough data."
     )
 
 
@@ -115,12 +115,14 @@ def test_an_edge_whose_registry_is_gone_or_another_is_not_shown_as_if_it_were_co
     for number in range(40):
         look(book, f"{number}")
     good = values_of(folder)
-    assert unknown(recounted(folder, good | {"receipt": good["receipt"] | {"file": "/dev/zero"}}))
-    large = folder / "large"
+    far = folder.parents[2] / "far" / "evaluation"  # below no registry
+    far.mkdir(parents=True)
+    assert unknown(recounted(far, good | {"receipt": good["receipt"] | {"file": "/dev/zero"}}))
+    large = far / "large"
     large.touch()
     with monkeypatch.context() as patched:
         patched.setattr(ChainedFile, "_whole_lines", lambda *_: pytest.fail("read"))
-        assert unknown(recounted(folder, good | {"receipt": good["receipt"] | {"file": "large"}}))
+        assert unknown(recounted(far, good | {"receipt": good["receipt"] | {"file": "large"}}))
     whole = book.file.path.read_bytes()
     book.file.path.write_bytes(whole.replace(b'_sha256": "7"', b'_sha256": "6"'))
     assert unknown(recounted(folder, good))
@@ -133,9 +135,28 @@ def test_an_edge_whose_registry_is_gone_or_another_is_not_shown_as_if_it_were_co
     assert "counted 1 try when this was found is gone" in gone.sentence
     assert not list(folder.parents[1].glob("openings.jsonl*")), "reading makes no registry"
     (judged,) = read_all(folder.parents[1])[0][0].judged
-    assert (judged.word, judged.reason) == (EDGE, gone.sentence)
+    assert (judged.word, judged.reason) == ("edge, tries unknown", gone.sentence)
     look(book)  # begun anew
     assert unknown(recounted(folder, good))
+
+
+def test_a_registry_further_above_that_knows_the_look_counts_it(edge):
+    """An archive is unpacked where the registry lies elsewhere than where it was made."""
+    folder, book = edge
+    for number in range(40):
+        look(book, f"{number}")
+    above = Registry(folder.parents[2] / "openings.jsonl")
+    above.open(book.openings()[-1])
+    look(Registry(folder.parents[1] / "other.jsonl"), "of another registry")
+    own = values_of(folder)
+    other = own | {"receipt": own["receipt"] | {"file": "../../other.jsonl"}}
+    for file in folder.parents[1].glob("openings.jsonl*"):
+        file.rename(file.with_name(f"kept{file.name.removeprefix('openings')}"))
+    assert unknown(recounted(folder, own)), "it knows nothing of this look"
+    above.bring(Registry(folder.parents[1] / "kept.jsonl").carried())
+    for values in (own, other):
+        now = recounted(folder, values)
+        assert (now.word, now.trials) == (NOT_ENOUGH, 41)
 
 
 def test_a_report_made_again_and_the_card_of_a_model_say_so(tmp_path):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pipelines.judging.chained_file import BrokenChainError
+from pipelines.judging.chained_file import BrokenChainError, ChainedFile
 from pipelines.judging.opening import CarriedLook, Opening
 from pipelines.judging.registry import Registry
 
@@ -198,6 +198,23 @@ def test_a_look_that_is_brought_counts_once_by_whatever_way_it_comes(registry, t
         pod.verify([kept])
 
 
+def test_what_is_brought_is_written_at_once(registry, tmp_path, monkeypatch):
+    """A registry of thousands would else be read, and waited for, once a look."""
+    pod = Registry(tmp_path / "pod.jsonl")
+    for number in range(7):
+        pod.open(other(checkpoint_sha256=f"{number}"))
+    kept, counts = registry.open(FIRST), []
+    extend = ChainedFile.extend
+    monkeypatch.setattr(
+        ChainedFile,
+        "extend",
+        lambda own, lines, many: counts.append(len(many)) or extend(own, lines, many),
+    )
+    assert registry.bring(pod.carried()) == 7
+    assert counts == [7]
+    assert registry.looks(kept).trials == 8
+
+
 def test_nothing_brought_begins_no_registry(registry):
     assert registry.bring([]) == 0
     assert not registry.file.path.exists()
@@ -212,6 +229,29 @@ def test_a_damaged_registry_takes_nothing(registry, tmp_path):
     with pytest.raises(BrokenChainError, match="line 2 was changed"):
         registry.bring(pod.carried())
     assert registry.file.path.read_bytes() == hurt
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "words"),
+    [
+        (1, {"registry": None}, "line 1 begins no registry"),
+        (1, {"time": 3}, "line 1 begins no registry"),
+        (2, {"asset": ["BTC/USD"]}, "line 2 is no opening"),
+        (2, {"first_bar": []}, "line 2 is no opening"),
+        (2, {"origin": {"registry": [], "line": 2, "sha256": "0"}}, "line 2 has no origin"),
+        (2, {"origin": {"line": 2}}, "line 2 has no origin"),
+    ],
+)
+def test_a_line_that_is_no_look_is_named_whatever_it_holds(registry, number, change, words):
+    """Its hashes are right: else a page would show an edge as if its registry were whole."""
+    registry.open(FIRST)
+    values = [dict(line.values) for line in registry.verify()]
+    values[number - 1] |= change
+    forged = Registry(registry.file.path.with_name("forged.jsonl"))
+    with forged.file.growing() as lines:
+        forged.file.extend(lines, values)
+    with pytest.raises(BrokenChainError, match=words):
+        forged.known()
 
 
 @pytest.mark.parametrize(

@@ -205,12 +205,17 @@ def test_the_program_runs_as_its_documentation_says(run, tmp_path):
 def test_a_folder_that_takes_nothing_is_refused_before_the_bars_are_looked_at(
     run, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path / "out")
+    own = tmp_path / "a"
+    shutil.copytree(run.path, own)
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) not in (tmp_path / "out", own))
     book = tmp_path / "openings.jsonl"
     words = [f"run={run.path}", f"out={tmp_path / 'out'}", f"registry={book}", "episodes=1"]
     with pytest.raises(SystemExit, match="2"):
         main(load_config("replay", words))
     assert f"error: {tmp_path / 'out'}: cannot be written" in capsys.readouterr().err
+    assert not book.exists()
+    with pytest.raises(OSError, match="a: cannot be written"):
+        replay(own, episodes=1)
     assert not book.exists()
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +72,11 @@ def test_no_hydra_instantiation_and_no_pickle() -> None:
     for path in [*sources(*PACKAGES), *(ROOT / "configs").rglob("*.yaml")]:
         text = path.read_text(encoding="utf-8").replace(".eval(", "")
         assert [word for word in words if word in text] == [], path
+
+
+def test_every_fault_to_plant_has_one_place_and_its_tests() -> None:
+    faults = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text("utf-8"))["mutant"]
+    for fault in faults:
+        found = (ROOT / fault["file"]).read_text("utf-8").count(fault["old"])
+        missing = [name for name in fault["tests"] if not (ROOT / "tests" / name).is_file()]
+        assert (found, missing) == (1, []), fault["name"]

@@ -55,9 +55,8 @@ def _read(folder: Path, model: Model) -> tuple[str, list[str]] | None:
 def _verdict(values: dict[str, Any], model: Model) -> list[str]:
     verdict, bars, looks = values["verdict"], values["bars"], values["looks"]
     looked = (
-        f"{counted(looks['openings'], 'look')} at these bars known, {looks['earlier']:,} before "
-        f"this one, and {counted(looks['trials'], 'trial')}, counted since "
-        f"{plain(minute(looks['begun']))}"
+        f"counted since {plain(minute(looks['begun']))}: {counted(looks['openings'], 'look')} at "
+        f"these bars, {looks['earlier']:,} before this one, and {counted(looks['trials'], 'trial')}"
     )
     span = f"{plain(minute(bars['first_bar']))} to {plain(minute(bars['last_bar']))}"
     return [

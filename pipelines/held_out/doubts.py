@@ -6,7 +6,7 @@ import torch
 
 from envs.assets import parse_assets
 from pipelines.held_out.candidate import Candidate
-from pipelines.judging.registry import Looks
+from pipelines.judging.known_looks import Looks
 
 WHOLE = 0.9  # share of the time that is played, from which on nothing is said of the rest
 
@@ -64,8 +64,7 @@ def other_bars(looks: Looks, *, at_home: bool) -> list[str]:
         )
     if not at_home:
         found.append(
-            "Looks were counted in a registry that was named for it, begun "
-            f"{looks.begun[:10]}, and not above the runs: of looks that are counted elsewhere it "
-            "knows nothing."
+            f"The registry that counted looks, begun {looks.begun[:10]}, is none that is found "
+            "above the runs: of looks that are counted elsewhere it knows nothing."
         )
     return found

@@ -202,7 +202,7 @@ def require_own(values: Mapping[str, Any], path: Path) -> None:
     if known is not None and _hash_file(path) != known:
         raise ValueError(
             f"{path}: not as {EVALUATION} beside it has it: another evaluation was begun in this "
-            "folder and did not come to its end; evaluate again"
+            "folder and has not come to its end; wait for it, or evaluate again"
         )
 
 

@@ -90,7 +90,8 @@ def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Sett
     """Write down the look at a candidate's held-out bars.
 
     The receipts of earlier evaluations that are to be replaced, or rivals, must be in the registry
-    if it is theirs. A registry above the runs that is another one takes part: what it knows counts.
+    if it is theirs; if another one counted them, what it knows counts. So does what is known to a
+    registry above the runs that is another one.
 
     Args:
         candidate: what will look.
@@ -108,10 +109,11 @@ def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Sett
     rivals = {
         f"rival {path}": _rival(Path(path), opening, candidate.bars) for path in settings.rivals
     }
-    verify_receipts([*map(Path, settings.rivals), folder], registry)
+    elsewhere = verify_receipts([*map(Path, settings.rivals), folder], registry)
     runs = [part.run.path for parts in candidate.seeds.values() for part in parts]
-    book, receipt = open_everywhere(opening, registry, runs)
-    at_home = is_above(registry, runs)
+    places = [folder] if candidate.folds else runs  # the runs of a walk-forward lie in its folder
+    book, receipt = open_everywhere(opening, registry, places, elsewhere)
+    at_home = is_above(registry, places)
     return Opened(book.file.path, receipt, book.looks(receipt), rivals, at_home)
 
 

@@ -10,11 +10,8 @@ from pipelines.held_out.evaluation import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
 from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.opening import Opening, Receipt
-from pipelines.judging.registry import Registry
-from pipelines.seen_times import count_seen
-
-FILE = "openings.jsonl"
-_LEVELS = 4  # folders in which a registry is looked for: that of the runs, and those above
+from pipelines.judging.registry import FILE, LEVELS, Registry, nearest_registry
+from pipelines.seen_times import has_unseen
 
 
 def find_registry(runs: Sequence[Path]) -> Path:
@@ -28,21 +25,15 @@ def find_registry(runs: Sequence[Path]) -> Path:
     """
     parents = [run.resolve().parent for run in runs]
     holder = Path(os.path.commonpath(parents))
-    common = _nearest(holder)
+    common = nearest_registry(holder)
     for run, parent in zip(runs, parents, strict=True):
-        own = _nearest(parent)
+        own = nearest_registry(parent)
         if own != common:
             raise ValueError(
                 f"{run} lies under the registry {own}, the runs together under {common or 'none'}: "
                 "say where looks at these bars are counted, registry=PATH"
             )
     return common or holder / FILE
-
-
-def _nearest(folder: Path) -> Path | None:
-    """The registry in a folder or above it."""
-    above = [folder, *folder.parents][:_LEVELS]
-    return next((place / FILE for place in above if (place / FILE).exists()), None)
 
 
 def make_writable(folder: Path) -> None:
@@ -57,43 +48,50 @@ def make_writable(folder: Path) -> None:
 
 
 def open_everywhere(
-    opening: Opening, registry: Path, runs: Sequence[Path]
+    opening: Opening, registry: Path, places: Sequence[Path], elsewhere: Sequence[Registry] = ()
 ) -> tuple[Registry, Receipt]:
     """Write a look down, also where others who look with these runs would search for it.
 
-    A registry that was named for it is no way around the one above the runs: that one keeps the
+    A registry of its own is no way around the one above the runs: that one keeps the
     look, with all that either knows, and the named one gets it too. Where there are several above
     the runs the named one keeps it.
 
     Args:
         opening: the look.
         registry: the file.
-        runs: folders of the runs that look.
+        places: folders above which the registry of those who look is searched for: their runs, or
+            the walk-forward.
+        elsewhere: other registries, whose looks count as well and which stay as they are.
 
     Returns:
         The registry that keeps it, and its receipt.
 
     Raises:
-        BrokenChainError: if a registry is damaged.
-        OSError: if one cannot be written.
+        BrokenChainError: if a registry is damaged; nobody has looked then.
+        OSError: if one cannot be written; likewise.
     """
-    above = {found for run in runs if (found := _nearest(run.resolve().parent))}
+    above = {found for place in places if (found := nearest_registry(place.resolve().parent))}
     named = Registry(registry)
     homes = [Registry(path) for path in sorted(above - {registry.resolve()})]
-    keeper, others = (homes[0], [named]) if len(homes) == 1 else (named, homes)
+    keeper, others = (homes[0], [named]) if homes and len(above) == 1 else (named, homes)
     for other in others:
+        other.require_writable()
         keeper.bring(other.carried())
+    for known in elsewhere:
+        keeper.bring(known.carried())
     receipt = keeper.open(opening)
     for other in others:
         other.bring([look for look in keeper.carried() if look.origin == receipt])
     return keeper, receipt
 
 
-def is_above(registry: Path, runs: Sequence[Path]) -> bool:
-    """Whether looks that a registry knows are known to who looks with any of these runs."""
+def is_above(registry: Path, places: Sequence[Path]) -> bool:
+    """Whether looks that a registry knows are known to who looks with any of these folders."""
     holder = registry.resolve().parent
-    above = all(holder in [*run.resolve().parents][:_LEVELS] for run in runs)
-    return (registry.name == FILE and above) or all(_nearest(run.resolve().parent) for run in runs)
+    above = all(holder in [*place.resolve().parents][:LEVELS] for place in places)
+    return (registry.name == FILE and above) or all(
+        nearest_registry(place.resolve().parent) for place in places
+    )
 
 
 def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
@@ -132,10 +130,7 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
 
 def _is_unseen(part: Inputs) -> bool:
     """Whether it plays bars that its policy was neither trained nor chosen on, as far as known."""
-    if part.seen is None:
-        return True
-    bars = int((part.bounds[:, 1] - part.bounds[:, 0]).sum())
-    return sum(count_seen(part.seen, part.table, part.bounds).values()) < bars
+    return part.seen is None or has_unseen(part.seen, part.table, part.bounds)
 
 
 def verify_registry(run: Path) -> None:
@@ -150,19 +145,22 @@ def verify_registry(run: Path) -> None:
     Registry(find_registry([run])).verify()
 
 
-def verify_receipts(folders: Sequence[Path], registry: Path) -> None:
+def verify_receipts(folders: Sequence[Path], registry: Path) -> list[Registry]:
     """Hold a registry to the receipts of evaluations that are to be replaced, or were rivals.
 
     Args:
         folders: of evaluations; one that holds none is passed over.
         registry: that is going to be written.
 
+    Returns:
+        Other registries, which counted some of them.
+
     Raises:
         ValueError: if an evaluation cannot be read, or its registry is neither this one nor where
             it was.
         BrokenChainError: if a registry is damaged, or was begun anew.
     """
-    book = Registry(registry)
+    book, elsewhere = Registry(registry), []
     for folder in folders:
         known = _receipt(folder)
         if known is None:
@@ -178,12 +176,14 @@ def verify_receipts(folders: Sequence[Path], registry: Path) -> None:
                 "this one and leave that result where it is, out=PATH"
             )
         elif file.exists():
-            Registry(file).verify([receipt])  # counted elsewhere, and still there
+            elsewhere.append(Registry(file))
+            elsewhere[-1].verify([receipt])
         else:
             raise BrokenChainError(
                 f"{folder / EVALUATION}: the registry that counted this look, {file}, is gone; "
                 "name the place it was moved to, registry=PATH, or another folder, out=PATH"
             )
+    return elsewhere
 
 
 def _receipt(folder: Path) -> tuple[Receipt, Path] | None:

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,19 +102,35 @@ class ChainedFile:
         Raises:
             OSError: if the disk refuses; the file has no half line.
         """
-        bound = {**values, "previous": lines[-1].sha256 if lines else _BEGINNING}
-        sha256 = _hash(bound)
+        self.extend(lines, [values])
+
+    def extend(self, lines: list[Line], many: Sequence[Mapping[str, Any]]) -> None:
+        """Add lines at once; only within `growing`.
+
+        Raises:
+            OSError: if the disk refuses; the file has none of them.
+        """
+        if not many:
+            return
+        added: list[Line] = []
+        pieces: list[bytes] = []
+        previous = lines[-1].sha256 if lines else _BEGINNING
+        for number, values in enumerate(many, start=len(lines) + 1):
+            bound = {**values, "previous": previous}
+            previous = _hash(bound)
+            added.append(Line(number, dict(values), previous))
+            pieces.append(_canonical({**bound, "sha256": previous}) + b"\n")
         size = sum(len(piece) + 1 for piece in self._whole_lines())
         with named(self.path), open(self.path, "ab", buffering=0) as file:
             file.truncate(size)  # what a stopped writer left
             try:
-                _write_all(file, _canonical({**bound, "sha256": sha256}) + b"\n")
+                _write_all(file, b"".join(pieces))
                 os.fsync(file.fileno())
             except OSError:
                 file.truncate(size)
                 raise
-        lines.append(Line(len(lines) + 1, dict(values), sha256))
-        self._write_head(len(lines), sha256)
+        lines += added
+        self._write_head(len(lines), previous)
 
     def _whole_lines(self) -> list[bytes]:
         return self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []

@@ -1,9 +1,10 @@
 """The looks that a registry holds, read once, and how many of them were at the same bars."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from pipelines.judging.chained_file import BrokenChainError, Line
 from pipelines.judging.opening import CarriedLook, Opening, Receipt
@@ -42,6 +43,9 @@ class KnownLooks:
 
     def __init__(self, path: Path, lines: Sequence[Line]) -> None:
         self.path, self._lines = path, lines
+        begun = lines[0].values if lines else {"registry": "", "time": ""}
+        if not all(isinstance(begun.get(name), str) for name in ("registry", "time")):
+            raise BrokenChainError(f"{path}: line 1 begins no registry")
         self.carried = [self._look(line) for line in lines[1:]]
         self._places = {look.origin: place for place, look in enumerate(self.carried)}
         # Most looks are at the same bars: whether these overlap others is asked once for all.
@@ -103,8 +107,10 @@ class KnownLooks:
 
     def _look(self, line: Line) -> CarriedLook:
         try:
-            opening = Opening(**{each.name: line.values[each.name] for each in fields(Opening)})
-        except (KeyError, ValueError) as error:
+            texts = {each.name: line.values[each.name] for each in fields(Opening)}
+            _require_types(texts.values(), str)
+            opening = Opening(**texts)
+        except (KeyError, TypeError, ValueError) as error:
             raise BrokenChainError(
                 f"{self.path}: line {line.number} is no opening: {error}"
             ) from error
@@ -115,8 +121,17 @@ class KnownLooks:
         if "origin" not in line.values:
             return Receipt(str(self._lines[0].values["registry"]), line.number, line.sha256)
         try:
-            return Receipt(**line.values["origin"])
+            origin = Receipt(**line.values["origin"])
+            _require_types((origin.registry, origin.sha256), str)
+            _require_types((origin.line,), int)
+            return origin
         except TypeError as error:
             raise BrokenChainError(
                 f"{self.path}: line {line.number} has no origin: {error}"
             ) from error
+
+
+def _require_types(values: Iterable[Any], kind: type) -> None:
+    wrong = [value for value in values if type(value) is not kind]
+    if wrong:
+        raise TypeError(f"{wrong[0]!r} is not of type {kind.__name__}")

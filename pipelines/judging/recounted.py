@@ -13,7 +13,7 @@ from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.findings import Against, Findings, recount
 from pipelines.judging.known_looks import KnownLooks
 from pipelines.judging.opening import Receipt
-from pipelines.judging.registry import Registry
+from pipelines.judging.registry import Registry, nearest_registry
 from pipelines.judging.verdict import EDGE, judge
 
 
@@ -33,6 +33,11 @@ class Recounted:
     before: int
 
     @property
+    def short(self) -> str:
+        """The word, and whether the tries behind it are known."""
+        return f"{self.word}, tries unknown" if self.trials is None else self.word
+
+    @property
     def title(self) -> str:
         """The same in few words."""
         return "Not to be counted any more" if self.trials is None else f"By now: {self.word}"
@@ -47,8 +52,9 @@ class Recounted:
                 f"still is {self.word}, nobody can tell."
             )
         return (
-            f"{self.trials:,} tries are known by now, {self.before:,} when this was found: all of "
-            f"them counted, the verdict is: {self.word}."
+            f"{self.trials:,} tries are known by now, {self.before:,} when this was found, one for "
+            "each file of bars that a candidate has looked at: all of them counted, the verdict "
+            f"is: {self.word}."
         )
 
 
@@ -80,8 +86,8 @@ class Recounter:
             against = [Against(**each) for each in plain.pop("against")]
             findings = Findings(**plain, against=against)
             before = judge(findings).word
-            known = self._read(path)
-            if known is None or own not in known:
+            known = self._find(own, path, folder)
+            if known is None:
                 # Tries take an edge away, and make none of anything else.
                 return Recounted(EDGE, None, findings.trials) if before == EDGE else None
             trials = known.looks(own).trials
@@ -91,6 +97,14 @@ class Recounter:
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
             return None
         return Recounted(word, trials, findings.trials)
+
+    def _find(self, receipt: Receipt, path: Path, folder: Path) -> KnownLooks | None:
+        """What knows a look: the registry that gave the receipt, or one above, to which it came."""
+        for place in (path, nearest_registry(folder.resolve().parent)):
+            known = None if place is None else self._read(place)
+            if known is not None and receipt in known:
+                return known
+        return None
 
     def _read(self, path: Path) -> KnownLooks | None:
         """None for a registry that is gone, damaged, or none."""
@@ -107,7 +121,7 @@ def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
 
 def _known_looks(registry: Registry) -> KnownLooks | None:
     try:
-        # A device would be read for ever, and what is large and no registry fill the memory.
+        # A device would be read for ever, and a large file that is none would fill the memory.
         if not (registry.file.path.is_file() and registry.file.head.is_file()):
             return None
         return registry.known()

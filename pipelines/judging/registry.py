@@ -15,7 +15,15 @@ from pipelines.judging.chained_file import ChainedFile, Line
 from pipelines.judging.known_looks import KnownLooks, Looks
 from pipelines.judging.opening import CarriedLook, Opening, Receipt
 
+FILE = "openings.jsonl"
+LEVELS = 4  # folders in which a registry is looked for: that of the runs, and those above
 _BEGUN, _OPENED = "begun", "opened"
+
+
+def nearest_registry(folder: Path) -> Path | None:
+    """The registry in a folder or above it."""
+    above = [folder, *folder.parents][:LEVELS]
+    return next((place / FILE for place in above if (place / FILE).exists()), None)
 
 
 class Registry:
@@ -63,9 +71,19 @@ class Registry:
         with self._growing() as lines:
             known = KnownLooks(self.file.path, lines)
             fresh = {look.origin: look for look in looks if look.origin not in known}
-            for look in fresh.values():
-                self.file.append(lines, {"kind": _OPENED, **look.to_plain()})
+            brought = [{"kind": _OPENED, **look.to_plain()} for look in fresh.values()]
+            self.file.extend(lines, brought)
         return len(fresh)
+
+    def require_writable(self) -> None:
+        """Refuse what takes no look, before one is written down elsewhere as well.
+
+        Raises:
+            BrokenChainError: if the registry is damaged.
+            OSError: if nothing can be written where it lies, or others keep it locked.
+        """
+        with self.file.growing():
+            pass
 
     def carried(self) -> list[CarriedLook]:
         """All looks, for other registries, in an order that does not depend on this one.
@@ -84,11 +102,7 @@ class Registry:
         return receipt in self.known()
 
     def looks(self, receipt: Receipt) -> Looks:
-        """Count the looks at the bars of an opening.
-
-        Later candidates count too: who comes back to an early result after they have failed has
-        chosen it among all of them. So do other bars that these candidates have looked at: who
-        holds one policy against ten markets, or ten cuts of one, has ten results to choose from.
+        """Count the looks at the bars of an opening: see `KnownLooks.looks`.
 
         Raises:
             BrokenChainError: if the registry is damaged or does not hold the receipt.

@@ -23,7 +23,8 @@ class Judged:
         name: of its folder, from the folder of all runs on.
         folder: with ``evaluation.json``.
         market: on which it was judged; empty if it is the run's only one, on its own test split.
-        word: of the verdict, with all tries until now; empty if the file is damaged.
+        word: of the verdict, with all tries until now, or that these are not known; empty if the
+            file is damaged.
         reason: the first of the verdict's, or that there were more tries since, or what is wrong
             with the file.
         earlier: which checkpoint was judged, if it is not the run's newest one; else empty.
@@ -68,7 +69,7 @@ def read_judged(
     first = reasons[0] if isinstance(reasons, list) and reasons else ""
     now = recounter.recounted(folder, values or {})
     if now is not None:
-        word, first = now.word, now.sentence
+        word, first = now.short, now.sentence
     if not word:
         first = "; ".join(problems) or f"{EVALUATION}: without a verdict"
     accounts = (values or {}).get("accounts")
