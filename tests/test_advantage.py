@@ -2,14 +2,36 @@
 
 import pytest
 import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
 
-from pipelines.advantage import less_the_others
+from pipelines.advantage import Advantage, less_the_others
 
 
 def test_the_others_mean_is_taken_and_never_ones_own():
     advantage = torch.tensor([[1.0, 4.0, 10.0]])
     expected = torch.tensor([[1.0 - 7.0, 4.0 - 5.5, 10.0 - 2.5]])
     torch.testing.assert_close(less_the_others(advantage, 1), expected)
+
+
+@pytest.mark.parametrize("path_baseline", [True, False])
+def test_the_others_are_the_baseline_only_where_they_are_asked_for(path_baseline):
+    torch.manual_seed(0)
+    shape = (2, 3, 5)  # paths, accounts, time
+    done = torch.zeros(*shape, 1, dtype=torch.bool)
+    done[..., -1, :] = True
+    batch = TensorDict({"state_value": torch.randn(*shape, 1)}, shape)
+    batch["next"] = TensorDict(
+        {"reward": torch.randn(*shape, 1), "done": done, "terminated": done.clone(),
+         "truncated": torch.zeros_like(done)}, shape)  # fmt: skip
+    critic = TensorDictModule(torch.zeros_like, ["reward"], ["state_value"])
+    plain, value = batch["next", "reward"].clone(), batch["state_value"]
+    for t in reversed(range(4)):  # with gamma and lambda of 1 the rest of the episode's rewards
+        plain[..., t, :] += plain[..., t + 1, :]
+    plain = plain - value
+    Advantage(critic, "state_value", gamma=1.0, lmbda=1.0, path_baseline=path_baseline)(batch)
+    want = less_the_others(plain, 1) if path_baseline else plain
+    torch.testing.assert_close(batch["advantage"], want)
 
 
 def test_an_account_alone_has_no_others():

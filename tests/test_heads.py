@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modules.heads import ValueHead
+from modules.heads import RETURN_DECAY, ValueHead
 
 
 @pytest.fixture
@@ -37,6 +37,20 @@ def test_the_latest_returns_weigh_most(head):
     for _ in range(100):
         head.track(5.0 + torch.randn(100))
     assert float(head.loc) == pytest.approx(5.0, abs=0.2)
+
+
+def test_what_is_known_of_the_returns_is_the_decayed_mean_of_all_of_them(head):
+    torch.manual_seed(4)
+    rollouts = [shift + 3.0 * torch.randn(50) for shift in (0.0, 8.0, -2.0)]
+    for returns in rollouts:
+        head.track(returns)
+    weights = torch.tensor([RETURN_DECAY**2, RETURN_DECAY, 1.0])
+    means = torch.stack([returns.mean() for returns in rollouts])
+    squares = torch.stack([returns.square().mean() for returns in rollouts])
+    mean = (weights * means).sum() / weights.sum()
+    square = (weights * squares).sum() / weights.sum()
+    torch.testing.assert_close(head.loc, mean)
+    torch.testing.assert_close(head.scale, (square - mean**2).sqrt())
 
 
 def test_a_market_that_pays_nothing_breaks_nothing(head):

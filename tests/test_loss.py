@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
 from torch.nn.functional import log_softmax
 
 from modules.config import ModelConfig
@@ -112,6 +113,27 @@ def test_losses_and_gradients_equal_those_written_by_hand(mask, clip_value):
     for key, value in hand_grad.items():
         torch.testing.assert_close(ours_grad[key], value, atol=1e-6, rtol=1e-5)
         assert value.abs().sum() > 0, f"{key} is not tested: its gradient is 0"
+
+
+def test_a_critic_that_sees_the_future_is_trained_beside_the_models_own():
+    """A replay has no future: its value is the model's own, which the baseline must not stop."""
+    model, cfg = make_model(), LossConfig(clip_value=None)
+    batch = make_batch(model)
+    torch.manual_seed(2)
+    seer = TensorDictModule(torch.nn.Linear(NUM_ACCOUNT, 1), ["account"], ["hindsight_value"])
+    batch["hindsight_value"] = seer(batch.clone())["hindsight_value"].detach()
+    actor, head = model.get_policy_operator(), model.get_value_head()
+    loss = PolicyLoss(actor, head, cfg, seer)
+    loss.value_scale.fill_(SCALE)
+    own = by_hand(model, batch, cfg)["loss_critic"]
+    seen = (seer(batch.clone())["hindsight_value"] - batch["value_target"]) / SCALE
+    hand = own + cfg.value_coeff * seen.square().mean()
+    parameters = [*head.parameters(), *seer.parameters()]
+    want = torch.autograd.grad(hand, parameters)
+    ours = loss(batch)["loss_critic"]
+    torch.testing.assert_close(ours, hand, atol=1e-6, rtol=1e-6)
+    for got, expected in zip(torch.autograd.grad(ours, parameters), want, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_a_head_that_was_never_used_gets_no_gradient_and_the_others_do():
