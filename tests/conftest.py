@@ -1,6 +1,7 @@
 """What tests are given: markets to play on, servers and a browser on this machine, runs."""
 
 import importlib
+import os
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from local_exchange import LocalExchange
 
 # Small tensors: a second thread costs more than it gives, and far more beside other work.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs that tests start
 
 DEVICES = [
     "cpu",

@@ -252,6 +252,7 @@ ALLOWED = {
     CLIENT: OF_CLIENTS,
     SERVER: OF_SERVER,
     "pipelines/run_insights/trace_page.py": {"dash"},
+    "pipelines/run_insights/trace_callbacks.py": {"dash", "dash.exceptions"},
 }
 
 

@@ -39,10 +39,15 @@ def page(chromium, address):
     return go
 
 
+def drawn(browser, chart):
+    """What a chart holds: it is drawn a moment after the answer is there."""
+    plot = f"document.querySelector('#{chart} .js-plotly-plot')"
+    browser.wait(f"{plot} && {plot}.data")
+    return browser.run(f"return {plot}.data")
+
+
 def points(browser, chart="metric-chart"):
-    return browser.run(
-        f"return document.querySelector('#{chart} .js-plotly-plot').data.map(t => t.x.length)"
-    )
+    return [len(trace["x"]) for trace in drawn(browser, chart)]
 
 
 def search_of(browser):
@@ -104,9 +109,9 @@ def test_a_trade_of_the_table_leads_to_its_bars_and_the_address_back_there(page,
     browser.wait(
         f"document.querySelector('#candle-chart .js-plotly-plot').data[0].x.length < {whole}"
     )
-    seen = browser.run("return document.querySelector('#candle-chart .js-plotly-plot').data")
+    seen = drawn(browser, "candle-chart")
     browser = page(there, "document.querySelector('#trades tr.chosen')")
-    again = browser.run("return document.querySelector('#candle-chart .js-plotly-plot').data")
+    again = drawn(browser, "candle-chart")
     assert [(t["name"], t["x"]) for t in again] == [(t["name"], t["x"]) for t in seen]
     assert browser.errors() == []
 
