@@ -7,12 +7,19 @@ from tensordict import TensorDict
 from torch import Tensor
 from torchrl.envs import ParallelEnv, TransformedEnv
 
+from envs.workers import limit_answering
+
 _SEPARATOR = "/"
 
 
 def get_env_state(env: TransformedEnv) -> dict[str, Tensor]:
-    """Clocks and generators of the market, by name; those of workers by ``worker0/...``."""
-    return _flatten(env.base_env.state_dict())
+    """Clocks and generators of the market, by name; those of workers by ``worker0/...``.
+
+    Raises:
+        WorkerLostError: if a worker has died or does not answer.
+    """
+    with limit_answering(env.base_env):
+        return _flatten(env.base_env.state_dict())
 
 
 def set_env_state(env: TransformedEnv, state: Mapping[str, Tensor]) -> None:

@@ -26,6 +26,40 @@ def limit_waiting(env: ParallelEnv, seconds: float = HUNG_AFTER_S) -> None:
 
 
 @contextmanager
+def limit_answering(env: EnvBase) -> Iterator[None]:
+    """Wait as long as for a step, and no longer, for what workers send through their pipes.
+
+    torchrl waits for ever there, in a call that nothing but the end of the worker ends: one that
+    does not answer in time is killed.
+
+    Raises:
+        WorkerLostError: if a worker has died or does not answer.
+    """
+    if not isinstance(env, ParallelEnv):
+        yield
+        return
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        _kill_workers()
+
+    timer = threading.Timer(env.BATCHED_PIPE_TIMEOUT, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        with name_lost_workers():
+            yield
+    except WorkerLostError as error:
+        if not late.is_set():
+            raise
+        limit = f"nothing came within {env.BATCHED_PIPE_TIMEOUT:g} s"
+        raise WorkerLostError(f"a worker of the environment does not answer: {limit}") from error
+    finally:
+        timer.cancel()
+
+
+@contextmanager
 def watch_workers(env: EnvBase, on_loss: Callable[[str], None]) -> Iterator[None]:
     """Call `on_loss`, on a thread of its own, as soon as a worker dies, whatever main is doing."""
     base = env.base_env if isinstance(env, TransformedEnv) else env

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("envs", "modules", "pipelines", "configs", "tests", "pyproject.toml")
 LIMIT_S = 300.0
+SOUND_LIMIT_S = 3_600.0  # for all the tests of the list, one after the other
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "--assert=plain")
 
 
@@ -113,7 +114,7 @@ def _run_pytest(copy: str, tests: Sequence[str], answer: Connection) -> None:
     answer.send((witness.killer, witness.passed))
 
 
-def try_tests(copy: Path, tests: Sequence[str]) -> Verdict:
+def try_tests(copy: Path, tests: Sequence[str], limit_s: float = LIMIT_S) -> Verdict:
     """Run test files of a copy until one fails; a crash or a hang counts as broken."""
     begin = time.perf_counter()
     context = multiprocessing.get_context("fork")
@@ -122,7 +123,7 @@ def try_tests(copy: Path, tests: Sequence[str]) -> Verdict:
     child.start()
     sending.close()
     try:
-        killer, passed = receiving.recv() if receiving.poll(LIMIT_S) else ("cannot end", 0)
+        killer, passed = receiving.recv() if receiving.poll(limit_s) else ("cannot end", 0)
     except EOFError:
         killer, passed = "cannot run", 0
     child.kill()
@@ -190,7 +191,7 @@ def main(arguments: Sequence[str]) -> int:
     begin, killed = time.perf_counter(), 0
     with copied_repository() as copy:
         tests = list(dict.fromkeys(name for mutant in mutants for name in mutant.tests))
-        sound = try_tests(copy, tests)
+        sound = try_tests(copy, tests, SOUND_LIMIT_S)
         if sound.killer or not sound.passed:
             print(f"without a fault: {sound.killer or 'no test ran'}: nothing can be learned")
             return 1

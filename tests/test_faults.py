@@ -4,12 +4,14 @@ import os
 import resource
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from envs.config import EnvConfig
+from envs.env_state import get_env_state
 from envs.factory import make_env
 from envs.table import BarTable
 from envs.workers import WorkerLostError, limit_waiting, name_lost_workers
@@ -38,7 +40,9 @@ def test_a_full_disk_leaves_whole_lines_and_the_last_checkpoint(tmp_path):
     assert_all_held([fill_disk(tmp_path, 1)])
 
 
-def test_a_hung_worker_is_noticed_in_the_time_that_is_set(tmp_path):
+@pytest.mark.parametrize("asked_for", ["a step", "its state"])
+def test_a_hung_worker_is_noticed_in_the_time_that_is_set(tmp_path, asked_for):
+    """Torchrl has a limit for steps and none for states, of which a training takes as many."""
     table = BarTable.from_arrays(torch.full((200, 5), 60_000.0))
     table.save(tmp_path / "bars")
     cfg = EnvConfig(paths=2, accounts=1, workers=2, window=8, episode_bars=20)
@@ -46,11 +50,12 @@ def test_a_hung_worker_is_noticed_in_the_time_that_is_set(tmp_path):
     assert env.base_env.BATCHED_PIPE_TIMEOUT <= 110.0
     limit_waiting(env.base_env, 2.0)
     state = env.reset()
-    hung = env.base_env._workers[0].pid
-    os.kill(hung, signal.SIGSTOP)
+    step = partial(env.step_and_maybe_reset, env.rand_action(state))
+    ask = {"a step": step, "its state": partial(get_env_state, env)}[asked_for]
+    os.kill(env.base_env._workers[0].pid, signal.SIGSTOP)
     began = time.monotonic()
     with pytest.raises(WorkerLostError, match="does not answer"), name_lost_workers():
-        env.step_and_maybe_reset(env.rand_action(state))
+        ask()
     assert 1.5 < time.monotonic() - began < 30.0
     time.sleep(0.2)
     assert not any(process.is_alive() for process in env.base_env._workers)
