@@ -13,7 +13,7 @@ from pipelines.export import main as export
 from pipelines.judging.chained_file import ChainedFile
 from pipelines.judging.findings import Against, Findings
 from pipelines.judging.opening import Opening
-from pipelines.judging.recounted import recounted
+from pipelines.judging.recounted import Recounted, recounted
 from pipelines.judging.registry import Registry
 from pipelines.judging.verdict import EDGE, NOT_ENOUGH, judge
 from pipelines.report import write_report
@@ -95,7 +95,7 @@ ONE_REASON = judge(ONE).reasons[0]
 
 def unknown(found):
     """Whether it is said that nobody can tell."""
-    return (found.word, found.trials, found.before) == (EDGE, None, 1)
+    return found == Recounted(EDGE, None, 1)
 
 
 def test_what_is_no_evaluation_is_left_as_it_was(edge):
