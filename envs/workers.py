@@ -13,6 +13,7 @@ from torchrl.envs import EnvBase, ParallelEnv, TransformedEnv
 # A step takes milliseconds; torchrl's own limit is 10,000 s.
 HUNG_AFTER_S = 100.0
 _DEAD, _HUNG = re.compile(r"worker \d+ dead"), "Failed to run all workers within"
+_given_up: set[int | None] = set()  # processes that were killed since one of them did not answer
 
 
 class WorkerLostError(RuntimeError):
@@ -42,7 +43,7 @@ def limit_answering(env: EnvBase) -> Iterator[None]:
 
     def give_up() -> None:
         late.set()
-        _kill_workers()
+        _give_up_workers()
 
     timer = threading.Timer(env.BATCHED_PIPE_TIMEOUT, give_up)
     timer.daemon = True
@@ -71,8 +72,13 @@ def watch_workers(env: EnvBase, on_loss: Callable[[str], None]) -> Iterator[None
 
     def watch() -> None:
         ready = wait([*pids, reader])
-        if reader not in ready:
-            on_loss(f"worker process {pids[ready[0]]} of the environment has died")
+        if reader in ready:
+            return
+        died = [pids[sentinel] for sentinel in ready if pids[sentinel] not in _given_up]
+        if died:
+            on_loss(f"worker process {died[0]} of the environment has died")
+        else:
+            on_loss("a worker of the environment does not answer")
 
     thread = threading.Thread(target=watch, name="workers", daemon=True)
     thread.start()
@@ -101,12 +107,18 @@ def name_lost_workers() -> Iterator[None]:
         text = str(error)
         if _DEAD.search(text):
             what = "has died"
+            _kill_workers()
         elif _HUNG in text:
             what = "does not answer"
+            _give_up_workers()
         else:
             raise
-        _kill_workers()
         raise WorkerLostError(f"a worker of the environment {what}: {text}") from error
+
+
+def _give_up_workers() -> None:
+    _given_up.update(process.pid for process in active_children())
+    _kill_workers()
 
 
 def _kill_workers() -> None:

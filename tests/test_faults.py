@@ -6,6 +6,7 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from queue import Queue
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from envs.config import EnvConfig
 from envs.env_state import get_env_state
 from envs.factory import make_env
 from envs.table import BarTable
-from envs.workers import WorkerLostError, limit_waiting, name_lost_workers
+from envs.workers import WorkerLostError, limit_waiting, name_lost_workers, watch_workers
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.benchmark_faults import try_faults
 from pipelines.benchmarks.faults_damage import damage_at_random
@@ -54,9 +55,12 @@ def test_a_hung_worker_is_noticed_in_the_time_that_is_set(tmp_path, asked_for):
     ask = {"a step": step, "its state": partial(get_env_state, env)}[asked_for]
     os.kill(env.base_env._workers[0].pid, signal.SIGSTOP)
     began = time.monotonic()
-    with pytest.raises(WorkerLostError, match="does not answer"), name_lost_workers():
-        ask()
-    assert 1.5 < time.monotonic() - began < 30.0
+    told = Queue()
+    with watch_workers(env, told.put):
+        with pytest.raises(WorkerLostError, match="does not answer"), name_lost_workers():
+            ask()
+        assert 1.5 < time.monotonic() - began < 30.0
+        assert told.get(timeout=10.0) == "a worker of the environment does not answer"
     time.sleep(0.2)
     assert not any(process.is_alive() for process in env.base_env._workers)
 
