@@ -67,14 +67,16 @@ def watch_workers(env: EnvBase, on_loss: Callable[[str], None]) -> Iterator[None
     if not isinstance(base, ParallelEnv):
         yield
         return
-    pids = {process.sentinel: process.pid for process in base._workers}
+    workers = {process.sentinel: process for process in base._workers}
     reader, writer = os.pipe()
 
     def watch() -> None:
-        ready = wait([*pids, reader])
+        ready = wait([*workers, reader])
         if reader in ready:
             return
-        died = [pids[sentinel] for sentinel in ready if pids[sentinel] not in _given_up]
+        gone = [workers[sentinel] for sentinel in ready]
+        # One that ends well was told to, by torchrl, which waited for another in vain.
+        died = [each.pid for each in gone if each.exitcode != 0 and each.pid not in _given_up]
         if died:
             on_loss(f"worker process {died[0]} of the environment has died")
         else:
