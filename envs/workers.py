@@ -67,18 +67,20 @@ def watch_workers(env: EnvBase, on_loss: Callable[[str], None]) -> Iterator[None
     if not isinstance(base, ParallelEnv):
         yield
         return
-    workers = {process.sentinel: process for process in base._workers}
+    pids = {process.sentinel: process.pid for process in base._workers}
     reader, writer = os.pipe()
 
     def watch() -> None:
-        ready = wait([*workers, reader])
+        ready = wait([*pids, reader])
         if reader in ready:
             return
-        gone = [workers[sentinel] for sentinel in ready]
-        # One that ends well was told to, by torchrl, which waited for another in vain.
-        died = [each.pid for each in gone if each.exitcode != 0 and each.pid not in _given_up]
+        died = [pids[sentinel] for sentinel in ready if pids[sentinel] not in _given_up]
         if died:
-            on_loss(f"worker process {died[0]} of the environment has died")
+            # torchrl itself ends the others of one that did not make its step in time.
+            on_loss(
+                f"worker process {died[0]} of the environment has died, "
+                "or was ended as another did not answer"
+            )
         else:
             on_loss("a worker of the environment does not answer")
 
