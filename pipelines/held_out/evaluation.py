@@ -1,7 +1,6 @@
 """The result of an evaluation: the verdict, and everything that it rests on."""
 
 import dataclasses
-import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from envs.bar_files import file_sha256
 from envs.durable import write_file
 from pipelines.held_out.held_out_baselines import Account, Foresight, MatchedRandom
 from pipelines.held_out.result import Replayed
@@ -182,7 +182,7 @@ class Evaluation:
             write_file(folder / name, file.getvalue())
         values = self.to_json()
         names = [EQUITY, RETURNS, *values["files"]["traces"]]
-        values["files"]["sha256"] = {name: _hash_file(folder / name) for name in names}
+        values["files"]["sha256"] = {name: file_sha256(folder / name) for name in names}
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
         write_file(folder / EVALUATION, text.encode())
 
@@ -199,14 +199,8 @@ def require_own(values: Mapping[str, Any], path: Path) -> None:
         ValueError: if it is not the one that was written.
     """
     known = values["files"].get("sha256", {}).get(path.name)  # older ones do not say
-    if known is not None and _hash_file(path) != known:
+    if known is not None and file_sha256(path) != known:
         raise ValueError(
             f"{path}: not as {EVALUATION} beside it has it: another evaluation was begun in this "
             "folder and has not come to its end; wait for it, or evaluate again"
         )
-
-
-def _hash_file(path: Path) -> str:
-    """The sha256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

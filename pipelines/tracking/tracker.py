@@ -81,7 +81,7 @@ class Tracker:
         write_file(run.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         mode = "wb" if resume is None else "ab"
         self._file = run.path / "metrics.jsonl"
-        self._lines = open(self._file, mode)  # noqa: SIM115
+        self._lines = open(self._file, mode)  # noqa: SIM115 - until it is closed with the run
         if resume is not None:
             self._cut(resume.size)
         self._bar = tqdm(
