@@ -24,7 +24,7 @@ from pipelines.cuda_graph import CudaGraph
 from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.loss import LossConfig
 from pipelines.model import make_model
-from pipelines.non_finite import NonFiniteError
+from pipelines.non_finite_error import NonFiniteError
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training
 
