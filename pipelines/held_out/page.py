@@ -13,7 +13,8 @@ from envs.config import EnvConfig
 from envs.durable import write_file
 from pipelines.held_out.figure import draw_chart
 from pipelines.held_out.metrics import Metrics
-from pipelines.held_out.result import POLICY, Replayed, Result, caveats, counted, percent
+from pipelines.held_out.result import POLICY, Replayed, Result, caveats
+from pipelines.number_text import counted, minute, percent
 from pipelines.page_template import fill_page
 
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -67,8 +68,8 @@ def write_page(
 
 def _about(replayed: Replayed) -> str:
     return (
-        f"{replayed.first_bar[:16].replace('T', ' ')} to {replayed.last_bar[:16].replace('T', ' ')}"
-        f" UTC · {replayed.bars:,} bars of {replayed.interval_s / 60:g} min "
+        f"{minute(replayed.first_bar)} to {minute(replayed.last_bar)} UTC · "
+        f"{replayed.bars:,} bars of {replayed.interval_s / 60:g} min "
         f"({replayed.days:.3g} days) · {replayed.source_name} · run {replayed.run}"
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.judging.bootstrap import block_length, draw_periods
+from pipelines.number_text import duration
 from pipelines.reporting.report_figure import (
     LOOKS,
     UNKNOWN_LOOK,
@@ -18,7 +19,6 @@ from pipelines.reporting.report_figure import (
     layout,
 )
 from pipelines.reporting.report_inputs import ReportInputs
-from pipelines.reporting.report_numbers import duration
 
 DRAWS = 1_000
 QUANTILES = (0.05, 0.95)

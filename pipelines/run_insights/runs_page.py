@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from plotly.offline import get_plotlyjs
 
 from pipelines.held_out.evaluation import EVALUATION
-from pipelines.held_out.result import counted
+from pipelines.number_text import counted
 from pipelines.page_template import fill_page
 from pipelines.run_insights.judged import Judged
 from pipelines.run_insights.learning_curves import thin
