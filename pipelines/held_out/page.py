@@ -4,10 +4,8 @@ import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from plotly.offline import get_plotlyjs
 
 from envs.config import EnvConfig
 from envs.durable import write_file
@@ -15,7 +13,7 @@ from pipelines.held_out.figure import draw_chart
 from pipelines.held_out.metrics import Metrics
 from pipelines.held_out.result import POLICY, Replayed, Result, caveats
 from pipelines.number_text import counted, minute, percent
-from pipelines.page_template import fill_page
+from pipelines.page_template import fill_page, script_json
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -59,9 +57,8 @@ def write_page(
         ),
         "notes": "".join(f'<p class="small">{escape(note)}</p>' for note in chart.notes),
         "provenance": escape(_provenance(result)),
-        "result": _json(result.to_json()),
-        "figure": _json(json.loads(chart.figure.to_json())),
-        "plotly": get_plotlyjs(),
+        "result": script_json(result.to_json()),
+        "figure": script_json(json.loads(chart.figure.to_json())),
     }
     write_file(path, fill_page(_TEMPLATE, fields).encode())
 
@@ -122,8 +119,3 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     header, *body = rows
     lines = "".join(row(cells, "td") for cells in body)
     return f"<table><thead>{row(header, 'th')}</thead><tbody>{lines}</tbody></table>"
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it can close the element."""
-    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from plotly.offline import get_plotlyjs
 
 from envs.bars import Bars, report_lines
 from envs.durable import write_file
 from pipelines.market_data.data_figure import SHADES, STEP_NAMES, draw_calendar, draw_prices
 from pipelines.market_data.data_quality import DataQuality, Listing
 from pipelines.number_text import counted, minute, percent
-from pipelines.page_template import fill_page
+from pipelines.page_template import fill_page, script_json
 from pipelines.price_decimals import price_decimals
 
 _TEMPLATE = Path(__file__).with_name("data_page.html")
@@ -54,9 +53,8 @@ def write_data_page(path: Path, quality: DataQuality, bars: Bars) -> None:
         "points": escape(" ".join([*notes, _split_words(quality)])),
         "sections": "\n".join(_sections(quality)),
         "provenance": escape(f"Data: {quality.source_name}, sha256 {quality.source_sha256}."),
-        "quality": _json(quality.to_json()),
-        "figures": _json({name: json.loads(f.to_json()) for name, f in figures.items()}),
-        "plotly": get_plotlyjs(),
+        "quality": script_json(quality.to_json()),
+        "figures": script_json({name: json.loads(f.to_json()) for name, f in figures.items()}),
     }
     write_file(path, fill_page(_TEMPLATE, fields).encode())
 
@@ -247,8 +245,3 @@ def _share(fraction: float) -> str:
 def _signed(fraction: float) -> str:
     """A change in per cent, with its sign unless it is none."""
     return f"{100.0 * fraction:+,.2f} %" if abs(fraction) >= 0.00005 else "0.00 %"
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it can close the element."""
-    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
