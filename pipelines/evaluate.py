@@ -22,12 +22,12 @@ from envs.assets import asset_folder
 from envs.checks import require
 from envs.durable import sweep_unfinished
 from pipelines.config import EvaluateConfig, load_config
+from pipelines.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.folder_lock import lock_folder
 from pipelines.held_out.candidate import Candidate, load_candidate
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import EVALUATION, Evaluation
 from pipelines.held_out.evaluation_text import as_text
-from pipelines.held_out.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.held_out.judgement import Settings, judge_candidate, open_bars
 from pipelines.held_out.looks import find_registry, make_writable
 from pipelines.refusal import plain_failures, plain_refusals

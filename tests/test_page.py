@@ -10,6 +10,7 @@ import pytest
 from envs.config import EnvConfig
 from envs.table import BarTable
 from html_document import Document
+from pipelines.chart_points import bracket_line, merge_bars
 from pipelines.held_out.baselines import (
     RandomPolicy,
     always_short_policy,
@@ -17,12 +18,11 @@ from pipelines.held_out.baselines import (
     flat_policy,
     middle_account,
 )
-from pipelines.held_out.chart_points import bracket_line, merge_bars
 from pipelines.held_out.figure import MAX_CANDLES, draw_chart
-from pipelines.held_out.metrics import completed_trades, in_order, measure
 from pipelines.held_out.page import write_page
 from pipelines.held_out.result import Replayed, Result, as_text, caveats
 from pipelines.held_out.rollout import chain, final_equity, play_tiles, split_tiles
+from pipelines.judging.metrics import completed_trades, in_order, measure
 from pipelines.price_decimals import IN_FULL, price_decimals
 
 CFG = EnvConfig(window=4, episode_bars=30, workers=0)

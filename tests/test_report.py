@@ -15,8 +15,8 @@ from evaluated_seeds import ENV, poison
 from html_document import EVIL, Document
 from pipelines.config import compose_config
 from pipelines.held_out.baselines import flat_policy
-from pipelines.held_out.metrics import completed_trades, in_order
 from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
+from pipelines.judging.metrics import completed_trades, in_order
 from pipelines.number_text import a_year, days, duration, ratio, signed_percent
 from pipelines.price_decimals import price_decimals
 from pipelines.report import main, write_report

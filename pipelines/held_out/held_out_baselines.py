@@ -10,9 +10,9 @@ from pipelines.held_out.candidate import Candidate
 from pipelines.held_out.foresight import foresight_growth
 from pipelines.held_out.matched_random import Trades, draw_accounts, play_account
 from pipelines.held_out.mean_reversion import MeanReversionPolicy
-from pipelines.held_out.metrics import in_order
 from pipelines.held_out.momentum import MomentumPolicy
 from pipelines.held_out.rollout import Policy, play_tiles, tile_times
+from pipelines.judging.metrics import in_order
 from pipelines.judging.performance import EquityFigures, TradeFigures, equity_figures, performance
 from pipelines.judging.period_returns import growth_curve
 

@@ -36,7 +36,6 @@ from pipelines.held_out.held_out_baselines import (
 )
 from pipelines.held_out.joined_account import join
 from pipelines.held_out.looks import is_above, open_everywhere, verify_receipts
-from pipelines.held_out.metrics import in_order
 from pipelines.held_out.played_seed import PlayedSeed, curves_at_costs, name_traces, play_seed
 from pipelines.held_out.result import POLICY, Replayed
 from pipelines.held_out.risk_matched import risk_matched
@@ -45,6 +44,7 @@ from pipelines.judging.break_even import COST_MULTIPLES, break_even
 from pipelines.judging.findings import Evidence, Findings, annual_sharpe, find
 from pipelines.judging.intervals import intervals
 from pipelines.judging.known_looks import Looks
+from pipelines.judging.metrics import in_order
 from pipelines.judging.opening import Opening, Receipt
 from pipelines.judging.participation import participation
 from pipelines.judging.period_returns import PeriodReturns, aggregate, growth_curve

@@ -10,8 +10,8 @@ import pandas as pd
 from envs.config import EnvConfig
 from envs.durable import write_file
 from pipelines.held_out.figure import draw_chart
-from pipelines.held_out.metrics import Metrics
 from pipelines.held_out.result import POLICY, Replayed, Result, caveats
+from pipelines.judging.metrics import Metrics
 from pipelines.number_text import counted, minute, percent
 from pipelines.page_template import fill_page, script_json
 
@@ -34,7 +34,7 @@ def write_page(
     Args:
         path: the HTML file, replaced if it exists.
         result: what was measured.
-        rows: traces from `pipelines.held_out.metrics.in_order`, that of ``policy`` and of those
+        rows: traces from `pipelines.judging.metrics.in_order`, that of ``policy`` and of those
             beside it.
         hold: buy-and-hold's rows, likewise.
         cfg: the simulator's parameters.

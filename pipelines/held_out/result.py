@@ -12,7 +12,7 @@ import pandas as pd
 
 from envs.durable import write_file
 from envs.table import TableMeta
-from pipelines.held_out.metrics import Metrics
+from pipelines.judging.metrics import Metrics
 from pipelines.number_text import counted, percent, signed_percent
 
 SECONDS_A_DAY = 86_400.0

@@ -20,7 +20,7 @@ from envs.ledger import FILLS, HEADS
 from envs.market import REWARD_EQUITY_FLOOR, MarketEnv
 from envs.table import BarTable
 from envs.trace_rows import REASON_COLUMNS, Chunk, RowMaker
-from pipelines.held_out.rollout_policy import RolloutPolicy
+from pipelines.rollout_policy import RolloutPolicy
 
 Policy = Callable[[TensorDictBase], TensorDictBase]
 
@@ -214,7 +214,7 @@ def log_growth(rollout: Rollout, initial_cash: float) -> Tensor:
 def chain(final: Tensor, initial_cash: float) -> Tensor:
     """Total returns, each tile's carried into the next, of what accounts had at the end of each.
 
-    The number that `pipelines.held_out.metrics.measure` finds in the rows of an account, without
+    The number that `pipelines.judging.metrics.measure` finds in the rows of an account, without
     the rows.
 
     Args:

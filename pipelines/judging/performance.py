@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from envs.config import EnvConfig
-from pipelines.held_out.metrics import completed_trades, measure
+from pipelines.judging.metrics import completed_trades, measure
 from pipelines.judging.period_returns import DAY_S, YEAR_S, growth_curve
 from pipelines.judging.sharpe import deviation
 
@@ -72,7 +72,7 @@ def performance(
     """Figures of the account whose trace is `rows`.
 
     Args:
-        rows: from `pipelines.held_out.metrics.in_order`.
+        rows: from `pipelines.judging.metrics.in_order`.
         cfg: the simulator's parameters.
         interval_s: length of a bar in seconds.
         times: opening times of all bars that were played, of which a ruined account lacks some;

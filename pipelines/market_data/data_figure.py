@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from envs.bars import Bars
-from pipelines.held_out.chart_points import long_gaps
+from pipelines.chart_points import long_gaps
 from pipelines.market_data.data_quality import DataQuality
 from pipelines.number_text import counted, minute
 from pipelines.price_decimals import IN_FULL

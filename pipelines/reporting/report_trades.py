@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipelines.held_out.metrics import completed_trades
+from pipelines.judging.metrics import completed_trades
 from pipelines.reporting.report_inputs import SeedTrace
 
 _CONDITIONAL = ("risk_multiple", "stop_distance_bps", "take_profit_r")
@@ -19,7 +19,7 @@ class SeedTrades:
 
     Attributes:
         name: of the seed.
-        trades: from `pipelines.held_out.metrics.completed_trades`, with `return_fraction`, the
+        trades: from `pipelines.judging.metrics.completed_trades`, with `return_fraction`, the
             profit over the notional at entry.
         levels: columns `trade`, `time`, `stop_price` and `take_profit_price`: where the bracket of
             a trade began, and where it moved, as known at the close of the bar that opens at
