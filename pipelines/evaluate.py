@@ -28,8 +28,9 @@ from pipelines.held_out.candidate import Candidate, load_candidate
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import EVALUATION, Evaluation
 from pipelines.held_out.evaluation_text import as_text
-from pipelines.held_out.judgement import Settings, judge_candidate, open_bars
+from pipelines.held_out.judgement import Settings, judge_candidate
 from pipelines.held_out.looks import find_registry, make_writable
+from pipelines.held_out.opened_bars import open_bars
 from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.report import write_report
 
@@ -58,7 +59,7 @@ def _judge(cfg: EvaluateConfig, candidate: Candidate, folder: Path) -> Evaluatio
     settings = Settings(cfg.draws, cfg.seed, tuple(cfg.rivals))
     with plain_refusals():
         registry = Path(cfg.registry) if cfg.registry else default_registry(cfg, folder)
-        opened = open_bars(candidate, registry, folder, settings)
+        opened = open_bars(candidate, registry, folder, settings.rivals)
     evaluation = judge_candidate(candidate, opened, folder, settings)
     evaluation.save(folder)
     print(as_text(evaluation, folder), folder / EVALUATION, write_report(folder), sep="\n")

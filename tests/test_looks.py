@@ -15,8 +15,8 @@ from pipelines.evaluate import default_registry, evaluate, main
 from pipelines.held_out import played_seed
 from pipelines.held_out.candidate import load_candidate
 from pipelines.held_out.evaluate_config import EvaluateConfig
-from pipelines.held_out.judgement import Settings, open_bars
 from pipelines.held_out.looks import find_registry, is_above, open_everywhere, open_replay
+from pipelines.held_out.opened_bars import open_bars
 from pipelines.held_out.replay_config import ReplayDataConfig
 from pipelines.held_out.replay_inputs import load_inputs
 from pipelines.judging.registry import Registry
@@ -206,8 +206,8 @@ def test_the_registry_that_a_walk_forward_finds_is_at_home(three_runs, tmp_path)
     home = Registry(tmp_path / "openings.jsonl")
     home.open(load_candidate("other", [[three_runs[2]]]).opening())
     found = default_registry(EvaluateConfig(folds=2, out=str(folder)), folder)
-    assert open_bars(candidate, found, folder, Settings()).at_home
-    opened = open_bars(candidate, tmp_path / "hidden.jsonl", folder, Settings())
+    assert open_bars(candidate, found, folder).at_home
+    opened = open_bars(candidate, tmp_path / "hidden.jsonl", folder)
     assert opened.looks.trials == 2
     assert len(home.openings()) == 3
 
@@ -217,12 +217,12 @@ def test_looks_of_the_registry_that_counted_what_is_replaced_count(three_runs, t
     folder = tmp_path / "e"
     candidates = [load_candidate("x", [[run]]) for run in three_runs[::2]]
     for candidate in candidates:
-        found = open_bars(candidate, tmp_path / "hidden.jsonl", folder, Settings())
+        found = open_bars(candidate, tmp_path / "hidden.jsonl", folder)
     folder.mkdir()
     receipt = dataclasses.asdict(found.receipt) | {"file": "../hidden.jsonl"}
     (folder / "evaluation.json").write_text(json.dumps({"receipt": receipt}))
     home = tmp_path / "home" / "openings.jsonl"
-    looks = open_bars(candidates[0], home, folder, Settings()).looks
+    looks = open_bars(candidates[0], home, folder).looks
     assert (looks.earlier, looks.trials) == (2, 2)
     assert len(Registry(home).openings()) == 3
 
