@@ -30,7 +30,7 @@ def test_the_look_is_written_down_before_any_bar_is_played(three_runs, tmp_path,
     registry = Registry(tmp_path / "openings.jsonl")
 
     def killed(*_, **__):
-        assert len(registry.openings()) == 1
+        assert len(registry.known().carried) == 1
         raise KeyboardInterrupt
 
     monkeypatch.setattr(played_seed, "play_tiles", killed)
@@ -68,7 +68,7 @@ def test_another_candidate_on_the_same_bars_is_another_trial(three_runs, tmp_pat
     second = evaluate(three_runs[2:], out=tmp_path / "2", registry=registry, draws=5)
     assert [found.looks.trials for found in (first, second)] == [1, 2]
     assert second.verdict.findings.trials == 2
-    opening = Registry(registry).openings()[0]
+    opening = Registry(registry).known().carried[0].opening
     assert first.bars.first_bar == opening.first_bar
     assert first.bars.last_bar == opening.last_bar
 
@@ -194,7 +194,7 @@ def test_a_registry_that_takes_nothing_is_refused_before_the_look(
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(PermissionError, match="closed"):
         open_everywhere(candidate.opening(), named, [tmp_path / "runs" / "a"])
-    assert len(home.openings()) == 1
+    assert len(home.known().carried) == 1
 
 
 def test_the_registry_that_a_walk_forward_finds_is_at_home(three_runs, tmp_path):
@@ -209,7 +209,7 @@ def test_the_registry_that_a_walk_forward_finds_is_at_home(three_runs, tmp_path)
     assert open_bars(candidate, found, folder).at_home
     opened = open_bars(candidate, tmp_path / "hidden.jsonl", folder)
     assert opened.looks.trials == 2
-    assert len(home.openings()) == 3
+    assert len(home.known().carried) == 3
 
 
 def test_looks_of_the_registry_that_counted_what_is_replaced_count(three_runs, tmp_path):
@@ -224,7 +224,7 @@ def test_looks_of_the_registry_that_counted_what_is_replaced_count(three_runs, t
     home = tmp_path / "home" / "openings.jsonl"
     looks = open_bars(candidates[0], home, folder).looks
     assert (looks.earlier, looks.trials) == (2, 2)
-    assert len(Registry(home).openings()) == 3
+    assert len(Registry(home).known().carried) == 3
 
 
 def test_a_replay_cannot_be_hidden_in_a_registry_of_its_own(three_runs, tmp_path):
@@ -237,7 +237,7 @@ def test_a_replay_cannot_be_hidden_in_a_registry_of_its_own(three_runs, tmp_path
         )
         said = open_replay([inputs], registry)
     assert "had been opened once before; 2 candidates have" in said[0]
-    assert [look.run for look in Registry(home).openings()] == ["c", "a"]
+    assert [look.opening.run for look in Registry(home).known().carried] == ["c", "a"]
 
 
 @pytest.mark.parametrize(("file", "counted"), [("later", 1), (None, 0)])
@@ -250,8 +250,8 @@ def test_bars_that_nobody_trained_on_are_held_out_whatever_their_split_is_called
     path = file and str(write_bars(tmp_path / f"{file}.parquet", 3_000, start="2025-06-01"))
     inputs = load_inputs(tmp_path / "a", data_path=path, split=split, episodes=1, device="cpu")
     open_replay([inputs], tmp_path / "openings.jsonl")
-    looks = Registry(tmp_path / "openings.jsonl").openings()
-    assert [look.split for look in looks] == [split] * counted
+    looks = Registry(tmp_path / "openings.jsonl").known().carried
+    assert [look.opening.split for look in looks] == [split] * counted
 
 
 def test_bars_that_are_trained_and_chosen_on_hide_none_that_nobody_has_seen(three_runs, tmp_path):
@@ -263,7 +263,7 @@ def test_bars_that_are_trained_and_chosen_on_hide_none_that_nobody_has_seen(thre
     for end, counted in ((times[2], 0), (times[1], 1)):
         seen = {how: [[times[0], end]] for how in ("trained", "chosen")}
         open_replay([dataclasses.replace(inputs, seen=seen)], tmp_path / "openings.jsonl")
-        assert len(Registry(tmp_path / "openings.jsonl").openings()) == counted
+        assert len(Registry(tmp_path / "openings.jsonl").known().carried) == counted
 
 
 def test_a_moved_evaluation_still_knows_its_registry(three_runs, tmp_path, capsys):

@@ -20,11 +20,11 @@ from pipelines.judging.metrics import completed_trades, in_order
 from pipelines.number_text import a_year, days, duration, ratio, signed_percent
 from pipelines.price_decimals import price_decimals
 from pipelines.report import main, write_report
-from pipelines.reporting.packed_arrays import unpack, unzigzag
 from pipelines.reporting.report_inputs import ReportInputs
 from pipelines.reporting.report_page import make_page
 from pipelines.reporting.report_series import Bars
 from pipelines.reporting.report_tear_sheet import daily
+from unpacked_arrays import unpack, unzigzag
 
 
 def unpack_bars(packed):
