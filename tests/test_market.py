@@ -256,18 +256,6 @@ def test_a_step_changes_nothing_it_was_given(table):
     ).all()
 
 
-def test_tiles_step_into_every_bar_of_a_split_once():
-    features = torch.zeros(300, 1)
-    features[140:150] = torch.nan
-    splits = {"train": (0, 100), "val": (100, 120), "test": (120, 300)}
-    table = BarTable.from_arrays(draw_ohlcv(300), features=features, splits=splits)
-    env = MarketEnv.tiles(table, config(accounts=1, window=8, episode_bars=20), "test")
-    bounds = torch.stack([env.reset()["bar"][:, 0, 0], env.last_bar], -1).tolist()
-    stepped = [bar for first, last in bounds for bar in range(first + 1, last + 1)]
-    assert stepped == [*range(128, 140), *range(158, 300)]
-    assert env.cfg.flatten_at_end
-
-
 def test_a_lane_is_the_same_alone_as_in_a_batch(table, device):
     cfg = config(ruin_equity_frac=0.97)
     starts = torch.tensor([[20, 60], [90, 130], [200, 240]])

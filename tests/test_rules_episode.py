@@ -10,6 +10,7 @@ from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, LEDGER, REASONS
 from envs.market import MarketEnv
 from envs.table import BarTable
+from pipelines.held_out.rollout import evaluation_config, split_tiles
 
 CASH, LAST = LEDGER.index("cash"), LEDGER.index("last_bar")
 
@@ -251,21 +252,29 @@ def test_lanes_do_not_touch_each_other():
 # Evaluation --------------------------------------------------------------------------------------
 
 
+def tiles(table, cfg, split):
+    """The environment that evaluation and replay play a split in, all tiles at a time."""
+    bounds = split_tiles(table, cfg, split)
+    return MarketEnv(table, evaluation_config(cfg, len(bounds)), starts=bounds)
+
+
 def test_tiles_step_into_every_bar_after_the_first_window_once_and_in_order():
-    table = dataclasses.replace(quiet_table(100), segment=torch.tensor([0] * 45 + [1] * 55))
+    segment = torch.tensor([0] * 45 + [1] * 55)
+    tradable = torch.ones(100, dtype=torch.bool)
+    tradable[45:50] = False  # the features warm up after a hole
+    table = dataclasses.replace(quiet_table(100), segment=segment, tradable=tradable)
     cfg = EnvConfig(paths=7, accounts=9, workers=0, window=16, episode_bars=12)
-    env = MarketEnv.tiles(table, cfg, "test")
-    td = env.reset()
+    td = tiles(table, cfg, "test").reset()
     first, last = td["bar"][:, 0, 0].tolist(), td["ledger"][:, 0, LAST].long().tolist()
     stepped = [bar for a, b in zip(first, last, strict=True) for bar in range(a + 1, b + 1)]
-    assert stepped == [*range(16, 45), *range(61, 100)]
+    assert stepped == [*range(16, 45), *range(66, 100)]
     assert all(b - a <= 12 for a, b in zip(first, last, strict=True))
     assert (td["ledger"][..., CASH] == cfg.initial_cash).all()
 
 
 def test_tiles_close_what_is_held_at_their_end(actions):
     cfg = EnvConfig(paths=1, accounts=1, workers=0, window=4, episode_bars=10)
-    env = MarketEnv.tiles(quiet_table(35), cfg, "val", limit=3)
+    env = tiles(quiet_table(34), cfg, "val")
     ticket = {"direction": 2, "size": 0, "stop_loss": 9, "take_profit": 0}
     td = env.reset()
     for step in range(1, 11):

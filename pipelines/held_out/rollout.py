@@ -19,7 +19,7 @@ from envs.factory import account_norm
 from envs.ledger import FILLS, HEADS
 from envs.market import REWARD_EQUITY_FLOOR, MarketEnv
 from envs.table import BarTable
-from envs.trace_rows import REASON_COLUMNS, Chunk, RowMaker
+from envs.trace_rows import Chunk, RowMaker, to_frame
 from pipelines.rollout_policy import RolloutPolicy
 
 Policy = Callable[[TensorDictBase], TensorDictBase]
@@ -71,9 +71,7 @@ class Rollout:
         """The trace of one account, lanes numbered by tile, as `envs.trace.read_trace` has it."""
         texts = dict.fromkeys(("run_id", "split", "asset"), "")
         batch, alive = self.batch[:, account], self.alive[:, account]
-        chunk = Chunk.copy(batch, None, alive)
-        rows = RowMaker(table, cfg, texts, 0).table(chunk).to_pandas()
-        return rows.fillna(dict.fromkeys(REASON_COLUMNS, ""))
+        return to_frame(RowMaker(table, cfg, texts).table(Chunk.copy(batch, None, alive)))
 
 
 def split_tiles(table: BarTable, cfg: EnvConfig, split: str, limit: int | None = None) -> Tensor:
