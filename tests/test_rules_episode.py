@@ -11,6 +11,7 @@ from envs.ledger import FILLS, HEADS, LEDGER, REASONS
 from envs.market import MarketEnv
 from envs.table import BarTable
 from pipelines.held_out.rollout import evaluation_config, split_tiles
+from random_walk import draw_ticks
 
 CASH, LAST = LEDGER.index("cash"), LEDGER.index("last_bar")
 
@@ -20,14 +21,8 @@ def quiet_table(count, **kwargs):
     return BarTable.from_arrays(np.tile([10_000.0] * 4 + [100.0], (count, 1)), **kwargs)
 
 
-def wild_table(count=400, seed=0):
-    """Bars of a random walk in whole ticks."""
-    rng = np.random.default_rng(seed)
-    close = 10_000 + np.cumsum(rng.integers(-300, 301, count)) * 0.1
-    opens = np.concatenate([close[:1], close[:-1]])
-    high = np.maximum(opens, close) + rng.integers(0, 200, count) * 0.1
-    low = np.minimum(opens, close) - rng.integers(0, 200, count) * 0.1
-    return BarTable.from_arrays(np.stack([opens, high, low, close, np.full(count, 50.0)], -1))
+def wild_table(bars=400):
+    return BarTable.from_arrays(draw_ticks(bars, move=300, wick=200))
 
 
 def flat_action(env):
