@@ -145,6 +145,7 @@ def test_a_ruined_lane_starts_anew_on_its_paths_clock(ruin_env, actions):
     assert ruined["terminated"].flatten().tolist() == [True, False, False, False]
     # the true last observation is in the step; the next step starts from a fresh account
     assert ruined["ledger"][0, 0, CASH] <= 10_000
+    assert ruined["account"][0, 0, 1] < 0
     assert seen[2]["ledger"][0, 0, CASH] == 100_000
     assert [n["bar"][0, :, 0].tolist() for n in seen[:4]] == [[3, 3], [4, 4], [5, 5], [6, 6]]
     assert [n["bar"][1, 0, 0].item() for n in seen] == [16, 17, 18, 19, 20, 16, 17, 18]
