@@ -73,7 +73,7 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     _print(rows)
     if cfg.out is not None:
         path = Path(cfg.out)
-        path.write_text(as_json(result, indent=2) + "\n", encoding="utf-8")
+        path.write_text(as_json(result) + "\n", encoding="utf-8")
         _write_page(path.with_suffix(".html"), cfg.suite, result)
     return result
 

@@ -30,14 +30,15 @@ from pathlib import Path
 from envs.assets import asset_folder
 from envs.checks import require
 from envs.durable import sweep_unfinished
+from pipelines.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.folder_lock import lock_folder
 from pipelines.held_out.candidate import Candidate, load_candidate
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import EVALUATION, Evaluation
 from pipelines.held_out.evaluation_text import as_text
-from pipelines.held_out.fold_training import WalkForward, plan_runs, train_all, untrained
-from pipelines.held_out.judgement import Settings, judge_candidate, open_bars
+from pipelines.held_out.judgement import Settings, judge_candidate
 from pipelines.held_out.looks import find_registry, make_writable
+from pipelines.held_out.opened_bars import open_bars
 from pipelines.report import write_report
 
 
@@ -65,7 +66,7 @@ def _judge(cfg: EvaluateConfig, candidate: Candidate, folder: Path) -> Evaluatio
     settings = Settings(cfg.draws, cfg.seed, tuple(cfg.rivals))
     with plain_refusals():
         registry = Path(cfg.registry) if cfg.registry else default_registry(cfg, folder)
-        opened = open_bars(candidate, registry, folder, settings)
+        opened = open_bars(candidate, registry, folder, settings.rivals)
     evaluation = judge_candidate(candidate, opened, folder, settings)
     evaluation.save(folder)
     print(as_text(evaluation, folder), folder / EVALUATION, write_report(folder), sep="\n")

@@ -203,14 +203,14 @@ def served(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def evaluated(tmp_path_factory):
+def evaluation(tmp_path_factory):
     """The folder of an evaluation of two seeds: ``tests/evaluated_seeds.py``."""
     evaluate_two = importlib.import_module("evaluated_seeds").evaluate_two
     return evaluate_two(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture
-def altered(evaluated, tmp_path):
+def altered(evaluation, tmp_path):
     """A copy of that evaluation with other values: ``altered(change)`` returns its folder."""
     alter = importlib.import_module("evaluated_seeds").alter
-    return lambda change: alter(evaluated, tmp_path / "altered", change)
+    return lambda change: alter(evaluation, tmp_path / "altered", change)

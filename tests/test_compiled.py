@@ -206,7 +206,7 @@ def test_without_a_compiler_the_key_is_named(monkeypatch):
 def test_episodes_that_are_played_once_are_not_compiled(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     table = BarTable.from_arrays(wild_bars())
-    env = MarketEnv.tiles(table, EnvConfig(**GRID, compile=True), "test", limit=3)
+    env = MarketEnv(table, EnvConfig(**GRID, compile=True), starts=torch.tensor([[20, 35]] * 3))
     assert env.rollout(3).batch_size == (3, 5, 3)
 
 

@@ -118,7 +118,7 @@ def test_returns_of_rivals_are_taken_into_the_test(three_runs, evaluated, tmp_pa
         main(EvaluateConfig(**{**told, "rivals": [str(moved)], "out": str(tmp_path / "f")}))
     assert "measured on other bars: its last_bar is 2030" in capsys.readouterr().err
     # The rival's, which came along, and this one's: none of what was refused.
-    names = [look.run for look in Registry(told["registry"]).openings()]
+    names = [look.opening.run for look in Registry(told["registry"]).known().carried]
     assert names == [folder.name, three_runs[2].name]
 
 

@@ -3,13 +3,12 @@
 import dataclasses
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from envs.config import EnvConfig
-from envs.table import BarTable
 from html_document import Document
+from pipelines.chart_points import bracket_line, merge_bars
 from pipelines.held_out.baselines import (
     RandomPolicy,
     always_short_policy,
@@ -17,13 +16,13 @@ from pipelines.held_out.baselines import (
     flat_policy,
     middle_account,
 )
-from pipelines.held_out.chart_points import bracket_line, merge_bars
 from pipelines.held_out.figure import MAX_CANDLES, draw_chart
-from pipelines.held_out.metrics import completed_trades, in_order, measure
 from pipelines.held_out.page import write_page
 from pipelines.held_out.result import Replayed, Result, as_text, caveats
 from pipelines.held_out.rollout import chain, final_equity, play_tiles, split_tiles
+from pipelines.judging.metrics import completed_trades, in_order, measure
 from pipelines.price_decimals import IN_FULL, price_decimals
+from random_walk import tick_table
 
 CFG = EnvConfig(window=4, episode_bars=30, workers=0)
 GAP = pd.Timedelta("3h")
@@ -31,11 +30,7 @@ GAP = pd.Timedelta("3h")
 
 def market(bars=130, seed=0):
     """A random walk with a hole in the middle."""
-    rng = np.random.default_rng(seed)
-    close = np.round(10_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
-    opening = np.r_[10_000.0, close[:-1]]
-    high, low = np.maximum(opening, close) + 3.0, np.minimum(opening, close) - 3.0
-    table = BarTable.from_arrays(np.stack([opening, high, low, close, np.full(bars, 9.0)], 1))
+    table = tick_table(bars, seed=seed, move=0.003, wick=3.0)
     hole = bars // 2
     table.segment[hole:] += 1
     table.timestamp[hole:] += GAP.value

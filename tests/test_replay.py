@@ -29,10 +29,10 @@ from pipelines.exit_codes import DISK
 from pipelines.held_out.live_policy import LiveEncoder, make_live_policy
 from pipelines.held_out.replay_inputs import load_inputs, require_fit
 from pipelines.held_out.rollout import play_tiles, split_tiles
-from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.held_out.ties import partings
 from pipelines.model import make_model
 from pipelines.replay import main, replay
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.run_folder import RunFolder
 from random_walk import write_bars
 from untrained_run import ENV, make_untrained

@@ -11,6 +11,7 @@ from pipelines.held_out.replay_inputs import Inputs
 from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.opening import Opening, Receipt
 from pipelines.judging.registry import FILE, LEVELS, Registry, nearest_registry
+from pipelines.number_text import how_often
 from pipelines.seen_times import has_unseen
 
 
@@ -121,10 +122,10 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
     earlier = first.earlier
     if not earlier:
         return []
-    times = "once" if earlier == 1 else f"{earlier:,} times"
     return [
-        f"Not a first look: these bars had been opened {times} before; {looks.candidates:,} "
-        f"{'candidate has' if looks.candidates == 1 else 'candidates have'} seen them by now."
+        f"Not a first look: these bars had been opened {how_often(earlier)} before; "
+        f"{looks.candidates:,} {'candidate has' if looks.candidates == 1 else 'candidates have'} "
+        "seen them by now."
     ]
 
 

@@ -21,9 +21,9 @@ from envs.ledger import HEADS, LEDGER
 from envs.market import MarketEnv
 from envs.table import BarTable
 from pipelines.held_out.baselines import FLAT
-from pipelines.held_out.metrics import completed_trades
 from pipelines.held_out.rollout import Rollout, chain, evaluation_config, play_tiles
 from pipelines.held_out.technical_rule import held_side
+from pipelines.judging.metrics import completed_trades
 
 # Lanes that are played at a time, a bound on the memory.
 _LANES = 65_536
@@ -47,7 +47,7 @@ class Trades:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, cfg: EnvConfig) -> "Trades":
-        """The trades of a trace from `pipelines.held_out.metrics.in_order`."""
+        """The trades of a trace from `pipelines.judging.metrics.in_order`."""
         trades = completed_trades(rows, cfg).sort_values("entry_row")
         action = rows[list(HEADS)].to_numpy()[trades["entry_row"]]
         tile, bars = (trades[name].to_numpy(np.int64) for name in ("tile", "bars_held"))

@@ -20,8 +20,8 @@ from pipelines.config import RunConfig
 from pipelines.device import pick_device
 from pipelines.held_out.result import POLICY
 from pipelines.held_out.rollout import Policy, split_tiles
-from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.model import make_model
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.run_folder import RunFolder
 from pipelines.seen_times import Seen, count_seen
 

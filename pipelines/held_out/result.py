@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pandas as pd
 
 from envs.durable import write_file
 from envs.table import TableMeta
-from pipelines.held_out.metrics import Metrics
+from pipelines.judging.metrics import Metrics
+from pipelines.number_text import counted, percent, signed_percent
 
 SECONDS_A_DAY = 86_400.0
 # Under these the page says that the numbers mean nothing. With 100 trades the hit rate is still
@@ -41,6 +43,15 @@ class Replayed:
     def days(self) -> float:
         """Time that was traded, gaps left out."""
         return self.bars * self.interval_s / SECONDS_A_DAY
+
+    @property
+    def line(self) -> str:
+        """What was played, for a terminal."""
+        return (
+            f"{self.asset} {self.split}: {counted(self.bars, 'bar')} in "
+            f"{counted(self.tiles, 'tile')}, {self.first_bar[:16]} to {self.last_bar[:16]} UTC, "
+            f"{self.source_name}"
+        )
 
     @classmethod
     def describe(
@@ -144,32 +155,17 @@ def caveats(result: Result) -> list[str]:
     return found
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: ``1 tile``, ``2 tiles``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def percent(fraction: float) -> str:
-    """0.0123 as ``1.23 %``."""
-    return f"{100.0 * fraction:,.2f} %"
-
-
-def signed_percent(fraction: float) -> str:
-    """0.0123 as ``+1.23 %``."""
-    return f"{100.0 * fraction:+,.2f} %"
-
-
 def as_text(result: Result) -> str:
     """The comparison for a terminal, with everything that qualifies it."""
-    replayed = result.replayed
-    table = result.table()
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = [
-        f"{replayed.asset} {replayed.split}: {counted(replayed.bars, 'bar')} in "
-        f"{counted(replayed.tiles, 'tile')}, "
-        f"{replayed.first_bar[:16]} to {replayed.last_bar[:16]} UTC, {replayed.source_name}"
-    ]
-    for name, *cells in table:
+    lines = [result.replayed.line, *aligned(result.table()), result.random_sentence()]
+    return "\n".join([*lines, *(f"! {line}" for line in caveats(result))])
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines whose columns are as wide as their widest cell, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for name, *cells in rows:
         numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        lines.append("  ".join([name.ljust(widths[0]), *numbers]))
-    return "\n".join([*lines, result.random_sentence(), *(f"! {line}" for line in caveats(result))])
+        lines.append("  ".join([name.ljust(widths[0]), *numbers]).rstrip())
+    return lines

@@ -12,7 +12,7 @@ from envs.config import EnvConfig
 from envs.trace import read_trace
 from pipelines.held_out.cost_curve import join_parts
 from pipelines.held_out.evaluation import EVALUATION, FORMAT, require_own
-from pipelines.held_out.metrics import in_order
+from pipelines.judging.metrics import in_order
 
 # Without these there is nothing to report.
 _PARTS = ("verdict", "bars", "accounts", "seeds", "folds", "costs", "looks", "receipt", "files")
@@ -26,7 +26,7 @@ class SeedTrace:
 
     Attributes:
         name: of the seed.
-        rows: of its traces, from `pipelines.held_out.metrics.in_order`.
+        rows: of its traces, from `pipelines.judging.metrics.in_order`.
         cfg: the simulator's parameters.
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.held_out.result import POLICY
-from pipelines.reporting.report_numbers import (
+from pipelines.number_text import (
     NONE,
     duration,
     minute,
