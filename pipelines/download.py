@@ -27,13 +27,13 @@ from tqdm import tqdm
 from envs.bar_files import time_text
 from envs.bar_folder import FolderManifest, MonthFile
 from pipelines.exit_codes import INTERRUPTED, NETWORK, REFUSED
-from pipelines.held_out.result import counted
 from pipelines.market_data.binance_vision import BinanceVision
 from pipelines.market_data.ccxt_source import CcxtSource
 from pipelines.market_data.fresh_bars import FOUND, FreshBars, Span, month_spans
 from pipelines.market_data.month_store import MonthStore
 from pipelines.market_data.patience import BadDataError, Patience
 from pipelines.refusal import plain_failures, plain_refusals
+from pipelines.reporting.report_numbers import counted
 
 # Clocks that differ by less are not worth a word.
 _SKEW_NS = 60 * 10**9

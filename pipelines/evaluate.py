@@ -33,7 +33,8 @@ from envs.durable import sweep_unfinished
 from pipelines.folder_lock import lock_folder
 from pipelines.held_out.candidate import Candidate, load_candidate
 from pipelines.held_out.evaluate_config import DRAWS
-from pipelines.held_out.evaluation import EVALUATION, Evaluation
+from pipelines.held_out.evaluation import Evaluation
+from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.held_out.evaluation_text import as_text
 from pipelines.held_out.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.held_out.judgement import Settings, judge_candidate, open_bars

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.held_out.evaluation import Evaluation
-from pipelines.held_out.result import counted, signed_percent
 from pipelines.judging.performance import EquityFigures, TradeFigures
+from pipelines.reporting.report_numbers import counted, signed_percent
 
 _WIDTH = 100
 # A growth that only a short time, taken for a year, can have.

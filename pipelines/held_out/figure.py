@@ -24,8 +24,9 @@ from pipelines.held_out.chart_points import (
     merge_bars,
 )
 from pipelines.held_out.metrics import chained_equity, completed_trades, drawdown
-from pipelines.held_out.result import counted, stretches
+from pipelines.held_out.result import stretches
 from pipelines.price_decimals import IN_FULL, UNITS_IN_FULL, price_decimals, units_text
+from pipelines.reporting.report_numbers import counted
 
 MAX_CANDLES = 4000
 MAX_TRADES = 1500

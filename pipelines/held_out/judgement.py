@@ -17,14 +17,8 @@ from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.cost_curve import order_cost_bps
 from pipelines.held_out.doubts import coverage, other_bars, other_markets, run_notes
 from pipelines.held_out.evaluate_config import DRAWS
-from pipelines.held_out.evaluation import (
-    EVALUATION,
-    RETURNS,
-    Costs,
-    Evaluation,
-    SeedResult,
-    require_own,
-)
+from pipelines.held_out.evaluation import Costs, Evaluation, SeedResult
+from pipelines.held_out.evaluation_files import EVALUATION, RETURNS, require_own
 from pipelines.held_out.held_out_baselines import (
     JUDGED_AGAINST,
     Account,

@@ -13,8 +13,9 @@ from envs.config import EnvConfig
 from envs.durable import write_file
 from pipelines.held_out.figure import draw_chart
 from pipelines.held_out.metrics import Metrics
-from pipelines.held_out.result import POLICY, Replayed, Result, caveats, counted, percent
+from pipelines.held_out.result import POLICY, Replayed, Result, caveats
 from pipelines.page_template import fill_page
+from pipelines.reporting.report_numbers import counted, percent
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 

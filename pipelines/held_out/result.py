@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from envs.durable import write_file
-from envs.table import TableMeta
+from envs.table_meta import TableMeta
 from pipelines.held_out.metrics import Metrics
+from pipelines.reporting.report_numbers import counted, percent, signed_percent
 
 SECONDS_A_DAY = 86_400.0
 # Under these the page says that the numbers mean nothing. With 100 trades the hit rate is still
@@ -19,6 +20,7 @@ SECONDS_A_DAY = 86_400.0
 MIN_TRADES = 100
 MIN_DAYS = 365.0
 POLICY = "policy"
+IN_SAMPLE = "In-sample"  # what notes of bars that were trained or chosen on begin with
 
 
 @dataclass(frozen=True)
@@ -142,21 +144,6 @@ def caveats(result: Result) -> list[str]:
             f"The account was ruined in {policy.ruined} of {counted(policy.tiles, 'tile')}."
         )
     return found
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: ``1 tile``, ``2 tiles``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def percent(fraction: float) -> str:
-    """0.0123 as ``1.23 %``."""
-    return f"{100.0 * fraction:,.2f} %"
-
-
-def signed_percent(fraction: float) -> str:
-    """0.0123 as ``+1.23 %``."""
-    return f"{100.0 * fraction:+,.2f} %"
 
 
 def as_text(result: Result) -> str:

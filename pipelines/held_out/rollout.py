@@ -19,7 +19,8 @@ from envs.factory import account_norm
 from envs.ledger import FILLS, HEADS
 from envs.market import REWARD_EQUITY_FLOOR, MarketEnv
 from envs.table import BarTable
-from envs.trace_rows import REASON_COLUMNS, Chunk, RowMaker
+from envs.trace_rows import Chunk, RowMaker
+from envs.trace_schema import REASON_COLUMNS
 from pipelines.held_out.rollout_policy import RolloutPolicy
 
 Policy = Callable[[TensorDictBase], TensorDictBase]

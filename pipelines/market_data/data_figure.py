@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from envs.bars import Bars
 from pipelines.held_out.chart_points import long_gaps
-from pipelines.held_out.result import counted
 from pipelines.market_data.data_quality import DataQuality
 from pipelines.price_decimals import IN_FULL
+from pipelines.reporting.report_numbers import counted
 
 MAX_POINTS = 5000
 # Of a day's bars at least so many are present, in the order of `SHADES`.

@@ -11,11 +11,11 @@ from plotly.offline import get_plotlyjs
 
 from envs.bars import Bars, report_lines
 from envs.durable import write_file
-from pipelines.held_out.result import counted, percent
 from pipelines.market_data.data_figure import SHADES, STEP_NAMES, draw_calendar, draw_prices
 from pipelines.market_data.data_quality import DataQuality, Listing
 from pipelines.page_template import fill_page
 from pipelines.price_decimals import price_decimals
+from pipelines.reporting.report_numbers import counted, percent
 
 _TEMPLATE = Path(__file__).with_name("data_page.html")
 # Rows of a table that are open to the eye; the rest is behind a click.

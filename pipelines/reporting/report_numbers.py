@@ -10,6 +10,11 @@ NONE = "\u2013"  # a dash
 Format = Callable[[Any], str]
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 tile``, ``2 tiles``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def percent(fraction: float | None) -> str:
     """0.0123 as ``1.23 %``."""
     return NONE if fraction is None else f"{100.0 * fraction:,.2f} %"

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from pipelines.held_out.result import counted
 from pipelines.judging.recounted import Recounted
 from pipelines.judging.verdict import BETTER, EDGE, LUCK, NO_EDGE, NOT_ENOUGH
-from pipelines.reporting.report_numbers import number, probability, share, signed_percent
+from pipelines.reporting.report_numbers import counted, number, probability, share, signed_percent
 from pipelines.reporting.report_table import table
 
 # Style and sign of each word: nobody has to tell colours apart.

@@ -11,9 +11,9 @@ from urllib.parse import quote, urlencode
 
 from plotly.offline import get_plotlyjs
 
-from pipelines.held_out.evaluation import EVALUATION
-from pipelines.held_out.result import counted
+from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.page_template import fill_page
+from pipelines.reporting.report_numbers import counted
 from pipelines.run_insights.judged import Judged
 from pipelines.run_insights.learning_curves import thin
 from pipelines.run_insights.run_columns import (
