@@ -34,7 +34,8 @@ from pipelines.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.folder_lock import lock_folder
 from pipelines.held_out.candidate import Candidate, load_candidate
 from pipelines.held_out.evaluate_config import DRAWS
-from pipelines.held_out.evaluation import EVALUATION, Evaluation
+from pipelines.held_out.evaluation import Evaluation
+from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.held_out.evaluation_text import as_text
 from pipelines.held_out.judgement import Settings, judge_candidate
 from pipelines.held_out.looks import find_registry, make_writable

@@ -28,7 +28,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from envs.trace import TraceWriter, read_trace
+from envs.trace import TraceWriter
+from envs.trace_reader import read_trace
 from pipelines.exit_codes import ERROR
 from pipelines.held_out.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
 from pipelines.held_out.live_policy import make_live_policy

@@ -1,18 +1,28 @@
 """The folder of one run and the names of the files in it."""
 
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from filelock import BaseFileLock
 
 from envs.checks import require_cell
 from envs.durable import put_back, sweep_unfinished
-from envs.table import BarTable
 from pipelines.folder_lock import LOCK, lock_folder
 
 _HELD: list[BaseFileLock] = []
+_CHECKPOINT = re.compile(r"\d{9}")
+
+
+class Savable(Protocol):
+    """What a run's workers share: `envs.table.BarTable`, which not everybody needs who looks."""
+
+    def save(self, directory: Path, *, replace: bool) -> None:
+        """Write it into a folder; one that is there goes only when the new one is whole."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class RunFolder:
         """What was kept of numbers that are none."""
         return self.path / "debug"
 
-    def replace_bars(self, table: BarTable) -> None:
+    def replace_bars(self, table: Savable) -> None:
         """Write the table, unless it is there; what is there instead stays until it is written."""
         sweep_unfinished(self.path)
         table.save(self.bars, replace=True)
@@ -102,6 +112,12 @@ class RunFolder:
     def _folders(self, pattern: str) -> list[Path]:
         found = self.path.glob(pattern)
         return sorted(path for path in found if path.is_dir() and not path.is_symlink())
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The finished checkpoints of a run, the oldest first; none if there is no such folder."""
+    found = folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ()
+    return sorted(path for path in found if _CHECKPOINT.fullmatch(path.name))
 
 
 def _new_folder(root: Path, tag: str) -> Path:

@@ -106,7 +106,7 @@ def test_the_command_says_who_earns(monkeypatch, capsys):
     assert main(cfg) == 0
     assert "passed: 90 policies, 150 episodes each" in capsys.readouterr().out
     rows = [Earned("fine", -0.1, 0.1, 1.0), Earned("lucky", 0.46, 0.1, 1.0)]
-    monkeypatch.setattr("pipelines.audit.play_lattice", lambda *_, **__: rows)
+    monkeypatch.setattr("pipelines.auditing.free_lunch.play_lattice", lambda *_, **__: rows)
     assert main(cfg) == 1
     last = capsys.readouterr().out.splitlines()[-1]
     assert "FAILED" in last

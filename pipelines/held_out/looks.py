@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.held_out.candidate import SPLIT, Candidate
-from pipelines.held_out.evaluation import EVALUATION
+from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
 from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.opening import Opening, Receipt
