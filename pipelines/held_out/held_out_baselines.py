@@ -18,9 +18,6 @@ from pipelines.judging.metrics import in_order
 from pipelines.judging.performance import EquityFigures, TradeFigures, equity_figures, performance
 from pipelines.judging.period_returns import growth_curve
 
-# Those that the rule of the verdict holds a policy against; the others are shown beside them.
-JUDGED_AGAINST = ("flat", "buy_and_hold", "random", "always_short")
-
 
 @dataclass(frozen=True)
 class Account:
