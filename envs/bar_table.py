@@ -18,10 +18,11 @@ from envs.bar_files import time_text
 from envs.bare_numbers import check_ranges, copied, given_features, regular_times
 from envs.bars import report_lines
 from envs.checks import read_json, require
+from envs.data_config import SPLITS
 from envs.durable import replace_folder, write_folder
 from envs.joint_bars import joint_sha256
 from envs.mending import refuse_insane_prices
-from envs.splits import SPLITS, fit_normaliser, tradable_runs
+from envs.splits import fit_normaliser, tradable_runs
 
 META_FILE = "table.json"
 _ROW_TENSORS = ("timestamp", "ohlcv", "features", "segment", "tradable")

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from envs.splits import SPLITS, fit_normaliser
+from envs.data_config import SPLITS
+from envs.splits import fit_normaliser
 
 
 def given_features(

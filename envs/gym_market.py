@@ -17,9 +17,9 @@ from gymnasium.vector.utils import batch_space
 from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import TransformedEnv
 
-from envs.bars import DataConfig
 from envs.checks import require
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 from envs.factory import account_norm
 from envs.ledger import FILLS, HEADS
 from envs.market import MarketEnv

@@ -7,7 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
-from envs.bars import Bars, DataConfig
+from envs.bars import Bars
+from envs.data_config import DataConfig
 from envs.splits import split_by_time
 
 # Prices are taken as whole multiples of this many decimals at most.

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from envs.bar_files import OHLCV, time_text
-from envs.timeframes import read_length
+from envs.timeframes import length_ns
 
 _PRICES = list(OHLCV[:4])
 _MIN_INTERVAL_NS = 1_000_000_000
@@ -94,7 +94,7 @@ def find_interval(time_ns: np.ndarray, wanted: str | None, source: str) -> int:
     values, counts = np.unique(steps, return_counts=True)
     common = int(values[counts.argmax()])
     if wanted is not None:
-        interval = read_length(wanted).as_unit("ns").value
+        interval = length_ns(wanted)
         if interval not in values:
             raise ValueError(
                 f"{source}: no two bars are data.interval={wanted!r} apart; "

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from envs.bar_files import time_text
-from envs.bars import DataConfig, utc_ns
 from envs.checks import require
-
-SPLITS = ("train", "val", "test")
+from envs.data_config import DataConfig, utc_ns
 
 
 def split_by_time(

@@ -12,8 +12,9 @@ from torch import Tensor
 from envs.assets import of_market, parse_assets
 from envs.bar_files import OHLCV
 from envs.bar_table import BarTable, TableMeta
-from envs.bars import Bars, DataConfig, check_bars, load_bars
+from envs.bars import Bars, check_bars, load_bars
 from envs.coarse_bars import coarse_features, coarse_names
+from envs.data_config import DataConfig
 from envs.features import FEATURE_NAMES, market_features
 from envs.joint_bars import common_splits, require_joinable
 from envs.known_bars import draw_market

@@ -4,11 +4,10 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-import pandas as pd
-
 from envs.checks import require
 
 _DAY_S = 86_400
+_NS = 10**9
 _ALLOWED = 'lengths of time such as "15min" or "1h", each once, the shortest first'
 
 
@@ -25,23 +24,25 @@ def require_timeframes(timeframes: Sequence[str]) -> None:
     require(bool(seconds) and fits and ascending, "data.timeframes", list(timeframes), allowed)
 
 
-def read_length(text: str) -> pd.Timedelta:
-    """A length of time such as ``1min`` or ``1d``.
+def length_ns(text: str) -> int:
+    """A length of time such as ``1min`` or ``1d``, in nanoseconds.
 
     Raises:
         ValueError: if it is none.
     """
+    from pandas import Timedelta  # loads for half a second, and few command lines name a length
+
     # A day, as `timeframe_name` writes it; pandas wants a D and is to forget the other.
-    return pd.Timedelta(re.sub(r"(?<=\d)d$", "D", text))
+    return int(Timedelta(re.sub(r"(?<=\d)d$", "D", text)).as_unit("ns").value)
 
 
 def timeframe_seconds(text: str) -> int:
     """A length of time in whole seconds; 0 if it is none."""
     try:
-        seconds = read_length(text).total_seconds()
+        seconds, rest = divmod(length_ns(text), _NS)
     except ValueError:
         return 0
-    return int(seconds) if seconds == round(seconds) else 0
+    return 0 if rest else seconds
 
 
 def timeframe_name(seconds: int) -> str:

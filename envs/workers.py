@@ -10,14 +10,12 @@ from multiprocessing.connection import wait
 
 from torchrl.envs import EnvBase, ParallelEnv, TransformedEnv
 
+from envs.worker_lost import WorkerLostError
+
 # A step takes milliseconds; torchrl's own limit is 10,000 s.
 HUNG_AFTER_S = 100.0
 _DEAD, _HUNG = re.compile(r"worker \d+ dead"), "Failed to run all workers within"
 _given_up: set[int | None] = set()  # processes that were killed since one of them did not answer
-
-
-class WorkerLostError(RuntimeError):
-    """A worker process of the environment has died or does not answer."""
 
 
 def limit_waiting(env: ParallelEnv, seconds: float = HUNG_AFTER_S) -> None:

@@ -22,7 +22,7 @@ from envs.observation import NUM_ACCOUNT
 from envs.table import BarTable
 from modules.policy import make_collection_policy
 from pipelines.learner import Learner
-from pipelines.loss import LossConfig
+from pipelines.loss_config import LossConfig
 from pipelines.train_config import TrainConfig
 
 

@@ -11,6 +11,13 @@ if __name__ == "__main__":
     end_plainly()
 
 import sys
+
+from pipelines.config import AuditConfig, load_config
+
+if __name__ == "__main__":
+    # Before what loads for seconds: --help and a mistake are answered at once.
+    CONFIG = load_config("audit", sys.argv[1:])
+
 from pathlib import Path
 
 from envs.assets import parse_assets
@@ -19,7 +26,6 @@ from pipelines.auditing.audit_report import explain, summary
 from pipelines.auditing.audit_rows import DoesNotAddUp
 from pipelines.auditing.free_lunch import MAX_Z, as_table, play_lattice
 from pipelines.auditing.trace_audit import audit_trace
-from pipelines.config import AuditConfig, load_config
 from pipelines.refusal import plain_refusals
 
 
@@ -62,4 +68,4 @@ def check_free_lunch(cfg: AuditConfig) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(load_config("audit", sys.argv[1:])))
+    raise SystemExit(main(CONFIG))

@@ -13,9 +13,16 @@ from pipelines.ending import end_plainly
 if __name__ == "__main__":
     end_plainly()
 
+import sys
+
+from pipelines.config import BenchmarkConfig, load_config
+
+if __name__ == "__main__":
+    # Before what loads for seconds: --help and a mistake are answered at once.
+    CONFIG = load_config("benchmark", sys.argv[1:])
+
 import logging
 import platform
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,10 +30,9 @@ from typing import Any
 import torch
 import torchrl
 
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.table import build_table
 from pipelines.benchmarks import calibration
-from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.benchmark_env import EPISODE_BARS, time_environments
 from pipelines.benchmarks.benchmark_faults import try_faults
 from pipelines.benchmarks.benchmark_growth import time_growth
@@ -164,4 +170,4 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(load_config("benchmark", sys.argv[1:]))
+    main(CONFIG)

@@ -11,18 +11,25 @@ from pipelines.ending import end_plainly
 if __name__ == "__main__":
     end_plainly()
 
-import json
 import sys
+
+from pipelines.config import CheckConfig, load_config
+
+if __name__ == "__main__":
+    # Before what loads for seconds: --help and a mistake are answered at once.
+    CONFIG = load_config("check_data", sys.argv[1:])
+
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from envs.assets import asset_folder, of_market
-from envs.bars import Bars, DataConfig, check_bars, read_raw, report_lines
+from envs.bars import Bars, check_bars, read_raw, report_lines
+from envs.data_config import DataConfig
 from envs.durable import write_file
 from envs.table import BarTable, cut_markets, each_market, file_features
-from pipelines.config import CheckConfig, load_config
 from pipelines.market_data.data_page import headline, write_data_page
 from pipelines.market_data.data_quality import DataQuality, measure_quality
 from pipelines.refusal import plain_failures, plain_refusals
@@ -114,4 +121,4 @@ def summary(quality: DataQuality) -> list[str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(load_config("check_data", sys.argv[1:])))
+    raise SystemExit(main(CONFIG))

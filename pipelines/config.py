@@ -11,17 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast, overload
 
-import pandas as pd
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from envs.bars import DataConfig
 from envs.checks import require, require_at_least, require_between, require_one_of
 from envs.config import EnvConfig
-from envs.splits import SPLITS
-from envs.timeframes import read_length
+from envs.data_config import SPLITS, DataConfig
+from envs.timeframes import timeframe_seconds
 from modules.config import ModelConfig
 from pipelines.auditing.audit_config import AuditConfig
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
@@ -29,7 +27,7 @@ from pipelines.config_help import help_text
 from pipelines.exporting.export_config import ExportConfig
 from pipelines.held_out.evaluate_config import EvaluateConfig
 from pipelines.held_out.replay_config import ReplayConfig, require_seed_and_device
-from pipelines.loss import LossConfig
+from pipelines.loss_config import LossConfig
 from pipelines.market_data.check_config import CheckConfig
 from pipelines.market_data.download_config import DownloadConfig
 from pipelines.overrides import list_keys, list_presets, parse_overrides, refuse_unplain
@@ -40,7 +38,7 @@ from pipelines.train_config import TrainConfig, check_minibatch, sequence_length
 
 RESUMES = ("none", "auto", "changed")
 TRACE_FORMATS = ("csv", "parquet")
-_EMBEDDED_INTERVAL = pd.Timedelta("15min")
+_EMBEDDED_INTERVAL_S = 15 * 60
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -167,7 +165,7 @@ class RunConfig:
         )
         interval = self.data.interval
         own_bars = self.data.path or self.data.assets or self.data.synthetic.market
-        fits = own_bars or not interval or read_length(interval) == _EMBEDDED_INTERVAL
+        fits = own_bars or not interval or timeframe_seconds(interval) == _EMBEDDED_INTERVAL_S
         require(
             bool(fits),
             "data.interval",

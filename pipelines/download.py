@@ -11,6 +11,13 @@ if __name__ == "__main__":
     end_plainly()
 
 import sys
+
+from pipelines.config import DownloadConfig, load_config
+
+if __name__ == "__main__":
+    # Before what loads for seconds: --help and a mistake are answered at once.
+    CONFIG = load_config("download", sys.argv[1:])
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -19,7 +26,6 @@ from tqdm import tqdm
 
 from envs.bar_files import time_text
 from envs.bar_folder import FolderManifest, MonthFile
-from pipelines.config import DownloadConfig, load_config
 from pipelines.exit_codes import INTERRUPTED, NETWORK, REFUSED
 from pipelines.market_data.binance_vision import BinanceVision
 from pipelines.market_data.ccxt_source import CcxtSource
@@ -242,4 +248,4 @@ def _listed(months: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(load_config("download", sys.argv[1:])))
+    raise SystemExit(main(CONFIG))

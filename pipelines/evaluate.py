@@ -12,8 +12,17 @@ from pipelines.ending import ENDING
 if __name__ == "__main__":
     ENDING.take_signals()
 
-import logging
 import sys
+
+from pipelines.config import EvaluateConfig, load_config
+from pipelines.refusal import plain_failures, plain_refusals
+
+if __name__ == "__main__":
+    # Before what loads for seconds: --help and a mistake are answered at once.
+    with plain_failures():
+        CONFIG = load_config("evaluate", sys.argv[1:])
+
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +30,6 @@ from pathlib import Path
 from envs.assets import asset_folder
 from envs.checks import require
 from envs.durable import sweep_unfinished
-from pipelines.config import EvaluateConfig, load_config
 from pipelines.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.folder_lock import lock_folder
 from pipelines.held_out.candidate import Candidate, load_candidate
@@ -31,7 +39,6 @@ from pipelines.held_out.evaluation_text import as_text
 from pipelines.held_out.judgement import Settings, judge_candidate
 from pipelines.held_out.looks import find_registry, make_writable
 from pipelines.held_out.opened_bars import open_bars
-from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.report import write_report
 
 
@@ -168,4 +175,4 @@ def _train_folds(cfg: EvaluateConfig, plan: WalkForward, folder: Path) -> Candid
 
 if __name__ == "__main__":
     with plain_failures():
-        main(load_config("evaluate", sys.argv[1:]))
+        main(CONFIG)

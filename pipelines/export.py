@@ -10,12 +10,20 @@ from pipelines.ending import end_plainly
 if __name__ == "__main__":
     end_plainly()
 
-import signal
 import sys
+
+from pipelines.config import ExportConfig, load_config
+from pipelines.refusal import plain_failures, plain_refusals
+
+if __name__ == "__main__":
+    # Before what loads for seconds: --help and a mistake are answered at once.
+    with plain_failures():
+        CONFIG = load_config("export", sys.argv[1:])
+
+import signal
 from pathlib import Path
 from types import FrameType
 
-from pipelines.config import ExportConfig, load_config
 from pipelines.exporting.archive_manifest import ArchiveManifest
 from pipelines.exporting.fetch import fetch_archive
 from pipelines.exporting.hub import push_model, write_model
@@ -24,7 +32,6 @@ from pipelines.exporting.published_run import load_published
 from pipelines.exporting.run_files import Choice, held_still
 from pipelines.exporting.unpack import unpack_archive, verify_archive
 from pipelines.number_text import counted
-from pipelines.refusal import plain_failures, plain_refusals
 
 _SHOWN = 5
 # What a person has named; everything else that the system refuses is the disk's.
@@ -103,4 +110,4 @@ if __name__ == "__main__":
     for interruption in (signal.SIGTERM, signal.SIGINT):
         signal.signal(interruption, _stop)
     with plain_failures():
-        main(load_config("export", sys.argv[1:]))
+        main(CONFIG)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from envs.bar_files import time_text
-from envs.bars import DataConfig
 from envs.checks import require
+from envs.data_config import SPLITS, DataConfig
 from envs.episodes import RandomStarts
-from envs.splits import SPLITS
 from envs.table import BarTable, build_table
 from pipelines.checkpoint_store import list_checkpoints, load_newest
 from pipelines.config import RunConfig, compose_config

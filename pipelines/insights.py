@@ -11,15 +11,22 @@ if __name__ == "__main__":
     end_plainly()
 
 import sys
+
+from pipelines.config import InsightsConfig, load_config
+from pipelines.refusal import plain_failures, plain_refusals
+
+if __name__ == "__main__":
+    # Before what loads for seconds: --help and a mistake are answered at once.
+    words = ["serve=true" if word == "--serve" else word for word in sys.argv[1:]]
+    with plain_failures():
+        CONFIG = load_config("insights", words)
+
 from pathlib import Path
 
 from envs.durable import write_file
-from pipelines.config import InsightsConfig, load_config
-from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.run_insights.runs_page import make_page
 
 PAGE = "insights.html"
-_SERVE = "--serve"
 
 
 def main(cfg: InsightsConfig) -> Path | None:
@@ -64,6 +71,5 @@ def serve(cfg: InsightsConfig) -> None:
 
 
 if __name__ == "__main__":
-    words = ["serve=true" if word == _SERVE else word for word in sys.argv[1:]]
     with plain_failures():
-        main(load_config("insights", words))
+        main(CONFIG)

@@ -19,13 +19,10 @@ from modules.path_encoder import PathEncoder
 from modules.policy import policy_after_market
 from pipelines.advantage import Advantage, sequences
 from pipelines.cuda_graph import CudaGraph
-from pipelines.loss import LossConfig, PolicyLoss
-from pipelines.non_finite import (
-    NonFiniteError,
-    find_non_finite,
-    refuse_non_finite,
-    tensors_of,
-)
+from pipelines.loss import PolicyLoss
+from pipelines.loss_config import LossConfig
+from pipelines.non_finite import find_non_finite, refuse_non_finite, tensors_of
+from pipelines.non_finite_error import NonFiniteError
 from pipelines.precision import MixedPrecision, mixed
 from pipelines.train_config import TrainConfig
 

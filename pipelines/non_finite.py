@@ -11,30 +11,19 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
 from envs.durable import write_folder
+from pipelines.non_finite_error import NonFiniteError
 
 
-class NonFiniteError(FloatingPointError):
-    """A NaN or an infinity where a number belongs.
-
-    Args:
-        place: what and where, for a person.
-        evidence: tensors to look at, by name.
-    """
-
-    def __init__(self, place: str, evidence: Mapping[str, Tensor]) -> None:
-        super().__init__(place)
-        self.evidence = evidence
-
-    def save(self, parent: Path) -> Path:
-        """Write the tensors and the place to a new folder under `parent`, which is returned."""
-        folder = parent / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
-        tensors = {
-            name: value.detach().cpu().clone().contiguous() for name, value in self.evidence.items()
-        }
-        about = json.dumps({"place": str(self)}, indent=2) + "\n"
-        blobs = {"tensors.safetensors": safetensors.torch.save(tensors)}
-        write_folder(folder, blobs | {"place.json": about.encode()})
-        return folder
+def keep_evidence(error: NonFiniteError, parent: Path) -> Path:
+    """Write what an error has to show to a new folder under `parent`, which is returned."""
+    folder = parent / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    tensors = {
+        name: value.detach().cpu().clone().contiguous() for name, value in error.evidence.items()
+    }
+    about = json.dumps({"place": str(error)}, indent=2) + "\n"
+    blobs = {"tensors.safetensors": safetensors.torch.save(tensors)}
+    write_folder(folder, blobs | {"place.json": about.encode()})
+    return folder
 
 
 def refuse_non_finite(batch: TensorDictBase, keys: Sequence[NestedKey]) -> None:

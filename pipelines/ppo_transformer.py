@@ -10,8 +10,17 @@ from pipelines.ending import ENDING
 if __name__ == "__main__":
     ENDING.take_signals()
 
-import logging
 import sys
+
+from pipelines.config import RunConfig, load_config
+from pipelines.refusal import plain_failures, plain_refusals
+
+if __name__ == "__main__":
+    # Before what loads for seconds: --help and a mistake are answered at once.
+    with plain_failures():
+        CONFIG = load_config("ppo_transformer", sys.argv[1:])
+
+import logging
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -27,7 +36,6 @@ from envs.trace import TraceWriter, pack_trace
 from envs.workers import watch_workers
 from pipelines.checkpoint import Checkpoint, describe
 from pipelines.checkpoint_store import CheckpointStore
-from pipelines.config import RunConfig, load_config
 from pipelines.device import keep_compiled, pick_device
 from pipelines.exit_codes import WORKER_LOST
 from pipelines.held_out.candidate import SPLIT
@@ -35,7 +43,6 @@ from pipelines.held_out.looks import verify_registry
 from pipelines.initial_weights import find_initial_weights
 from pipelines.model import make_model
 from pipelines.random_state import seed_everything
-from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.replay import replay
 from pipelines.resume import find_run, inexact_notes, open_run
 from pipelines.run_folder import RunFolder
@@ -201,4 +208,4 @@ def open_trace(
 
 if __name__ == "__main__":
     with plain_failures():
-        main(load_config("ppo_transformer", sys.argv[1:]))
+        main(CONFIG)

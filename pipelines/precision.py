@@ -8,8 +8,6 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-
 
 def mixed(precision: str, device: torch.device) -> torch.autocast:
     """Context in which matrix products run in bfloat16, if `precision` says so.

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from envs.durable import DISK_ERRORS
-from envs.workers import WorkerLostError
+from envs.worker_lost import WorkerLostError
 from pipelines.exit_codes import DISK, NETWORK, NON_FINITE, REFUSED, WORKER_LOST
 from pipelines.market_data.patience import SourceError
-from pipelines.non_finite import NonFiniteError
+from pipelines.non_finite_error import NonFiniteError
 
 
 @contextmanager

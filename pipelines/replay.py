@@ -12,6 +12,15 @@ if __name__ == "__main__":
     end_plainly()
 
 import sys
+
+from pipelines.config import ReplayConfig, load_config
+from pipelines.refusal import plain_failures, plain_refusals
+
+if __name__ == "__main__":
+    # Before what loads for seconds: --help and a mistake are answered at once.
+    with plain_failures():
+        CONFIG = load_config("replay", sys.argv[1:])
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +29,6 @@ import pandas as pd
 import torch
 
 from envs.trace import TraceWriter, read_trace
-from pipelines.config import ReplayConfig, load_config
 from pipelines.exit_codes import ERROR
 from pipelines.held_out.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
 from pipelines.held_out.live_policy import make_live_policy
@@ -33,7 +41,6 @@ from pipelines.held_out.rollout import Policy, Rollout, evaluation_config, play_
 from pipelines.held_out.sampled_policy import SampledPolicy
 from pipelines.held_out.ties import describe_partings, partings
 from pipelines.judging.metrics import in_order, measure
-from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.rollout_policy import RolloutPolicy
 from pipelines.run_folder import RunFolder
 
@@ -213,4 +220,4 @@ def _names(beside: Sequence[Inputs]) -> list[str]:
 
 if __name__ == "__main__":
     with plain_failures():
-        main(load_config("replay", sys.argv[1:]))
+        main(CONFIG)

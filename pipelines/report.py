@@ -10,11 +10,18 @@ if __name__ == "__main__":
     end_plainly()
 
 import sys
+
+from pipelines.config import ReportConfig, load_config
+from pipelines.refusal import plain_failures, plain_refusals
+
+if __name__ == "__main__":
+    # Before what loads for seconds: --help and a mistake are answered at once.
+    with plain_failures():
+        CONFIG = load_config("report", sys.argv[1:])
+
 from pathlib import Path
 
 from envs.durable import write_file
-from pipelines.config import ReportConfig, load_config
-from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.reporting.report_inputs import ReportInputs
 from pipelines.reporting.report_page import make_page
 from pipelines.reporting.report_tear_sheet import write_tear_sheet
@@ -50,4 +57,4 @@ def write_report(folder: Path) -> Path:
 
 if __name__ == "__main__":
     with plain_failures():
-        main(load_config("report", sys.argv[1:]))
+        main(CONFIG)

@@ -14,7 +14,8 @@ from torch import Tensor
 from envs.trace import TraceMark, TraceWriter
 from pipelines.checkpoint import Checkpoint
 from pipelines.checkpoint_store import CheckpointStore, list_checkpoints
-from pipelines.non_finite import NonFiniteError
+from pipelines.non_finite import keep_evidence
+from pipelines.non_finite_error import NonFiniteError
 from pipelines.snapshot import Snapshot
 from pipelines.tracking.tracker import Tracker, TrackerMark
 
@@ -75,7 +76,7 @@ class Saver:
             # The error itself is what is to be told; a second one goes along with it.
             try:
                 if isinstance(error, NonFiniteError):
-                    error.add_note(f"the tensors around it: {error.save(debug)}")
+                    error.add_note(f"the tensors around it: {keep_evidence(error, debug)}")
                 if told := self.save_and_tell():
                     error.add_note(told)
             except Exception as second:

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 from envs.checks import require, require_at_least, require_between, require_positive
-from pipelines.precision import PRECISIONS
 
+PRECISIONS = ("auto", "float32", "bfloat16")
 LR_SCHEDULES = ("constant", "linear", "cosine")
 
 

@@ -4,7 +4,8 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
 from modules.window import BarWindow
-from pipelines.non_finite import NonFiniteError, find_non_finite, tensors_of
+from pipelines.non_finite import find_non_finite, tensors_of
+from pipelines.non_finite_error import NonFiniteError
 
 
 class WatchedPolicy(TensorDictModuleBase):

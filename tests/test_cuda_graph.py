@@ -23,7 +23,7 @@ from pipelines.config import RunConfig
 from pipelines.cuda_graph import CudaGraph
 from pipelines.loss import LossConfig
 from pipelines.model import make_model
-from pipelines.non_finite import NonFiniteError
+from pipelines.non_finite_error import NonFiniteError
 from pipelines.rollout_policy import RolloutPolicy
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training

@@ -13,7 +13,7 @@ from pipelines.advantage import path_times, sequences
 from pipelines.config import RunConfig
 from pipelines.loss import PolicyLoss
 from pipelines.model import make_model
-from pipelines.non_finite import NonFiniteError
+from pipelines.non_finite_error import NonFiniteError
 from pipelines.train_config import TrainConfig, sequence_length
 from pipelines.training import Training
 from random_walk import fine_table

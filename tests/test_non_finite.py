@@ -8,7 +8,8 @@ import torch
 from tensordict import TensorDict
 
 from pipelines.benchmarks.faults_numbers import PLACES, inject_numbers
-from pipelines.non_finite import NonFiniteError, find_non_finite, refuse_non_finite
+from pipelines.non_finite import find_non_finite, keep_evidence, refuse_non_finite
+from pipelines.non_finite_error import NonFiniteError
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -26,7 +27,7 @@ def test_the_place_is_named_and_the_tensors_are_kept(tmp_path):
         refuse_non_finite(batch, [("next", "reward")])
     assert "next/reward = nan at [path, account, step] [1, 2, 1]" in str(caught.value)
     assert "at 1 more places" in str(caught.value)
-    folder = caught.value.save(tmp_path / "debug")
+    folder = keep_evidence(caught.value, tmp_path / "debug")
     assert json.loads((folder / "place.json").read_text())["place"] == str(caught.value)
     kept = safetensors.torch.load_file(folder / "tensors.safetensors")
     assert kept["next/reward"].isnan().sum() == 1

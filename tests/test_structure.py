@@ -70,6 +70,11 @@ def test_the_project_never_imports_test_oracles() -> None:
     assert [p.name for p in sources(*PACKAGES) if oracles & set(imports(p))] == []
 
 
+def test_no_module_lies_at_the_top() -> None:
+    """There it would hide the packages' own and the libraries', for whoever starts a program."""
+    assert [p.name for p in ROOT.glob("*.py")] == []
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_each_package_is_this_repository_s_own(package: str) -> None:
     module = importlib.import_module(package)

@@ -19,7 +19,7 @@ from pipelines.config import RunConfig, WandbConfig
 from pipelines.held_out.baselines import RandomPolicy, buy_and_hold
 from pipelines.held_out.rollout import play_tiles
 from pipelines.judging.metrics import completed_trades, in_order, measure
-from pipelines.non_finite import NonFiniteError
+from pipelines.non_finite_error import NonFiniteError
 from pipelines.run_folder import RunFolder
 from pipelines.tracking.alerts import Alert
 from pipelines.tracking.evaluated import Evaluated

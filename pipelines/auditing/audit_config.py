@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from envs.bars import DataConfig
 from envs.checks import require, require_at_least, require_between, require_one_of
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 
 AUDIT_CHECKS = ("trace", "free_lunch")
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from envs.bars import DataConfig
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 from envs.factory import make_env
 from envs.table import BarTable, build_table
 from pipelines.benchmarks.benchmark_env import EPISODE_BARS

@@ -11,8 +11,8 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from envs.bars import DataConfig
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 from envs.factory import make_env
 from envs.table import BarTable, build_table
 from modules.config import ModelConfig
@@ -20,7 +20,8 @@ from modules.window import BarWindow
 from pipelines.benchmarks.faults_run import row
 from pipelines.config import RunConfig
 from pipelines.model import make_model
-from pipelines.non_finite import NonFiniteError
+from pipelines.non_finite import keep_evidence
+from pipelines.non_finite_error import NonFiniteError
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training
 
@@ -86,7 +87,8 @@ def _in_training(
         try:
             next(iterations)
         except NonFiniteError as error:
-            stopped = names in str(error) and (error.save(folder) / "place.json").is_file()
+            kept = keep_evidence(error, folder)
+            stopped = names in str(error) and (kept / "place.json").is_file()
         except (RuntimeError, ValueError):  # of somebody who met the number later
             stopped = False
         else:

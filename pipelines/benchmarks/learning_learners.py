@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from modules.config import ModelConfig
-from pipelines.loss import LossConfig
+from pipelines.loss_config import LossConfig
 from pipelines.train_config import TrainConfig
 
 # The network of every learner: small enough for two cores, and what other libraries use.

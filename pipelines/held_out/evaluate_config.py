@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from envs.checks import require, require_at_least, require_between, require_one_of
 from pipelines.held_out.replay_config import CHECKPOINTS, ReplayDataConfig, require_seed_and_device
-from pipelines.held_out.walk_forward import MODES
 
 DRAWS = 1_000
+MODES = ("anchored", "rolling")
 
 
 @dataclass

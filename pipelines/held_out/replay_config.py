@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from envs.checks import require, require_at_least, require_between, require_cell, require_one_of
-from envs.splits import SPLITS
+from envs.data_config import SPLITS
 
 CHECKPOINTS = ("last", "best")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")

@@ -10,9 +10,9 @@ from torch import Tensor
 from torchrl.modules import ActorValueOperator
 
 from envs.assets import asset_folder, parse_assets
-from envs.bars import DataConfig
 from envs.checks import require
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 from envs.table import BarTable, build_table
 from pipelines.checkpoint import Checkpoint, seen_by
 from pipelines.checkpoint_store import load_best, load_newest

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from envs.bars import DataConfig, utc_ns
 from envs.checks import require, require_at_least, require_between, require_one_of
+from envs.data_config import DataConfig, utc_ns
+from pipelines.held_out.evaluate_config import MODES
 
-MODES = ("anchored", "rolling")
 Rows = tuple[int, int]
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from envs.bars import DataConfig
 from envs.checks import require
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 
 
 @dataclass

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pandas as pd
-
 from envs.checks import require, require_between, require_one_of
 
 SOURCES = ("binance_vision", "ccxt")
@@ -141,11 +139,13 @@ def _time_ns(key: str, text: str) -> int:
     """
     allowed = "a UTC date such as 2024-01-01, or a time such as 2024-01-01T12:00"
     require(bool(re.match(r"\d{4}-\d\d-\d\d", text)), key, text, allowed)
+    from pandas import Timestamp  # loads for half a second; --help names no time
+
     try:
-        time = pd.Timestamp(text)
+        time = Timestamp(text)
         time = time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")
     except ValueError:
         raise ValueError(f"{key}={text!r} is not allowed: {allowed}") from None
-    in_range = pd.Timestamp("1970-01-01", tz="UTC") <= time < pd.Timestamp("2100-01-01", tz="UTC")
+    in_range = Timestamp("1970-01-01", tz="UTC") <= time < Timestamp("2100-01-01", tz="UTC")
     require(in_range, key, text, allowed + ", from 1970 to 2099")
     return int(time.as_unit("ns").value)

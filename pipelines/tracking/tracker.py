@@ -21,7 +21,7 @@ from tqdm import tqdm
 from envs.durable import named, write_file
 from envs.trace_rows import action_values
 from pipelines.config import RunConfig
-from pipelines.non_finite import NonFiniteError
+from pipelines.non_finite_error import NonFiniteError
 from pipelines.refusal import first_line
 from pipelines.run_folder import RunFolder
 from pipelines.tracking.alerts import Alert, AlertWatch

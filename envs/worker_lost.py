@@ -1,0 +1,5 @@
+"""The error of a worker process that is gone: light, for programs that never start one."""
+
+
+class WorkerLostError(RuntimeError):
+    """A worker process of the environment has died or does not answer."""
