@@ -10,6 +10,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from candle_tables import NO_COSTS
 from envs.config import EnvConfig
 from envs.ledger import HEADS
 from envs.market import MarketEnv
@@ -23,10 +24,6 @@ STEPS = 100
 
 BASE = EnvConfig(paths=2, accounts=6, workers=0, window=4, episode_bars=30)
 
-FREE = dict.fromkeys(
-    ("taker_fee_bps", "maker_fee_bps", "slippage_bps", "stop_slippage_bps"), 0.0
-) | {"allow_zero_costs": True}
-
 WILD = {"risk_pct": 100.0, "max_leverage": 30.0, "stop_step_bps": 140.0}
 
 CONFIGS = {
@@ -35,8 +32,8 @@ CONFIGS = {
     "funding": {"funding_bps_per_day": 100.0, "max_participation": 0.05},
     "ruin": WILD,
     "ruin, trailing": WILD | {"trailing": True, "funding_bps_per_day": 40.0},
-    "free": FREE,
-    "free and wild": FREE | WILD | {"ruin_equity_frac": 0.5},
+    "free": NO_COSTS,
+    "free and wild": NO_COSTS | WILD | {"ruin_equity_frac": 0.5},
     "coarse": {"lot_size": 0.25, "max_units": 3.0, "min_units": 1.0, "initial_cash": 25_000.0},
     "penalties": {"drawdown_penalty": 0.5, "turnover_penalty": 0.01, "reward_scale": 10.0},
     "touch": {"tp_through_ticks": 0.0, "taker_fee_bps": 1.0, "stop_slippage_bps": 8.0},

@@ -80,12 +80,6 @@ def at(side):
 
 
 @pytest.fixture
-def no_costs() -> dict:
-    """The parameters of a market without costs."""
-    return dict(NO_COSTS)
-
-
-@pytest.fixture
 def indices():
     """Indices of an order ticket: ``indices("long x1 stop100 tp2R", cfg)``."""
     return action_indices

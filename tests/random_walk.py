@@ -81,6 +81,24 @@ def draw_ticks(bars: int, *, seed: int = 0, move: int = 900, wick: int = 300) ->
     return np.c_[prices, rng.uniform(1, 99, bars)]
 
 
+def wild_bars(count: int, rng: np.random.Generator) -> np.ndarray:
+    """float64 [count, 5] on the tick of 0.1: gaps of percents, long wicks.
+
+    Some bars do not move, and some have no volume.
+    """
+    small, large = rng.normal(0, 0.002, count), rng.normal(0, 0.04, count)
+    moves = np.where(rng.random(count) < 0.85, small, large) * (rng.random(count) < 0.95)
+    close = 10_000 * np.exp(np.cumsum(moves) - np.linspace(0, moves.sum(), count))
+    gaps = np.where(rng.random(count) < 0.1, rng.normal(0, 0.03, count), 0)
+    opens = np.concatenate([close[:1], close[:-1]]) * np.exp(gaps)
+    wick = np.where(rng.random((2, count)) < 0.9, 0.001, 0.05) * rng.exponential(1, (2, count))
+    high = np.maximum(opens, close) * (1 + wick[0])
+    low = np.minimum(opens, close) * np.maximum(1 - wick[1], 0.5)
+    prices = np.round(np.stack([opens, high, low, close], -1) / 0.1) / 10
+    volume = rng.exponential(100, count) * (rng.random(count) < 0.8)
+    return np.concatenate([prices, volume[:, None]], -1)
+
+
 def draw_ohlcv(bars: int = 400, *, volatility: float = 3e-3) -> torch.Tensor:
     """float64 [bars, 5] about 100, off every tick; the volume is as large as the price."""
     generator = torch.Generator().manual_seed(0)

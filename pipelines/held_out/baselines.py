@@ -19,6 +19,8 @@ from envs.table import BarTable
 from pipelines.held_out.rollout import Policy, Rollout, chain, final_equity, play_parts, play_tiles
 from pipelines.judging.metrics import COLUMNS, Metrics, in_order, measure
 
+# By the names that results have for them; the rule of the verdict holds a policy against these.
+BASELINES = ("flat", "buy_and_hold", "random", "always_short")
 SHORT, FLAT = 0, 1
 RANDOM_ACCOUNTS = 32
 # Random accounts that are played at a time, a bound on the memory.

@@ -9,17 +9,15 @@ import pandas as pd
 from pipelines.held_out.baselines import always_short_policy, buy_and_hold, flat_policy, play_random
 from pipelines.held_out.candidate import Candidate
 from pipelines.held_out.foresight import foresight_growth
-from pipelines.held_out.matched_random import Trades, draw_accounts, play_account
+from pipelines.held_out.matched_random import draw_accounts, play_account
 from pipelines.held_out.mean_reversion import MeanReversionPolicy
 from pipelines.held_out.momentum import MomentumPolicy
+from pipelines.held_out.placed_trades import Trades
 from pipelines.held_out.played_seed import PlayedSeed
 from pipelines.held_out.rollout import Policy, play_tiles, tile_times
 from pipelines.judging.metrics import in_order
 from pipelines.judging.performance import EquityFigures, TradeFigures, equity_figures, performance
 from pipelines.judging.period_returns import growth_curve
-
-# Those that the rule of the verdict holds a policy against; the others are shown beside them.
-JUDGED_AGAINST = ("flat", "buy_and_hold", "random", "always_short")
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.held_out.baselines import buy_and_hold
+from pipelines.held_out.baselines import BASELINES, buy_and_hold
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.cost_curve import order_cost_bps
 from pipelines.held_out.doubts import coverage, other_bars, other_markets, run_notes
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import Costs, Evaluation, SeedResult
 from pipelines.held_out.held_out_baselines import (
-    JUDGED_AGAINST,
     Account,
     bound_foresight,
     play_baselines,
@@ -83,7 +82,7 @@ def judge_candidate(
     shares = {"matched_random": chance, "risk_matched_hold": matched_hold}
     everyone = {
         POLICY: _policy_account(candidate, policy, played),
-        **{name: accounts[name] for name in JUDGED_AGAINST},
+        **{name: accounts[name] for name in BASELINES},
         **{name: share_account(candidate, curve) for name, curve in shares.items()},
         **{name: accounts[name] for name in ("momentum", "mean_reversion")},
     }
@@ -149,7 +148,7 @@ def _evidence(returns: PeriodReturns, played: Mapping[str, PlayedSeed], opened: 
     return Evidence(
         dataclasses.replace(returns, values=values),
         seeds=list(played),
-        baselines=list(JUDGED_AGAINST),
+        baselines=list(BASELINES),
         trades=float(np.mean([seed.performance.trades.trades for seed in played.values()])),
         trials=max(opened.looks.trials, 1 + len(rivals)),
         earlier_openings=opened.looks.earlier,

@@ -18,6 +18,7 @@ from pipelines.checkpoint import Checkpoint, seen_by
 from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.config import RunConfig
 from pipelines.device import pick_device
+from pipelines.held_out.baselines import BASELINES
 from pipelines.held_out.result import IN_SAMPLE, POLICY
 from pipelines.held_out.rollout import Policy, split_tiles
 from pipelines.model import make_model
@@ -29,7 +30,7 @@ _LOADERS = {"last": load_newest, "best": load_best}
 # What two policies that are played side by side may have been trained with.
 _MAY_DIFFER = ("paths", "accounts", "workers", "compile", "window")
 # Names that a result has for other accounts.
-_TAKEN = (POLICY, "flat", "buy_and_hold", "random", "always_short")
+_TAKEN = (POLICY, *BASELINES)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pandas as pd
 from envs.durable import write_file
 from envs.table_meta import TableMeta
 from pipelines.judging.metrics import Metrics
+from pipelines.judging.period_returns import DAY_S
 from pipelines.number_text import counted, percent, signed_percent
 
-SECONDS_A_DAY = 86_400.0
 # Under these the page says that the numbers mean nothing. With 100 trades the hit rate is still
 # uncertain by 5 percentage points; over a year an annual Sharpe ratio by 1.
 MIN_TRADES = 100
@@ -43,7 +43,7 @@ class Replayed:
     @property
     def days(self) -> float:
         """Time that was traded, gaps left out."""
-        return self.bars * self.interval_s / SECONDS_A_DAY
+        return self.bars * self.interval_s / DAY_S
 
     @property
     def line(self) -> str:
