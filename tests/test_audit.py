@@ -93,7 +93,9 @@ def test_the_command_prints_a_page_and_returns_0(clean, capsys):
     assert main(cfg) == 0
     page = capsys.readouterr().out
     assert "every row adds up" in page
-    assert "1,200 rows, 12 lanes" in page
+    times = [pd.Timestamp(row["timestamp"]) for row in clean[0]]
+    first, last = (f"{time:%Y-%m-%dT%H:%M:%SZ}" for time in (min(times), max(times)))
+    assert f"1,200 rows, 12 lanes, {first} to {last}" in page
     assert page.count("\n") < 60
     unexplained = next(line for line in page.splitlines() if "unexplained" in line)
     assert float(unexplained.split()[-1]) == 0.0
@@ -128,6 +130,9 @@ def test_what_is_no_trace_is_refused_in_one_line(clean, tmp_path, capsys):
         audit_trace(other, clean[2])
     other.with_suffix(".json").write_text(whole)
     with pytest.raises(ValueError, match="R-TRACE-1"):
+        audit_trace(other, clean[2])
+    other.write_text(clean[1].read_text().split("\n")[0] + "\n")
+    with pytest.raises(ValueError, match=r"other\.csv: no rows"):  # which would all add up
         audit_trace(other, clean[2])
 
 

@@ -101,5 +101,6 @@ def test_flat_takes_nothing_out_and_an_idle_candidate_is_never_superior():
     assert np.array_equal(excess_returns(policy, np.zeros(250)), policy)
     idle = np.concatenate([np.zeros((250, 1)), policy], 1)
     assert superior_ability(idle, 1.0) == 1.0
-    with_idle_rival = np.concatenate([policy[:, :1], np.zeros((250, 1))], 1)
-    assert superior_ability(with_idle_rival, 1.0) == superior_ability(policy[:, :1], 1.0)
+    for rivals in (1, 2):
+        with_idle_rival = np.concatenate([policy[:, :rivals], np.zeros((250, 1))], 1)
+        assert superior_ability(with_idle_rival, 1.0) == superior_ability(policy[:, :rivals], 1.0)
