@@ -18,6 +18,7 @@ from audited_trace import (
     make_policy,
     make_replay,
     make_trace,
+    read_rows,
 )
 from envs.bars import DataConfig
 from envs.market import MarketEnv
@@ -49,6 +50,15 @@ def test_a_replay_of_tiles_adds_up(params, tmp_path):
     assert totals.fills["end"] > 0
     assert totals.truncated + totals.ruined == 8
     assert (totals.ruined > 0) == (params is WILD)
+
+
+def test_a_last_tile_that_its_split_cuts_short_adds_up(tmp_path):
+    """More bars follow in the file, which are another split's: the trace shows none of them."""
+    trace, prices = make_replay(tmp_path, until=100)
+    rows = read_rows(trace)
+    last = [row for row in rows if row["lane"] == "4"][-1]
+    assert (last["truncated"], last["step"]) == ("true", "15")
+    assert audit_trace(trace, prices).rows == len(rows) == 96
 
 
 def test_parquet_thinned_lanes_and_several_batches_add_up(tmp_path):
