@@ -42,6 +42,14 @@ def test_it_is_the_recipe_of_the_paper():
     assert superior_ability(excess, 1.0, seed=2) == pytest.approx(by_hand, abs=0.03)
 
 
+def test_how_much_anybody_stakes_changes_nothing():
+    excess = returns_of(5, trials=4, mean=4e-4)
+    staked = excess * [1e-3, 30.0, 1.0, 1e-4]
+    same = superior_ability(staked, 2.0, draws=200)
+    assert same == pytest.approx(superior_ability(excess, 2.0, draws=200), abs=1e-9)
+    assert same != pytest.approx(superior_ability(excess[:, :1], 2.0, draws=200), abs=0.02)
+
+
 def test_a_rival_that_is_better_does_not_lend_its_p_value():
     alone = returns_of(0, trials=1)
     better = returns_of(1, trials=1, mean=0.01)
