@@ -23,7 +23,7 @@ from audited_trace import (
 from envs.bars import DataConfig
 from envs.market import MarketEnv
 from envs.table import build_table
-from envs.trace import COLUMNS, TraceWriter
+from envs.trace import COLUMNS, TraceWriter, read_trace
 from pipelines.audit import main
 from pipelines.auditing.audit_report import explain
 from pipelines.auditing.audit_rows import DoesNotAddUp, Finding, Row
@@ -41,6 +41,42 @@ def test_a_training_trace_adds_up(name, tmp_path):
     if "ruin" in name:
         assert totals.ruined > 0
         assert totals.fills["liquidation"] > 0
+
+
+@pytest.mark.parametrize("name", ["coarse", "all", "flatten"])
+def test_what_is_summed_up_is_what_the_rows_say(name, tmp_path):
+    trace, prices = make_trace(tmp_path, seed=sum(map(ord, name)), **CONFIGS[name])
+    totals, rows = audit_trace(trace, prices), read_trace(trace)
+    for column, total in (
+        ("fee", totals.fees), ("slippage_cost", totals.slippage_cost), ("funding", totals.funding),
+    ):  # fmt: skip
+        assert total == pytest.approx(rows[column].sum(), rel=1e-9)
+    reasons = pd.concat([rows["open_exit_reason"], rows["exit_reason"]]).value_counts()
+    entries = rows["entry_units"].notna()
+    fills = {reason: count for reason, count in reasons.items() if reason}
+    assert dict(totals.fills) == fills | {"entry": entries.sum()}
+    assert totals.unfilled == (rows["requested_units"].notna() & ~entries).sum()
+    assert (totals.unfilled > 0) == (name != "flatten")
+    assert (totals.ruined, totals.truncated) == (rows["terminated"].sum(), rows["truncated"].sum())
+    ends = rows.groupby(["lane", "episode"])["equity"].last()
+    assert totals.episodes == len(ends)
+    profit = ends - json.loads(trace.with_suffix(".json").read_text())["simulator"]["initial_cash"]
+    assert totals.profit == pytest.approx(profit.sum(), rel=1e-9)
+    costs = totals.fees + totals.slippage_cost + totals.funding
+    assert totals.moves == pytest.approx(profit.sum() + costs, rel=1e-9)
+    times = rows["timestamp"].astype("int64")
+    assert (totals.first_ns, totals.last_ns) == (times.min(), times.max())
+
+
+def test_a_trace_that_was_cut_off_within_a_step_is_said_to_be(clean, tmp_path):
+    trace = tmp_path / "train_actions.csv"
+    lines = clean[1].read_text().splitlines(keepends=True)
+    trace.with_suffix(".json").write_text(clean[1].with_suffix(".json").read_text())
+    for rows, notes in ((600, 0), (607, 1)):
+        trace.write_text("".join(lines[: 1 + rows]))
+        totals = audit_trace(trace, clean[2])
+        assert (totals.rows, len(totals.notes)) == (rows, notes)
+    assert "cut off" in totals.notes[0]
 
 
 @pytest.mark.parametrize("params", [{}, WILD, {"trailing": True, "funding_bps_per_day": 9.0}])
@@ -109,6 +145,18 @@ def test_the_command_prints_a_page_and_returns_0(clean, capsys):
     assert page.count("\n") < 60
     unexplained = next(line for line in page.splitlines() if "unexplained" in line)
     assert float(unexplained.split()[-1]) == 0.0
+    money = {
+        line.split("  ")[1]: float(line[18:].split()[0].replace(",", ""))
+        for line in page.split("money, quote currency\n")[1].splitlines()
+    }
+    assert money["fees"] == pytest.approx(-sum(float(row["fee"]) for row in clean[0]), abs=0.01)
+    parts = sum(money[name] for name in ("price moves", "fees", "slippage", "funding"))
+    assert money["profit"] == pytest.approx(parts, abs=0.03)
+    (line,) = (line for line in page.splitlines() if " episodes: " in line)
+    episodes, ended, ruined, going = (int(word) for word in line.split() if word.isdigit())
+    assert ruined == sum(row["terminated"] == "true" for row in clean[0])
+    assert ended == sum(row["truncated"] == "true" for row in clean[0])
+    assert episodes == ended + ruined + going
 
 
 def test_the_command_names_row_column_rule_and_returns_1(clean, tmp_path, capsys):
