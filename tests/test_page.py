@@ -263,6 +263,11 @@ def test_few_trades_and_few_days_are_called_meaningless(replayed):
     assert any(line.startswith("Too few trades to mean anything: with ") for line in lines)
     assert any(line.startswith("Too little time to mean anything") for line in lines)
     policy = result.metrics["policy"]
+    few = dataclasses.replace(result, metrics={"policy": dataclasses.replace(policy, trades=25)})
+    assert any("uncertain by ±10 percentage points" in line for line in caveats(few))
+    quarter = dataclasses.replace(result.replayed, bars=365 * 6 * 60)
+    short = dataclasses.replace(result, replayed=quarter)
+    assert any("over 91.2 days" in line and "uncertain by ±2.0" in line for line in caveats(short))
     many = dataclasses.replace(policy, trades=100, ruined=0)
     years = dataclasses.replace(result.replayed, bars=366 * 24 * 60)
     fine = dataclasses.replace(result, metrics={"policy": many}, replayed=years)
