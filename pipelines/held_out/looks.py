@@ -37,17 +37,6 @@ def find_registry(runs: Sequence[Path]) -> Path:
     return common or holder / FILE
 
 
-def make_writable(folder: Path) -> None:
-    """Make the folder of a result; one that cannot be written is refused before any look.
-
-    Raises:
-        OSError: naming it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise OSError(f"{folder}: cannot be written; another folder: out=PATH")
-
-
 def open_everywhere(
     opening: Opening, registry: Path, places: Sequence[Path], elsewhere: Sequence[Registry] = ()
 ) -> tuple[Registry, Receipt]:
