@@ -38,7 +38,8 @@ from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.held_out.evaluation_text import as_text
 from pipelines.held_out.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.held_out.judgement import Settings, judge_candidate, open_bars
-from pipelines.held_out.looks import find_registry, make_writable
+from pipelines.held_out.looks import make_writable
+from pipelines.judging.registry import find_registry
 from pipelines.report import write_report
 
 
