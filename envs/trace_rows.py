@@ -16,7 +16,7 @@ from torch import Tensor
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
 from envs.table import BarTable
-from envs.trace_schema import MARKET, MEANINGS, REASON_COLUMNS, SCHEMA
+from envs.trace_schema import MARKET, MEANINGS, REASON_COLUMNS, SCHEMA, action_values
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,6 @@ class Chunk:
             state_value=None if value is None else array(value),
             alive=array(everything if alive is None else alive),
         )
-
-
-def action_values(cfg: EnvConfig) -> dict[str, list[float]]:
-    """What each index of each head stands for: side, risk multiple, bps, multiples of the stop."""
-    return {
-        "direction": [-1, 0, 1],
-        "size": [float(multiple) for multiple in cfg.risk_multiples],
-        "stop_loss": [(i + 1) * cfg.stop_step_bps for i in range(cfg.stop_steps)],
-        "take_profit": [float(multiple) for multiple in cfg.take_profit_r],
-    }
 
 
 class RowMaker:

@@ -1,7 +1,8 @@
-"""The columns of a trace and their types, in the order of its files."""
+"""The columns of a trace and their types, in the order of its files; what actions stand for."""
 
 import pyarrow as pa
 
+from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS
 
 MARKET = ("open", "high", "low", "close", "volume")
@@ -29,3 +30,13 @@ _TYPES: dict[str, pa.DataType] = {
 }
 SCHEMA = pa.schema(list(_TYPES.items()))
 COLUMNS: tuple[str, ...] = tuple(SCHEMA.names)
+
+
+def action_values(cfg: EnvConfig) -> dict[str, list[float]]:
+    """What each index of each head stands for: side, risk multiple, bps, multiples of the stop."""
+    return {
+        "direction": [-1, 0, 1],
+        "size": [float(multiple) for multiple in cfg.risk_multiples],
+        "stop_loss": [(i + 1) * cfg.stop_step_bps for i in range(cfg.stop_steps)],
+        "take_profit": [float(multiple) for multiple in cfg.take_profit_r],
+    }

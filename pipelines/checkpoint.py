@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from envs.durable import write_folder
 from envs.table import BarTable
-from envs.trace_rows import action_values
+from envs.trace_schema import action_values
 from pipelines.config import RunConfig, restore_config
 from pipelines.run_folder import RunFolder
 from pipelines.seen_times import Seen, require_seen, seen_times

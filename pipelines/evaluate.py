@@ -38,8 +38,8 @@ from pipelines.held_out.evaluation import Evaluation
 from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.held_out.evaluation_text import as_text
 from pipelines.held_out.judgement import Settings, judge_candidate
-from pipelines.held_out.looks import find_registry
 from pipelines.held_out.opened_bars import open_bars
+from pipelines.judging.registry import find_registry
 from pipelines.report import write_report
 
 

@@ -11,9 +11,9 @@ from pipelines.evaluate import evaluate, main
 from pipelines.held_out import played_seed
 from pipelines.held_out.candidate import load_candidate
 from pipelines.held_out.evaluate_config import EvaluateConfig
-from pipelines.held_out.looks import find_registry, is_above, open_everywhere, open_replay
+from pipelines.held_out.looks import is_above, open_everywhere, open_replay
 from pipelines.held_out.replay_inputs import load_inputs
-from pipelines.judging.registry import Registry
+from pipelines.judging.registry import Registry, find_registry
 from pipelines.ppo_transformer import main as train_run
 from pipelines.replay import replay
 from untrained_run import WORDS

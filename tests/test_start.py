@@ -53,6 +53,7 @@ def test_help_and_a_refusal_load_nothing_heavy(program: str) -> None:
         ("insights", {"torch", "tensordict", "torchrl", "dash", "duckdb"}),
         ("audit", {"torch", "tensordict", "torchrl"}),
         ("check_data", {"tensordict", "torchrl"}),
+        ("export", {"tensordict", "torchrl", "huggingface_hub"}),
     ],
 )
 def test_a_program_that_trains_nothing_loads_no_learner(program: str, unwanted: set[str]) -> None:

@@ -16,8 +16,7 @@ from pipelines.exporting.archive_manifest import (
 )
 from pipelines.exporting.run_files import MANIFEST, Choice, held_still, list_run_files
 from pipelines.exporting.tar_headers import END, make_header, padding
-from pipelines.held_out.looks import find_registry
-from pipelines.judging.registry import Registry
+from pipelines.judging.registry import Registry, find_registry
 
 _CHUNK = 1024**2
 _LEVEL = 6

@@ -16,8 +16,7 @@ from envs.durable import make_writable, new_folder, sync_folder
 from pipelines.exporting.archive_manifest import MAX_MANIFEST, ArchiveManifest
 from pipelines.exporting.run_files import MANIFEST
 from pipelines.exporting.tar_headers import BLOCK, END, padding, read_header
-from pipelines.held_out.looks import find_registry
-from pipelines.judging.registry import Registry
+from pipelines.judging.registry import Registry, find_registry
 
 _CHUNK = 1024**2
 GB = 1e9

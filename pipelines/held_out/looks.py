@@ -1,7 +1,6 @@
 """Looks at held-out bars: where they are counted, and a replay's, which counts like any other."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,31 +9,9 @@ from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
 from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.opening import Opening, Receipt
-from pipelines.judging.registry import FILE, LEVELS, Registry, nearest_registry
+from pipelines.judging.registry import FILE, LEVELS, Registry, find_registry, nearest_registry
 from pipelines.number_text import how_often
 from pipelines.seen_times import has_unseen
-
-
-def find_registry(runs: Sequence[Path]) -> Path:
-    """The registry of runs: the nearest one above all of them, or a new one beside them.
-
-    Args:
-        runs: their folders.
-
-    Raises:
-        ValueError: if a run lies under another registry than the others.
-    """
-    parents = [run.resolve().parent for run in runs]
-    holder = Path(os.path.commonpath(parents))
-    common = nearest_registry(holder)
-    for run, parent in zip(runs, parents, strict=True):
-        own = nearest_registry(parent)
-        if own != common:
-            raise ValueError(
-                f"{run} lies under the registry {own}, the runs together under {common or 'none'}: "
-                "say where looks at these bars are counted, registry=PATH"
-            )
-    return common or holder / FILE
 
 
 def open_everywhere(

@@ -4,8 +4,9 @@ Held-out bars are held out once. Every look at them is written down before it ha
 that only grows: see `pipelines.judging.chained_file`, and ``docs/verdict.md`` for what is counted.
 """
 
+import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple
 from datetime import UTC, datetime
@@ -24,6 +25,28 @@ def nearest_registry(folder: Path) -> Path | None:
     """The registry in a folder or above it."""
     above = [folder, *folder.parents][:LEVELS]
     return next((place / FILE for place in above if (place / FILE).exists()), None)
+
+
+def find_registry(runs: Sequence[Path]) -> Path:
+    """The registry of runs: the nearest one above all of them, or a new one beside them.
+
+    Args:
+        runs: their folders.
+
+    Raises:
+        ValueError: if a run lies under another registry than the others.
+    """
+    parents = [run.resolve().parent for run in runs]
+    holder = Path(os.path.commonpath(parents))
+    common = nearest_registry(holder)
+    for run, parent in zip(runs, parents, strict=True):
+        own = nearest_registry(parent)
+        if own != common:
+            raise ValueError(
+                f"{run} lies under the registry {own}, the runs together under {common or 'none'}: "
+                "say where looks at these bars are counted, registry=PATH"
+            )
+    return common or holder / FILE
 
 
 class Registry:

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from envs.durable import named, write_file
-from envs.trace_rows import action_values
+from envs.trace_schema import action_values
 from pipelines.config import RunConfig
 from pipelines.non_finite_error import NonFiniteError
 from pipelines.refusal import first_line
