@@ -10,11 +10,10 @@ from pipelines.held_out.baselines import always_short_policy, buy_and_hold, flat
 from pipelines.held_out.candidate import Candidate
 from pipelines.held_out.foresight import foresight_growth
 from pipelines.held_out.matched_random import draw_accounts, play_account
-from pipelines.held_out.mean_reversion import MeanReversionPolicy
-from pipelines.held_out.momentum import MomentumPolicy
 from pipelines.held_out.placed_trades import Trades
 from pipelines.held_out.played_seed import PlayedSeed
 from pipelines.held_out.rollout import Policy, play_tiles, tile_times
+from pipelines.held_out.technical_rules import RulePolicy, mean_reversion, momentum
 from pipelines.judging.metrics import in_order
 from pipelines.judging.performance import EquityFigures, TradeFigures, equity_figures, performance
 from pipelines.judging.period_returns import growth_curve
@@ -45,8 +44,8 @@ def play_baselines(candidate: Candidate) -> dict[str, Account]:
     rules: dict[str, Policy] = {
         "flat": flat_policy(cfg),
         "always_short": always_short_policy(cfg),
-        "momentum": MomentumPolicy(table, cfg),
-        "mean_reversion": MeanReversionPolicy(table, cfg),
+        "momentum": RulePolicy(momentum, table, cfg),
+        "mean_reversion": RulePolicy(mean_reversion, table, cfg),
     }
     found = {"buy_and_hold": _account(candidate, buy_and_hold(table, cfg, bounds))}
     random, _ = play_random(table, cfg, bounds, device=candidate.device, seed=0)
