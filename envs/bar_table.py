@@ -4,9 +4,9 @@ import dataclasses
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,30 +23,10 @@ from envs.durable import replace_folder, write_folder
 from envs.joint_bars import joint_sha256
 from envs.mending import refuse_insane_prices
 from envs.splits import fit_normaliser, tradable_runs
+from envs.table_meta import META_FILE, TableMeta
 
-META_FILE = "table.json"
 _ROW_TENSORS = ("timestamp", "ohlcv", "features", "segment", "tradable")
 _TENSOR_NAMES = (*_ROW_TENSORS, "loc", "scale")
-
-
-@dataclass(frozen=True)
-class TableMeta:
-    """What a table is made of, as plain values.
-
-    `splits` holds half-open row ranges; `report` the counts of what the loader found and mended.
-    A table of several markets has both for each of its `assets`, and none itself.
-    """
-
-    asset: str
-    interval_s: float
-    feature_names: list[str]
-    source_name: str
-    source_sha256: str
-    splits: dict[str, tuple[int, int]]
-    window: int = 1
-    episode_bars: int = 1
-    report: dict[str, Any] = field(default_factory=dict)
-    assets: list[AssetRows] | None = None
 
 
 @dataclass(frozen=True)

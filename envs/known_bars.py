@@ -12,7 +12,6 @@ import pandas as pd
 
 from envs.bar_files import OHLCV
 from envs.config import BPS
-from envs.known_bracket import draw_bracket
 from envs.known_config import SyntheticConfig
 
 START_PRICE = 60_000.0
@@ -20,6 +19,9 @@ INTERVAL_NS = 60_000_000_000
 GAP_BARS = 1_000  # between two segments, more than any hole that is filled
 SUBSTEPS = 4  # of the path within a bar
 VOLUME = 1e6  # base units: never a limit
+# Of the market `envs.known_bracket`, in units of the displacement, with their chances.
+OVERSHOOTS = {1 / 6: 0.25, 3 / 6: 0.25, 5 / 6: 0.25, 7 / 6: 0.2, 9 / 6: 0.05}
+REVERSALS = {7 / 6: 0.25, 10 / 6: 0.25, 13 / 6: 0.25, 16 / 6: 0.25}
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,18 @@ def _draw_regimes(cfg: SyntheticConfig, rng: np.random.Generator, shape: tuple) 
     returns = sigma * rng.standard_normal(shape)
     returns[:, 1:] += cfg["regime_bps"] * BPS * regime[:, :-1]
     return Drawn(_from_returns(returns, sigma, rng), {})
+
+
+def draw_bracket(
+    displacement: float, rng: np.random.Generator, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log prices within each bar [S, B, 4], and the side of the anchor at each close [S, B]."""
+    side = np.where(rng.random(shape) < 0.5, 1.0, -1.0)
+    before = np.concatenate([np.ones((shape[0], 1)), side[:, :-1]], 1)
+    over = rng.choice(list(OVERSHOOTS), shape, p=list(OVERSHOOTS.values()))
+    back = rng.choice(list(REVERSALS), shape, p=list(REVERSALS.values()))
+    path = np.stack([before, before * (1.0 + over), -before * back, side], -1)
+    return displacement * path, side
 
 
 def _draw_bracket(cfg: SyntheticConfig, rng: np.random.Generator, shape: tuple) -> Drawn:

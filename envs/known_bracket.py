@@ -24,23 +24,8 @@ from torch import Tensor
 
 from envs.checks import require
 from envs.config import BPS, EnvConfig
+from envs.known_bars import OVERSHOOTS, REVERSALS
 from envs.ledger import HEADS, LEDGER
-
-# In units of the displacement, with their chances.
-OVERSHOOTS = {1 / 6: 0.25, 3 / 6: 0.25, 5 / 6: 0.25, 7 / 6: 0.2, 9 / 6: 0.05}
-REVERSALS = {7 / 6: 0.25, 10 / 6: 0.25, 13 / 6: 0.25, 16 / 6: 0.25}
-
-
-def draw_bracket(
-    displacement: float, rng: np.random.Generator, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log prices within each bar [S, B, 4], and the side of the anchor at each close [S, B]."""
-    side = np.where(rng.random(shape) < 0.5, 1.0, -1.0)
-    before = np.concatenate([np.ones((shape[0], 1)), side[:, :-1]], 1)
-    over = rng.choice(list(OVERSHOOTS), shape, p=list(OVERSHOOTS.values()))
-    back = rng.choice(list(REVERSALS), shape, p=list(REVERSALS.values()))
-    path = np.stack([before, before * (1.0 + over), -before * back, side], -1)
-    return displacement * path, side
 
 
 @dataclass(frozen=True)

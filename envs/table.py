@@ -11,7 +11,7 @@ from torch import Tensor
 
 from envs.assets import of_market, parse_assets
 from envs.bar_files import OHLCV
-from envs.bar_table import BarTable, TableMeta
+from envs.bar_table import BarTable
 from envs.bars import Bars, check_bars, load_bars
 from envs.coarse_bars import coarse_features, coarse_names
 from envs.data_config import DataConfig
@@ -19,6 +19,7 @@ from envs.features import FEATURE_NAMES, market_features
 from envs.joint_bars import common_splits, require_joinable
 from envs.known_bars import draw_market
 from envs.splits import fit_normaliser, require_room, split_by_time, tradable_runs
+from envs.table_meta import TableMeta
 
 
 def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:

@@ -5,7 +5,6 @@ the rows back, every number bit for bit. The columns are those of ``docs/simulat
 """
 
 import json
-import os
 import queue
 import threading
 from collections.abc import Sequence
@@ -15,28 +14,21 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from envs.checks import require, require_cell
 from envs.config import EnvConfig
-from envs.durable import UNFINISHED, sync_folder, write_file
+from envs.durable import write_file
 from envs.table import BarTable
 from envs.trace_beside import about_trace, find_changes, path_beside
 from envs.trace_files import CsvFile
-from envs.trace_rows import SCHEMA, Chunk, RowMaker, to_frame
+from envs.trace_reader import pack_trace, read_trace
+from envs.trace_rows import Chunk, RowMaker
+from envs.trace_schema import COLUMNS, SCHEMA
 
-COLUMNS: tuple[str, ...] = tuple(SCHEMA.names)
-# An empty cell is a null, and nothing else is: a run may be called NA.
-_AS_WRITTEN = pa.csv.ConvertOptions(
-    column_types={field.name: field.type for field in SCHEMA},
-    null_values=[""],
-    strings_can_be_null=True,
-)
+__all__ = ["COLUMNS", "TraceMark", "TraceWriter", "pack_trace", "read_trace"]
+
 # Rollouts that may wait for the thread before `write` does.
 _QUEUE_LENGTH = 2
 # Marks that are kept: of those that wait, of the one being written, and some before it.
@@ -104,7 +96,7 @@ class TraceWriter:
         self._marks = {0: TraceMark(self._file.size, self._rows.counters)}
         self._written = threading.Condition()
         self.rollouts = 0  # handed to `write` so far
-        about = about_trace(table, cfg) | texts | {"lanes": self._lanes}
+        about = about_trace(table.meta, cfg) | texts | {"lanes": self._lanes}
         beside = path_beside(self.path)
         if resume is not None:
             frames = find_changes(beside, about, int(resume.counters["next_frame"][0]))
@@ -214,44 +206,3 @@ class TraceWriter:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def pack_trace(path: Path) -> Path:
-    """Replace a finished CSV trace by the Parquet file of the same rows, whose path is returned.
-
-    The CSV file goes only when the other one is on the disk.
-    """
-    packed = path.with_suffix(".parquet")
-    unfinished = packed.with_name(f".{packed.name}{UNFINISHED}")
-    with (
-        pa.csv.open_csv(path, convert_options=_AS_WRITTEN) as rows,
-        pa.parquet.ParquetWriter(unfinished, SCHEMA, compression="zstd") as writer,
-    ):
-        for batch in rows:
-            writer.write_batch(batch)
-    with open(unfinished, "rb") as file:
-        os.fsync(file.fileno())
-    unfinished.rename(packed)
-    sync_folder(packed.parent)
-    path.unlink()
-    return packed
-
-
-def read_trace(path: str | Path) -> pd.DataFrame:
-    """The rows of a trace file as `to_frame` has them; floats are the very ones that were written.
-
-    Raises:
-        ValueError: for a file without the columns of a trace, or a damaged one.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".parquet":
-            rows = pa.parquet.read_table(path)
-        else:
-            rows = pa.csv.read_csv(path, convert_options=_AS_WRITTEN)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: damaged, or cut off: {error}") from error
-    if tuple(rows.column_names) != COLUMNS:
-        missing = [name for name in COLUMNS if name not in rows.column_names]
-        raise ValueError(f"{path}: not a trace, or not in order; columns missing: {missing}")
-    return to_frame(rows)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from envs.config import EnvConfig
-from envs.table import BarTable
+from envs.table_meta import TableMeta
 
 
-def about_trace(table: BarTable, cfg: EnvConfig) -> dict[str, object]:
+def about_trace(meta: TableMeta, cfg: EnvConfig) -> dict[str, object]:
     """What a reader needs besides the rows."""
-    meta = table.meta
     about: dict[str, object] = {
         "simulator": dataclasses.asdict(cfg),
         "data": {"file": meta.source_name, "sha256": meta.source_sha256},

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import torch
 from tensordict import TensorDictBase
@@ -17,31 +16,7 @@ from torch import Tensor
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
 from envs.table import BarTable
-
-MARKET = ("open", "high", "low", "close", "volume")
-REASON_COLUMNS = ("open_exit_reason", "exit_reason")
-# What the index of each head means, in the order of HEADS.
-_MEANINGS = ("direction_value", "risk_multiple", "stop_distance_bps", "take_profit_r")
-_TYPES: dict[str, pa.DataType] = {
-    "run_id": pa.string(),
-    "split": pa.string(),
-    "asset": pa.string(),
-    "env_frame": pa.int64(),
-    "lane": pa.int64(),
-    "episode": pa.int64(),
-    "step": pa.int64(),
-    "timestamp": pa.timestamp("ns", "UTC"),
-    **dict.fromkeys(MARKET, pa.float64()),
-    **dict.fromkeys(HEADS, pa.int64()),
-    **dict.fromkeys(_MEANINGS, pa.float64()),
-    "direction_value": pa.int64(),
-    "log_prob": pa.float64(),
-    "state_value": pa.float64(),
-    **{name: pa.string() if name in REASON_COLUMNS else pa.float64() for name in FILLS},
-    "terminated": pa.bool_(),
-    "truncated": pa.bool_(),
-}
-SCHEMA = pa.schema(list(_TYPES.items()))
+from envs.trace_schema import MARKET, MEANINGS, REASON_COLUMNS, SCHEMA
 
 
 @dataclass(frozen=True)
@@ -154,7 +129,7 @@ class RowMaker:
             add(name, prices)
         for head, index in chunk.actions.items():
             add(head, index.T)
-        for name, head, meaning in zip(_MEANINGS, HEADS, self._meanings, strict=True):
+        for name, head, meaning in zip(MEANINGS, HEADS, self._meanings, strict=True):
             add(name, meaning[chunk.actions[head].T])
         nothing = np.full(bar.shape, np.nan)
         add("log_prob", nothing if chunk.log_prob is None else chunk.log_prob.T)
@@ -170,7 +145,13 @@ class RowMaker:
         columns |= {name: pa.repeat(text, rows) for name, text in self._texts.items()}
         if self._asset_names:
             columns["asset"] = self._assets(bar.reshape(-1)[keep])
-        return pa.table([columns[name].cast(kind) for name, kind in _TYPES.items()], schema=SCHEMA)
+        return pa.table(
+            [
+                columns[name].cast(kind)
+                for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True)
+            ],
+            schema=SCHEMA,
+        )
 
     def _assets(self, bar: np.ndarray) -> pa.Array:
         """Names of the markets whose bars these are."""
@@ -202,14 +183,6 @@ class RowMaker:
         self._step = self._step + alive.sum(axis=0) - first[-1]
         lane = np.broadcast_to(chunk.lane, frame.shape)
         return {"env_frame": frame, "lane": lane, "episode": episode, "step": step}
-
-
-def to_frame(rows: pa.Table) -> pd.DataFrame:
-    """Rows with the columns of `SCHEMA` for pandas.
-
-    Empty numbers are NaN, empty reasons the empty string, times are UTC.
-    """
-    return rows.to_pandas().fillna(dict.fromkeys(REASON_COLUMNS, ""))
 
 
 def _get(batch: TensorDictBase, key: str) -> Tensor:

@@ -24,7 +24,6 @@ from envs.assets import parse_assets
 from envs.bar_files import default_bars_path
 from pipelines.auditing.audit_report import explain, summary
 from pipelines.auditing.audit_rows import DoesNotAddUp
-from pipelines.auditing.free_lunch import MAX_Z, as_table, play_lattice
 from pipelines.auditing.trace_audit import audit_trace
 from pipelines.refusal import plain_refusals
 
@@ -53,6 +52,9 @@ def check_trace(cfg: AuditConfig) -> int:
 
 def check_free_lunch(cfg: AuditConfig) -> int:
     """Print what every policy earned; the largest z decides."""
+    # Loads for seconds what it plays on; who checks a trace needs nothing of it.
+    from pipelines.auditing.free_lunch import MAX_Z, as_table, play_lattice
+
     rows = play_lattice(cfg.env, episodes=cfg.episodes, seed=cfg.seed)
     print(as_table(rows))
     best = max(rows, key=lambda row: row.z)

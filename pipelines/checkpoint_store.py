@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from envs.durable import remove_folder, sweep_unfinished
 from pipelines.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pipelines.run_folder import list_checkpoints
 
 KEPT = 3
-_NAME = re.compile(r"\d{9}")
 _HOW_LANES_ARE_RUN = ("paths", "accounts", "workers", "compile")
 _LOG = logging.getLogger(__name__)
 
@@ -115,12 +114,6 @@ def _played_on(about: Mapping[str, Any]) -> str:
     env = {name: value for name, value in config["env"].items() if name not in _HOW_LANES_ARE_RUN}
     bars = {name: value for name, value in data.items() if name != "file"}
     return json.dumps([env, bars], sort_keys=True)
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The finished checkpoints of a run, the oldest first; none if there is no such folder."""
-    found = folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ()
-    return sorted(path for path in found if _NAME.fullmatch(path.name))
 
 
 def load_newest(folder: Path) -> Checkpoint:

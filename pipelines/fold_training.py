@@ -11,14 +11,14 @@ from envs.checks import require
 from envs.data_config import SPLITS, DataConfig
 from envs.episodes import RandomStarts
 from envs.table import BarTable, build_table
-from pipelines.checkpoint_store import list_checkpoints, load_newest
+from pipelines.checkpoint_store import load_newest
 from pipelines.config import RunConfig, compose_config
 from pipelines.ending import ENDING
 from pipelines.held_out.rollout import split_tiles
 from pipelines.held_out.walk_forward import Fold, Layout, Rows, fold_data, plan_folds, usable_rows
 from pipelines.ppo_transformer import main as train_run
 from pipelines.resume import FREE, differences
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, list_checkpoints
 from pipelines.tracking.wandb_outlet import run_id_of_its_own
 
 # What the words of a training cannot say, since the walk-forward does.

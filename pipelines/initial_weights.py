@@ -4,8 +4,8 @@ from pathlib import Path
 
 from envs.table import BarTable
 from pipelines.checkpoint import Checkpoint, load_checkpoint
-from pipelines.checkpoint_store import list_checkpoints, load_newest
-from pipelines.run_folder import RunFolder
+from pipelines.checkpoint_store import load_newest
+from pipelines.run_folder import RunFolder, list_checkpoints
 
 
 def find_initial_weights(path: str | Path, table: BarTable) -> Checkpoint:

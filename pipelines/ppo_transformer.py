@@ -32,7 +32,8 @@ from envs.compiled import require_compiler
 from envs.factory import make_env
 from envs.rules import check_tick
 from envs.table import BarTable, build_table
-from envs.trace import TraceWriter, pack_trace
+from envs.trace import TraceWriter
+from envs.trace_reader import pack_trace
 from envs.workers import watch_workers
 from pipelines.checkpoint import Checkpoint, describe
 from pipelines.checkpoint_store import CheckpointStore

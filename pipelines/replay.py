@@ -28,11 +28,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from envs.trace import TraceWriter, read_trace
+from envs.durable import make_writable
+from envs.trace import TraceWriter
+from envs.trace_reader import read_trace
 from pipelines.exit_codes import ERROR
 from pipelines.held_out.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
 from pipelines.held_out.live_policy import make_live_policy
-from pipelines.held_out.looks import find_registry, make_writable, open_replay
+from pipelines.held_out.looks import find_registry, open_replay
 from pipelines.held_out.page import write_page
 from pipelines.held_out.replay_actions import replay_actions
 from pipelines.held_out.replay_inputs import Inputs, load_beside, load_inputs, require_distinct

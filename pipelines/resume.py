@@ -7,9 +7,9 @@ from typing import Any
 
 from envs.table import BarTable
 from pipelines.checkpoint import Checkpoint, describe
-from pipelines.checkpoint_store import list_checkpoints, load_newest
+from pipelines.checkpoint_store import load_newest
 from pipelines.config import RunConfig
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, list_checkpoints
 
 # Keys that change where a run writes, what it does when it ends and how it computes, and none of
 # its numbers; what a file of bars holds counts by its hash, not by its name.

@@ -1,18 +1,28 @@
 """The folder of one run and the names of the files in it."""
 
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from filelock import BaseFileLock
 
 from envs.checks import require_cell
-from envs.durable import put_back, sweep_unfinished
-from envs.table import BarTable
+from envs.durable import make_writable, put_back, sweep_unfinished
 from pipelines.folder_lock import LOCK, lock_folder
 
 _HELD: list[BaseFileLock] = []
+_CHECKPOINT = re.compile(r"\d{9}")
+
+
+class Savable(Protocol):
+    """What a run's workers share: `envs.table.BarTable`, which not everybody needs who looks."""
+
+    def save(self, directory: Path, *, replace: bool) -> None:
+        """Write it into a folder; one that is there goes only when the new one is whole."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class RunFolder:
             raise FileExistsError(
                 f"run.dir={str(path)!r} is not allowed: it exists already; name a new folder"
             )
-        path.mkdir(parents=True, exist_ok=True)
+        make_writable(path)
         return cls(path)
 
     @property
@@ -69,7 +79,7 @@ class RunFolder:
         """What was kept of numbers that are none."""
         return self.path / "debug"
 
-    def replace_bars(self, table: BarTable) -> None:
+    def replace_bars(self, table: Savable) -> None:
         """Write the table, unless it is there; what is there instead stays until it is written."""
         sweep_unfinished(self.path)
         table.save(self.bars, replace=True)
@@ -104,6 +114,12 @@ class RunFolder:
         return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The finished checkpoints of a run, the oldest first; none if there is no such folder."""
+    found = folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ()
+    return sorted(path for path in found if _CHECKPOINT.fullmatch(path.name))
+
+
 def _new_folder(root: Path, tag: str) -> Path:
     """Of two runs that begin in the same second, as agents of a sweep do, one waits for the next.
 
@@ -112,7 +128,7 @@ def _new_folder(root: Path, tag: str) -> Path:
     while True:
         path = root / f"{_now()}_{tag}"
         require_cell("run.dir", path.resolve().name)
-        root.mkdir(parents=True, exist_ok=True)
+        make_writable(root)
         try:
             path.mkdir()
         except FileExistsError:

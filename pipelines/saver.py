@@ -13,9 +13,10 @@ from torch import Tensor
 
 from envs.trace import TraceMark, TraceWriter
 from pipelines.checkpoint import Checkpoint
-from pipelines.checkpoint_store import CheckpointStore, list_checkpoints
+from pipelines.checkpoint_store import CheckpointStore
 from pipelines.non_finite import keep_evidence
 from pipelines.non_finite_error import NonFiniteError
+from pipelines.run_folder import list_checkpoints
 from pipelines.snapshot import Snapshot
 from pipelines.tracking.tracker import Tracker, TrackerMark
 

@@ -107,12 +107,14 @@ def make_trace(folder, *, suffix=".csv", lanes=None, parts=1, seed=0, **params):
     return (pack_trace(trace) if suffix == ".parquet" else trace), prices
 
 
-def make_replay(folder, **params):
-    """A replay of several tiles with a ruin among them, and its price file."""
+def make_replay(folder, *, until=160, **params):
+    """A replay of several tiles with a ruin among them, up to a bar, and its price file."""
     cfg = dataclasses.replace(BASE, episode_bars=20, flatten_at_end=True, **params)
     table = BarTable.from_arrays(draw_bars(160, 4), interval_s=3_600.0)
     prices = write_prices(table, folder / "bars.csv")
-    played = play_tiles(table, cfg, split_tiles(table, cfg, "test"), make_policy(cfg, 4))
+    bounds = split_tiles(table, cfg, "test").clamp_max(until - 1)
+    bounds = bounds[bounds[:, 0] < bounds[:, 1]]
+    played = play_tiles(table, cfg, bounds, make_policy(cfg, 4))
     trace = folder / "replay_actions.csv"
     with TraceWriter(trace, table, cfg, run_id="r", split="test") as writer:
         writer.write(played.batch, played.alive)

@@ -23,7 +23,7 @@ from envs.config import EnvConfig
 from envs.market import MarketEnv
 from envs.table import BarTable
 from envs.trace import TraceWriter
-from envs.trace_rows import SCHEMA
+from envs.trace_schema import SCHEMA
 from pipelines.run_insights.trace_answer import answer
 from pipelines.run_insights.trace_index import index_trace
 from pipelines.run_insights.trace_queries import TraceQueries

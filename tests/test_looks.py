@@ -50,9 +50,22 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_look(
     monkeypatch.setattr("os.access", lambda path, _: path != tmp_path / "e")
     with pytest.raises(SystemExit) as ended:
         evaluate(three_runs[:1], out=tmp_path / "e", registry=tmp_path / "o.jsonl", draws=5)
-    assert ended.value.code == 2
+    assert ended.value.code == 5
     assert f"error: {tmp_path / 'e'}: cannot be written" in capsys.readouterr().err
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_a_link_that_a_person_has_named_is_followed_and_no_other(three_runs, tmp_path, capsys):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    evaluate(three_runs[:1], out=tmp_path / "link", registry=tmp_path / "o.jsonl", draws=5)
+    assert (tmp_path / "disk" / "evaluation.json").is_file()
+    run = shutil.copytree(three_runs[0], tmp_path / "run")
+    shutil.rmtree(run / "evaluation", ignore_errors=True)
+    (run / "evaluation").symlink_to(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        evaluate([run], registry=tmp_path / "o.jsonl", draws=5)
+    assert "symbolic link; nothing is written through one" in capsys.readouterr().err
 
 
 def test_another_candidate_on_the_same_bars_is_another_trial(three_runs, tmp_path):

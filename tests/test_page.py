@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 
+from browser import contrast
 from envs.config import EnvConfig
 from html_document import Document
 from pipelines.chart_points import bracket_line, merge_bars
@@ -263,6 +264,11 @@ def test_few_trades_and_few_days_are_called_meaningless(replayed):
     assert any(line.startswith("Too few trades to mean anything: with ") for line in lines)
     assert any(line.startswith("Too little time to mean anything") for line in lines)
     policy = result.metrics["policy"]
+    few = dataclasses.replace(result, metrics={"policy": dataclasses.replace(policy, trades=25)})
+    assert any("uncertain by ±10 percentage points" in line for line in caveats(few))
+    quarter = dataclasses.replace(result.replayed, bars=365 * 6 * 60)
+    short = dataclasses.replace(result, replayed=quarter)
+    assert any("over 91.2 days" in line and "uncertain by ±2.0" in line for line in caveats(short))
     many = dataclasses.replace(policy, trades=100, ruined=0)
     years = dataclasses.replace(result.replayed, bars=366 * 24 * 60)
     fine = dataclasses.replace(result, metrics={"policy": many}, replayed=years)
@@ -282,3 +288,46 @@ def test_the_terminal_shows_the_same_rows_and_doubts(replayed):
             assert cell in text
     for line in caveats(replayed[2]):
         assert line in text
+
+
+@pytest.fixture
+def opened(chromium, page, tmp_path):
+    """The page in a browser, whose reader likes it dark."""
+    (tmp_path / "replay.html").write_text(page, "utf-8")
+    chromium.resize(1280, 900, dark=True)
+    chromium.open(tmp_path / "replay.html")
+    chromium.errors()
+    yield chromium
+    chromium.resize(1280, 900)
+
+
+PAPER = "return getComputedStyle(document.body).backgroundColor"
+COLORS = """return document.getElementById("chart").data.filter(t => t.type !== "candlestick")
+  .map(t => (t.marker && t.marker.color) || t.line.color)"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_and_its_chart_follow_the_readers_scheme(opened, dark):
+    opened.resize(1280, 900, dark=dark)
+    paper = opened.run(PAPER)
+    assert (contrast(paper, "#000000") < 2) == dark
+    ink = opened.run("return getComputedStyle(document.querySelector('.about')).color")
+    assert contrast(paper, ink) >= 7
+    chart = opened.run("return document.getElementById('chart').layout")
+    assert contrast(paper, chart["paper_bgcolor"]) == contrast(paper, chart["plot_bgcolor"]) == 1
+    assert contrast(paper, chart["font"]["color"]) >= 7
+    colors = opened.run(COLORS)
+    assert len(colors) > 8
+    assert min(contrast(paper, color) for color in colors) >= 2.5, colors
+    keys = opened.run(
+        "return [...document.querySelectorAll('#legend span')].map(s => getComputedStyle(s).color)"
+    )
+    assert all(any(contrast(key, color) == 1 for color in colors) for key in keys[1:])
+    assert opened.errors() == []
+
+
+def test_what_a_reader_has_hidden_stays_hidden_in_another_scheme(opened):
+    opened.run("document.querySelectorAll('#legend button')[0].click()")
+    opened.resize(1280, 900)
+    shown = opened.run("return document.getElementById('chart').data.map(t => t.visible)")
+    assert [index for index, value in enumerate(shown) if value is False] == [0]

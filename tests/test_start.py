@@ -1,4 +1,4 @@
-"""A program answers ``--help``, and a key that is wrong, before it loads what it computes with."""
+"""What programs load: nothing heavy for ``--help`` or a wrong key, no learner to read files."""
 
 import subprocess
 import sys
@@ -43,3 +43,19 @@ def test_help_and_a_refusal_load_nothing_heavy(program: str) -> None:
         exit_code, packages = loaded(f"pipelines/{program}.py", word)
         assert (exit_code, packages & HEAVY) == (code, set()), word
         assert "hydra" in packages  # it is seen what is loaded
+
+
+@pytest.mark.parametrize(
+    ("program", "unwanted"),
+    [
+        ("download", {"torch", "tensordict", "torchrl", "plotly", "ccxt"}),
+        ("report", {"torch", "tensordict", "torchrl"}),
+        ("insights", {"torch", "tensordict", "torchrl", "dash", "duckdb"}),
+        ("audit", {"torch", "tensordict", "torchrl"}),
+        ("check_data", {"tensordict", "torchrl"}),
+    ],
+)
+def test_a_program_that_trains_nothing_loads_no_learner(program: str, unwanted: set[str]) -> None:
+    exit_code, packages = loaded("-c", f"import pipelines.{program}")
+    assert (exit_code, packages & unwanted) == (0, set())
+    assert "pandas" in packages

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from envs.trace_rows import SCHEMA
+from envs.trace_schema import SCHEMA
 
 pytest.importorskip("duckdb")
 from asked_trace import CFG, count_points, rows_of, segments

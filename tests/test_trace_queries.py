@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.ledger import HEADS
-from envs.trace_rows import SCHEMA
+from envs.trace_schema import SCHEMA
 from pipelines.judging.metrics import completed_trades
 
 pytest.importorskip("duckdb")

@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from pipelines.page_figure import figure_script
 from pipelines.page_template import fill_page, script_json
 
 _TEMPLATE = Path(__file__).with_name("benchmark_page.html")
@@ -34,6 +35,7 @@ def write_page(
         "tables": "".join(_tables(result["rows"])),
         "figure": script_json(json.loads(chart.to_json())),
         "result": script_json(_plain(result)),
+        "draw": figure_script(),
     }
     path.write_text(fill_page(_TEMPLATE, fields), "utf-8")
 

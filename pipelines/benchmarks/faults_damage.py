@@ -8,7 +8,8 @@ from typing import Any
 
 from pipelines.benchmarks.faults_run import Victim, row
 from pipelines.checkpoint import is_whole
-from pipelines.checkpoint_store import list_checkpoints, load_newest
+from pipelines.checkpoint_store import load_newest
+from pipelines.run_folder import list_checkpoints
 
 KINDS = ("flipped bit", "cut", "deleted", "zeros")
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.checkpoint_store import list_checkpoints, load_newest
+from pipelines.checkpoint_store import load_newest
+from pipelines.run_folder import list_checkpoints
 from pipelines.source import ROOT
 
 # Sixteen lanes and a network that trains an iteration in a tenth of a second.

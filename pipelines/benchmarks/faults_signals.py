@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.benchmarks.faults_run import Victim, percentile, row
-from pipelines.checkpoint_store import list_checkpoints, load_newest
+from pipelines.checkpoint_store import load_newest
+from pipelines.run_folder import list_checkpoints
 
 LIMIT_S = 3.0
 # One gradient step of the mission's network on so many windows takes longer than the limit.

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.checkpoint import is_whole
-from pipelines.checkpoint_store import list_checkpoints, load_best, load_newest
+from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.folder_lock import LOCK, lock_folder
+from pipelines.run_folder import list_checkpoints
 
 # Of an archive, at the top of the folder that was unpacked; made anew when that is packed.
 MANIFEST = "manifest.json"

@@ -10,7 +10,7 @@ from envs.config import EnvConfig
 from envs.ledger import FILLS
 from envs.table import BarTable
 from pipelines.held_out.recorded import Recording, play_recording
-from pipelines.judging.metrics import in_order
+from pipelines.judging.metrics import in_order, join_parts
 from pipelines.judging.period_returns import growth_curve
 
 _COSTS = ("taker_fee_bps", "maker_fee_bps", "slippage_bps", "stop_slippage_bps")
@@ -56,15 +56,6 @@ def growth_at_costs(
     """
     parts = [_rows(*pair, multiple) for pair in zip(recordings, tables, strict=True)]
     return growth_curve(in_order(join_parts(parts)), recordings[0].cfg.initial_cash)
-
-
-def join_parts(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Rows of several traces of one account, with lanes of their own."""
-    lanes = np.cumsum([0, *(int(rows["lane"].max()) + 1 for rows in parts)])
-    shifted = [
-        rows.assign(lane=rows["lane"] + lane) for rows, lane in zip(parts, lanes, strict=False)
-    ]
-    return pd.concat(shifted, ignore_index=True)
 
 
 def _rows(recording: Recording, table: BarTable, multiple: float) -> pd.DataFrame:

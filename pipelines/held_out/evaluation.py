@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 
 from envs.bar_files import file_sha256
 from envs.durable import write_file
+from pipelines.held_out.evaluation_files import EQUITY, EVALUATION, FORMAT, RETURNS
 from pipelines.held_out.foresight import Foresight
 from pipelines.held_out.held_out_baselines import Account
 from pipelines.held_out.matched_random import MatchedRandom
@@ -25,8 +25,6 @@ from pipelines.judging.performance import Performance
 from pipelines.judging.period_returns import PeriodReturns
 from pipelines.judging.verdict import Verdict
 
-FORMAT = 1
-EVALUATION, EQUITY, RETURNS = "evaluation.json", "equity.parquet", "returns.parquet"
 # Points of an equity curve that are kept.
 MAX_POINTS = 5_000
 
@@ -187,22 +185,3 @@ class Evaluation:
         values["files"]["sha256"] = {name: file_sha256(folder / name) for name in names}
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
         write_file(folder / EVALUATION, text.encode())
-
-
-def require_own(values: Mapping[str, Any], path: Path) -> None:
-    """Refuse a file that a later evaluation has replaced, which was stopped before its end.
-
-    Args:
-        values: of ``evaluation.json``.
-        path: a file beside it that belongs to it.
-
-    Raises:
-        FileNotFoundError: if the file is missing.
-        ValueError: if it is not the one that was written.
-    """
-    known = values["files"].get("sha256", {}).get(path.name)  # older ones do not say
-    if known is not None and file_sha256(path) != known:
-        raise ValueError(
-            f"{path}: not as {EVALUATION} beside it has it: another evaluation was begun in this "
-            "folder and has not come to its end; wait for it, or evaluate again"
-        )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.held_out.candidate import SPLIT, Candidate
-from pipelines.held_out.evaluation import EVALUATION
+from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.held_out.replay_inputs import Inputs
 from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.opening import Opening, Receipt
@@ -35,17 +35,6 @@ def find_registry(runs: Sequence[Path]) -> Path:
                 "say where looks at these bars are counted, registry=PATH"
             )
     return common or holder / FILE
-
-
-def make_writable(folder: Path) -> None:
-    """Make the folder of a result; one that cannot be written is refused before any look.
-
-    Raises:
-        OSError: naming it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise OSError(f"{folder}: cannot be written; another folder: out=PATH")
 
 
 def open_everywhere(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from envs.checks import require
 from pipelines.held_out.candidate import Candidate
-from pipelines.held_out.evaluation import EVALUATION, RETURNS, require_own
+from pipelines.held_out.evaluation_files import EVALUATION, RETURNS, require_own
 from pipelines.held_out.looks import is_above, open_everywhere, verify_receipts
 from pipelines.held_out.result import POLICY
 from pipelines.judging.known_looks import Looks

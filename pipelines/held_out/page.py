@@ -13,6 +13,7 @@ from pipelines.held_out.figure import draw_chart
 from pipelines.held_out.result import POLICY, Replayed, Result, caveats
 from pipelines.judging.metrics import Metrics
 from pipelines.number_text import counted, minute, percent
+from pipelines.page_figure import figure_script
 from pipelines.page_template import fill_page, script_json
 
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -59,6 +60,7 @@ def write_page(
         "provenance": escape(_provenance(result)),
         "result": script_json(result.to_json()),
         "figure": script_json(json.loads(chart.figure.to_json())),
+        "draw": figure_script(),
     }
     write_file(path, fill_page(_TEMPLATE, fields).encode())
 

@@ -19,9 +19,9 @@ from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
 from envs.market import MarketEnv
 from envs.table import BarTable
-from envs.trace import read_trace
 from envs.trace_beside import require_unchanged
-from envs.trace_rows import MARKET
+from envs.trace_reader import read_trace
+from envs.trace_schema import MARKET
 from pipelines.held_out.baselines import FLAT
 
 # Episodes that are played at a time, a bound on the memory.

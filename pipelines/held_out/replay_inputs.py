@@ -19,7 +19,7 @@ from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.config import RunConfig
 from pipelines.device import pick_device
 from pipelines.held_out.baselines import BASELINES
-from pipelines.held_out.result import POLICY
+from pipelines.held_out.result import IN_SAMPLE, POLICY
 from pipelines.held_out.rollout import Policy, split_tiles
 from pipelines.model import make_model
 from pipelines.rollout_policy import RolloutPolicy
@@ -29,7 +29,6 @@ from pipelines.seen_times import Seen, count_seen
 _LOADERS = {"last": load_newest, "best": load_best}
 # What two policies that are played side by side may have been trained with.
 _MAY_DIFFER = ("paths", "accounts", "workers", "compile", "window")
-IN_SAMPLE = "In-sample"  # what notes of bars that were trained or chosen on begin with
 # Names that a result has for other accounts.
 _TAKEN = (POLICY, *BASELINES)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from envs.durable import write_file
-from envs.table import TableMeta
+from envs.table_meta import TableMeta
 from pipelines.judging.metrics import Metrics
 from pipelines.judging.period_returns import DAY_S
 from pipelines.number_text import counted, percent, signed_percent
@@ -21,6 +21,7 @@ from pipelines.number_text import counted, percent, signed_percent
 MIN_TRADES = 100
 MIN_DAYS = 365.0
 POLICY = "policy"
+IN_SAMPLE = "In-sample"  # what notes of bars that were trained or chosen on begin with
 
 
 @dataclass(frozen=True)

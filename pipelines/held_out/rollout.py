@@ -19,7 +19,8 @@ from envs.factory import account_norm
 from envs.ledger import FILLS, HEADS
 from envs.market import REWARD_EQUITY_FLOOR, MarketEnv
 from envs.table import BarTable
-from envs.trace_rows import Chunk, RowMaker, to_frame
+from envs.trace_reader import to_frame
+from envs.trace_rows import Chunk, RowMaker
 from pipelines.rollout_policy import RolloutPolicy
 
 Policy = Callable[[TensorDictBase], TensorDictBase]

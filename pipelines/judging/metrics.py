@@ -4,6 +4,7 @@ Every function takes the trace's own columns, whatever wrote them: the policy's 
 file, or a baseline's rollout that never became one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,15 @@ def in_order(trace: pd.DataFrame) -> pd.DataFrame:
     tile = pd.Series(np.arange(len(episodes)), index=episodes.index, name="tile")
     rows = trace.join(tile, on=["lane", "episode"])
     return rows.sort_values("timestamp", kind="stable", ignore_index=True)
+
+
+def join_parts(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of several traces of one account, with lanes of their own."""
+    lanes = np.cumsum([0, *(int(rows["lane"].max()) + 1 for rows in parts)])
+    shifted = [
+        rows.assign(lane=rows["lane"] + lane) for rows, lane in zip(parts, lanes, strict=False)
+    ]
+    return pd.concat(shifted, ignore_index=True)
 
 
 def chained_equity(rows: pd.DataFrame, initial_cash: float) -> pd.Series:

@@ -13,6 +13,7 @@ from envs.durable import write_file
 from pipelines.market_data.data_figure import SHADES, STEP_NAMES, draw_calendar, draw_prices
 from pipelines.market_data.data_quality import DataQuality, Listing
 from pipelines.number_text import counted, minute, percent
+from pipelines.page_figure import figure_script
 from pipelines.page_template import fill_page, script_json
 from pipelines.price_decimals import price_decimals
 
@@ -55,6 +56,7 @@ def write_data_page(path: Path, quality: DataQuality, bars: Bars) -> None:
         "provenance": escape(f"Data: {quality.source_name}, sha256 {quality.source_sha256}."),
         "quality": script_json(quality.to_json()),
         "figures": script_json({name: json.loads(f.to_json()) for name, f in figures.items()}),
+        "draw": figure_script(),
     }
     write_file(path, fill_page(_TEMPLATE, fields).encode())
 

@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 
 from envs.config import EnvConfig
-from envs.trace import read_trace
-from pipelines.held_out.cost_curve import join_parts
-from pipelines.held_out.evaluation import EVALUATION, FORMAT, require_own
-from pipelines.judging.metrics import in_order
+from envs.trace_reader import read_trace
+from pipelines.held_out.evaluation_files import EVALUATION, FORMAT, require_own
+from pipelines.judging.metrics import in_order, join_parts
 
 # Without these there is nothing to report.
 _PARTS = ("verdict", "bars", "accounts", "seeds", "folds", "costs", "looks", "receipt", "files")

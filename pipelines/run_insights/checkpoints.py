@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.checkpoint_store import list_checkpoints
+from pipelines.run_folder import list_checkpoints
 from pipelines.run_insights.run_files import read_object, read_text
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.held_out.evaluation import EVALUATION
+from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.held_out.result import POLICY
 from pipelines.judging.recounted import Recounter
 from pipelines.run_insights.checkpoints import CheckpointName, named_checkpoint, other_than

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from envs.assets import asset_folder, parse_assets
-from envs.bar_table import META_FILE
-from pipelines.held_out.replay_inputs import IN_SAMPLE
-from pipelines.held_out.result import POLICY
+from envs.table_meta import META_FILE
+from pipelines.held_out.result import IN_SAMPLE, POLICY
 from pipelines.run_folder import RunFolder
 from pipelines.run_insights.checkpoints import CheckpointName, named_checkpoint, other_than
 from pipelines.run_insights.run_files import RESULT, list_in, object_in, read_object

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.folder_lock import LOCK
-from pipelines.held_out.evaluation import EVALUATION
+from pipelines.held_out.evaluation_files import EVALUATION
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 # A folder with one of these is a run, or was to become one.

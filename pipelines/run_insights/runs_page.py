@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from pipelines.held_out.evaluation import EVALUATION
+from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.number_text import counted
 from pipelines.page_template import fill_page, script_json
 from pipelines.run_insights.judged import Judged

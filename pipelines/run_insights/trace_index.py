@@ -23,8 +23,7 @@ import pyarrow.parquet
 from filelock import FileLock
 
 from envs.durable import remove_folder, write_file
-from envs.trace import COLUMNS
-from envs.trace_rows import SCHEMA
+from envs.trace_schema import COLUMNS, SCHEMA
 
 FORMAT = 2
 PAID = "funding_paid"

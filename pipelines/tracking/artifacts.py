@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envs.bar_table import META_FILE
+from envs.table_meta import META_FILE
 from pipelines.checkpoint import Checkpoint
 from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.run_folder import RunFolder

@@ -8,7 +8,7 @@ import pandas as pd
 
 from envs.config import BPS, EnvConfig
 from envs.table import BarTable
-from envs.trace import read_trace
+from envs.trace_reader import read_trace
 from pipelines.config import RunConfig
 from pipelines.held_out.baselines import buy_and_hold
 from pipelines.held_out.figure import Chart, draw_chart
