@@ -1,5 +1,7 @@
 """Small networks, one of each encoder; and one that prefers some actions to others."""
 
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -13,12 +15,14 @@ ENCODERS = {
     "streaming": ModelConfig(encoder="streaming", num_layers=2, **_CONTEXT, **_SIZES),
     "mlp": ModelConfig(encoder="mlp", num_layers=2, **_SIZES),
 }
+# One block each: what two devices compute of them differs less.
+SHALLOW = ENCODERS | {"streaming": dataclasses.replace(ENCODERS["streaming"], num_layers=1)}
 
 
-def make_opinionated(encoder, env, table):
+def make_opinionated(cfg, env, table):
     """A model with opinions, the same wherever it lies: logits that differ from each other."""
     torch.manual_seed(0)
-    model = make_model(ENCODERS[encoder], env, table)
+    model = make_model(cfg, env, table)
     with torch.no_grad():
         nn.init.normal_(model.get_policy_head()[0].module.linear.weight, std=3.0)
         nn.init.normal_(model.get_value_head().module.linear.weight)

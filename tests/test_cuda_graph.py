@@ -26,7 +26,7 @@ from pipelines.non_finite_error import NonFiniteError
 from pipelines.rollout_policy import RolloutPolicy
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training
-from small_networks import ENCODERS
+from small_networks import SHALLOW
 
 ENV = EnvConfig(paths=4, accounts=3, workers=0, window=8, episode_bars=16, tick_size=0.01)
 ASKING = ("local_scalar", "lift_fresh", "nonzero", "masked_select")
@@ -129,7 +129,7 @@ def configure(encoder, loss=None, **keys):
     train = TrainConfig(steps=16, epochs=2, minibatch=items * ENV.accounts, **keys)
     frames = 5 * 16 * ENV.lanes
     loss = loss or LossConfig()
-    return RunConfig(total_frames=frames, env=ENV, model=ENCODERS[encoder], train=train, loss=loss)
+    return RunConfig(total_frames=frames, env=ENV, model=SHALLOW[encoder], train=train, loss=loss)
 
 
 def assert_same(one, two):
@@ -138,7 +138,7 @@ def assert_same(one, two):
             assert torch.equal(value, two[group][name]), f"{group} {name}"
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", SHALLOW)
 @pytest.mark.parametrize(
     ("loss", "keys"),
     [

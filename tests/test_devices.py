@@ -22,18 +22,18 @@ from pipelines.rollout_policy import RolloutPolicy
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training
 from random_walk import fine_table
-from small_networks import ENCODERS, make_opinionated
+from small_networks import SHALLOW, make_opinionated
 
 ENV = EnvConfig(paths=4, accounts=3, workers=0, window=8, episode_bars=16, tick_size=0.01)
 # One epoch, one minibatch: what is summed in another order, on another device, is little.
 TRAIN = TrainConfig(
     steps=16, epochs=1, minibatch=16 * ENV.lanes, precision="float32", compile=False
 )
-EVERY_ENCODER = pytest.mark.parametrize("encoder", ENCODERS)
+EVERY_ENCODER = pytest.mark.parametrize("encoder", SHALLOW)
 
 
 def model_with_opinions(encoder, device):
-    return make_opinionated(encoder, ENV, fine_table(volatility=4e-3)).to(device)
+    return make_opinionated(SHALLOW[encoder], ENV, fine_table(volatility=4e-3)).to(device)
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def test_a_training_keeps_money_and_weights_in_full_precision(encoder, precision
         pytest.skip("bfloat16 of a perceptron is a matter of GPUs")
     train_cfg = dataclasses.replace(TRAIN, precision=precision, minibatch=48)
     cfg = RunConfig(
-        total_frames=2 * 16 * ENV.lanes, env=ENV, model=ENCODERS[encoder], train=train_cfg
+        total_frames=2 * 16 * ENV.lanes, env=ENV, model=SHALLOW[encoder], train=train_cfg
     )
     iterations, training = train(cfg, device)
     last = iterations[-1]
@@ -122,7 +122,7 @@ def test_a_training_keeps_money_and_weights_in_full_precision(encoder, precision
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @EVERY_ENCODER
 def test_a_compiled_training_in_bfloat16_begins_like_an_eager_one(encoder):
-    cfg = RunConfig(total_frames=2 * 16 * ENV.lanes, env=ENV, model=ENCODERS[encoder], train=TRAIN)
+    cfg = RunConfig(total_frames=2 * 16 * ENV.lanes, env=ENV, model=SHALLOW[encoder], train=TRAIN)
     compiled = dataclasses.replace(TRAIN, precision="bfloat16", compile=True)
     (first, _), _ = train(cfg, "cuda")
     (other, _), _ = train(dataclasses.replace(cfg, train=compiled), "cuda")
@@ -139,7 +139,7 @@ def test_a_replayed_training_is_the_launched_one_bit_for_bit(encoder, others):
     items = 3 * 16 if encoder == "streaming" else 10
     train_cfg = dataclasses.replace(TRAIN, epochs=3, minibatch=items * ENV.accounts)
     cfg = RunConfig(
-        total_frames=4 * 16 * ENV.lanes, env=ENV, model=ENCODERS[encoder], train=train_cfg
+        total_frames=4 * 16 * ENV.lanes, env=ENV, model=SHALLOW[encoder], train=train_cfg
     )
     if others:  # what the defaults leave out of the losses
         train_cfg = dataclasses.replace(train_cfg, hindsight_bars=8, target_kl=1.0)

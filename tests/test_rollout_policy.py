@@ -36,7 +36,7 @@ class Counter(PathEncoder):
 
 
 def make_policy(table, encoder="transformer", env=ENV):
-    model = make_opinionated(encoder, env, table)
+    model = make_opinionated(ENCODERS[encoder], env, table)
     counter = Counter(model)
     return RolloutPolicy(model, encode=counter, with_logits=True), counter
 
