@@ -13,14 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torchrl.envs import ObservationNorm
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.factory import account_norm, make_env
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable
 from pipelines import learner, training
 from pipelines.config import RunConfig
 from pipelines.cuda_graph import CudaGraph
-from pipelines.loss import LossConfig
+from pipelines.loss_config import LossConfig
 from pipelines.model import make_model
 from pipelines.non_finite_error import NonFiniteError
 from pipelines.rollout_policy import RolloutPolicy

@@ -16,7 +16,7 @@ from pipelines.config import RunConfig
 from pipelines.held_out.rollout import play_tiles, split_tiles
 from pipelines.held_out.ties import partings
 from pipelines.learner import Learner
-from pipelines.loss import LossConfig
+from pipelines.loss_config import LossConfig
 from pipelines.model import make_model
 from pipelines.rollout_policy import RolloutPolicy
 from pipelines.train_config import TrainConfig

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
-from envs.table import BarTable
 from pipelines.held_out import matched_random
 from pipelines.held_out.baselines import RandomPolicy
 from pipelines.held_out.matched_random import draw_accounts, play_account

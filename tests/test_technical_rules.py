@@ -5,9 +5,9 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import LEDGER
-from envs.table import BarTable
 from pipelines.held_out.rollout import play_tiles, split_tiles
 from pipelines.held_out.technical_rules import RulePolicy, mean_reversion, momentum
 from pipelines.judging.metrics import completed_trades, in_order

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.config import BPS, EnvConfig
-from envs.table import BarTable
 from pipelines.held_out.candidate import Candidate
 
 # Tiles that are bounded at a time, a bound on the memory.

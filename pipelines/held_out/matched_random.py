@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import LEDGER
 from envs.market import MarketEnv
-from envs.table import BarTable
 from pipelines.held_out.baselines import flat_policy
 from pipelines.held_out.candidate import Candidate
 from pipelines.held_out.placed_trades import PlacedTradesPolicy, Trades, place

@@ -14,11 +14,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.checks import read_json
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
 from envs.market import MarketEnv
-from envs.table import BarTable
 from envs.trace_beside import path_beside, require_unchanged
 from envs.trace_reader import read_trace
 from envs.trace_schema import MARKET

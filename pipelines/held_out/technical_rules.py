@@ -6,9 +6,9 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import LEDGER
-from envs.table import BarTable
 from pipelines.held_out.baselines import plain_order
 
 # From the closes of a window, [paths, 1, n], the newest last, and the side that is held, -1, 0 or
