@@ -26,10 +26,11 @@ from pathlib import Path
 import numpy as np
 
 from envs.assets import asset_folder, of_market
+from envs.bar_table import BarTable
 from envs.bars import Bars, check_bars, read_raw, report_lines
 from envs.data_config import DataConfig
 from envs.durable import make_writable, write_file
-from envs.table import BarTable, cut_markets, each_market, file_features
+from envs.table import cut_markets, each_market, file_features
 from pipelines.market_data.data_page import headline, write_data_page
 from pipelines.market_data.data_quality import DataQuality, measure_quality
 from pipelines.refusal import plain_failures, plain_refusals

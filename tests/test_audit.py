@@ -20,10 +20,12 @@ from audited_trace import (
     make_trace,
     read_rows,
 )
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.market import MarketEnv
 from envs.table import build_table
-from envs.trace import COLUMNS, TraceWriter, read_trace
+from envs.trace import TraceWriter
+from envs.trace_reader import read_trace
+from envs.trace_schema import COLUMNS
 from pipelines.audit import main
 from pipelines.auditing.audit_report import explain
 from pipelines.auditing.audit_rows import DoesNotAddUp, Finding, Row

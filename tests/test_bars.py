@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from clean_frame import clean
-from envs.bars import DataConfig, load_bars, report_lines
+from envs.bars import load_bars, report_lines
+from envs.data_config import DataConfig
 
 NAMES = ["timestamp", "open", "high", "low", "close", "volume"]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.bars import DataConfig, load_bars
+from envs.bars import load_bars
+from envs.data_config import DataConfig
 from envs.splits import tradable_runs
 from envs.table import build_table
 from html_document import Document

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.trace import COLUMNS, read_trace
+from envs.trace_reader import read_trace
+from envs.trace_schema import COLUMNS
 from pipelines.config import compose_config
 from pipelines.evaluate import evaluate, main
 from pipelines.folder_lock import lock_folder

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from envs.trace import read_trace
+from envs.trace_reader import read_trace
 from pipelines import fold_training
 from pipelines.config import RunConfig
 from pipelines.evaluate import main

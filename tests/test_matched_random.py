@@ -8,15 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
-from envs.table import BarTable
 from pipelines.held_out import matched_random
 from pipelines.held_out.baselines import RandomPolicy
 from pipelines.held_out.matched_random import draw_accounts, play_account
-from pipelines.held_out.mean_reversion import MeanReversionPolicy
-from pipelines.held_out.momentum import MomentumPolicy
 from pipelines.held_out.placed_trades import Trades, place
 from pipelines.held_out.rollout import play_tiles, split_tiles
+from pipelines.held_out.technical_rules import RulePolicy, mean_reversion, momentum
 from pipelines.judging.metrics import completed_trades, in_order, measure
 from random_walk import tick_table
 
@@ -90,7 +89,7 @@ def test_a_random_account_does_in_each_tile_what_the_policy_did_in_one_as_long(t
     assert sorted(made) == list(range(len(trades)))
 
 
-@pytest.mark.parametrize("rule", [MeanReversionPolicy, MomentumPolicy])
+@pytest.mark.parametrize("rule", [mean_reversion, momentum])
 def test_on_a_fair_market_luck_costs_what_the_orders_cost_whatever_the_policy_looks_at(rule):
     """Who buys after falls, or after rises, has no shadows that buy before them."""
     cfg = EnvConfig(
@@ -101,7 +100,7 @@ def test_on_a_fair_market_luck_costs_what_the_orders_cost_whatever_the_policy_lo
     )  # fmt: skip
     table = tick_table(60 * 150, seed=4, move=0.003, wick=0.5)
     bounds = split_tiles(table, cfg, "test")
-    rollout = play_tiles(table, cfg, bounds, rule(table, cfg))
+    rollout = play_tiles(table, cfg, bounds, RulePolicy(rule, table, cfg))
     trades = Trades.of(in_order(rollout.rows(table, cfg)), cfg)
     drawn = np.log1p(draw_accounts(table, cfg, bounds, trades, draws=60).returns)
     moves = table.ohlcv[:, 3].log().diff()

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.table import build_table
-from envs.trace import TraceWriter, read_trace
+from envs.trace import TraceWriter
+from envs.trace_reader import read_trace
 from evaluated_seeds import ENV, poison
 from html_document import EVIL, Document
 from pipelines.config import compose_config

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from envs.table import BarTable
+from envs.bar_table import BarTable
 from pipelines.auditing.audit_rows import read_sidecar
 from pipelines.benchmarks.faults_kills import kill_at_random
 from pipelines.benchmarks.faults_run import Victim, fingerprint

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from envs.bars import DataConfig
+from envs.bar_table import BarTable
+from envs.data_config import DataConfig
 from envs.features import FEATURE_NAMES, WARMUP_ROWS
-from envs.table import BarTable, build_table
+from envs.table import build_table
 
 ROWS, WINDOW, EPISODE = 3000, 16, 32
 FIELDS = [field.name for field in dataclasses.fields(BarTable) if field.name != "meta"]
