@@ -64,6 +64,18 @@ def test_the_range_of_a_chosen_episode_is_its_own(asked_trace, trace_run):
         answer(queries, index, TraceView(episode=99), trace_run[0] / "train_actions.csv")
 
 
+def test_of_the_first_episodes_of_a_range_all_bars_are_drawn(asked_trace, trace_run, monkeypatch):
+    queries, index, rows = asked_trace
+    every = TraceQueries.episodes
+    monkeypatch.setattr(TraceQueries, "episodes", lambda *given: every(*given).head(3))
+    found = answer(queries, index, TraceView(lane=2), trace_run[0] / "train_actions.csv")
+    own = rows_of(rows, Part(0, 899, 2))
+    numbers = sorted(own["episode"].unique())
+    first = own[own["episode"].isin(numbers[:3])]
+    assert set(found.candles["data"][0]["x"]) == set(first["env_frame"])
+    assert any(f"the first 3 of {len(numbers)} episodes" in note for note in found.notes)
+
+
 def test_the_stop_of_one_episode_does_not_lead_to_that_of_the_next_on_the_same_side():
     """Long at the end of episode 0, long again after the first bar of episode 1."""
     bar = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "take_profit_price": math.nan}

@@ -56,7 +56,8 @@ def test_an_address_that_makes_no_sense_is_refused(search):
     ("view", "words"),
     [({"lane": 6}, "lane=6"), ({"first": 2_000}, "frames from 0 to 899"),
      ({"first": 50, "last": 20}, "frames from 0 to 899"),
-     ({"lane": -1, "episode": 2}, "episode=2"), ({"page": 99}, "page=99.*0 to")],
+     ({"lane": -1, "episode": 2}, "episode=2"), ({"market": "XRP"}, "market='XRP'"),
+     ({"page": 99}, "page=99.*0 to")],
 )  # fmt: skip
 def test_a_view_that_does_not_fit_the_trace_is_refused(asked_trace, trace_run, view, words):
     queries, index, _ = asked_trace
