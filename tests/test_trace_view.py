@@ -65,6 +65,18 @@ def test_a_view_that_does_not_fit_the_trace_is_refused(asked_trace, trace_run, v
         answer(queries, index, TraceView(**view), trace_run[0] / "train_actions.csv")
 
 
+def test_another_place_keeps_nothing_that_belongs_to_the_one_before():
+    view = TraceView("r", "t", "cash", "A", 2, episode=3, first=10, last=90, page=4, trade=12)
+    assert view.changed(metric="equity") == TraceView(
+        "r", "t", "equity", "A", 2, episode=3, first=10, last=90, page=4, trade=12
+    )
+    assert view.changed(first=20) == TraceView("r", "t", "cash", "A", 2, 3, first=20, last=90)
+    assert view.changed(episode=4) == TraceView("r", "t", "cash", "A", 2, episode=4)
+    assert view.changed(lane=5) == TraceView("r", "t", "cash", "A", lane=5)
+    assert view.changed(market="B") == TraceView("r", "t", "cash", "B", lane=2)
+    assert view.changed(trace="u") == TraceView("r", "u", "cash")
+
+
 @MANY
 @given(part=parts(), by=st.floats(-3, 3), zoom=st.floats(0.01, 8))
 def test_a_move_stays_within_the_trace(asked_trace, part, by, zoom):
