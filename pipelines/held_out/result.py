@@ -120,8 +120,8 @@ class Result:
         """How the random accounts spread."""
         low, high = map(signed_percent, self.random_interval)
         return (
-            f"random: the median of {self.random_accounts} accounts that draw every action "
-            f"uniformly; 90 % of them returned {low} to {high}"
+            f"random: the median of {self.random_accounts} accounts that draw every action; "
+            f"90 % of them returned {low} to {high}"
         )
 
 
