@@ -273,3 +273,10 @@ def test_returns_of_periods_are_compounded_to_days():
     found = daily(pd.DataFrame({"policy": [0.1, 0.1, -0.5, 1.0]}, times))
     assert found["policy"].tolist() == pytest.approx([0.21, 0.0])
     assert found.index.tolist() == [pd.Timestamp("2025-01-01"), pd.Timestamp("2025-01-02")]
+
+
+def test_the_folder_of_a_run_is_refused_with_that_of_its_evaluation(tmp_path):
+    (tmp_path / "run" / "evaluation").mkdir(parents=True)
+    (tmp_path / "run" / "evaluation" / "evaluation.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"there is folder=.*/run/evaluation$"):
+        write_report(tmp_path / "run")

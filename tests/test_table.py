@@ -120,7 +120,7 @@ def test_the_report_counts_what_is_left_to_trade(table):
 
 def test_the_summary_says_what_each_split_has_to_trade(table):
     lines = table.summary_lines()
-    assert lines[0].startswith(f"{len(table):,} bars of 60 s from 2024-03-01T00:00:00+00:00")
+    assert lines[0].startswith(f"{len(table):,} bars of 60 s, 2024-03-01 00:00 to ")
     first, end = table.meta.splits["train"]
     tradable = table.meta.report["train_tradable_bars"]
     assert lines[-3].startswith(f"train: {tradable:,} tradable bars of {end - first:,}, 2024-03-01")

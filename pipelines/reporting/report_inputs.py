@@ -59,6 +59,10 @@ class ReportInputs:
                 is another evaluation's.
         """
         path = folder / EVALUATION
+        inner = sorted(found.parent for found in folder.glob(f"*/{EVALUATION}"))
+        if inner and not path.exists():
+            there = ", ".join(f"folder={found}" for found in inner)
+            raise FileNotFoundError(f"{folder}: no {EVALUATION} here; there is {there}")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
