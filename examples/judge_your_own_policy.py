@@ -18,11 +18,12 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.data_config import DataConfig
 from envs.factory import make_env
 from envs.known_config import SyntheticConfig
-from envs.table import BarTable, cut_table, load_columns
+from envs.table import cut_table, load_columns
 from modules.window import BarWindow
 from pipelines.held_out.baselines import buy_and_hold, flat_policy, plain_order
 from pipelines.held_out.rollout import Policy, play_tiles, split_tiles, tile_times
