@@ -18,6 +18,29 @@ _PART = 1 << 20
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
+class UnwritableError(OSError):
+    """A folder for what a program makes cannot be made, or takes nothing."""
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder, unless it is there, and see that it can be written to.
+
+    Raises:
+        FileExistsError, NotADirectoryError: if something else has its name, or that of a folder
+            above it.
+        UnwritableError: if the system lets nothing be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise
+    except OSError as error:
+        reason = f"cannot be written to: {error.strerror}"
+        raise UnwritableError(error.errno, reason, str(folder)) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UnwritableError(errno.EACCES, "cannot be written to", str(folder))
+
+
 @contextmanager
 def named(path: Path) -> Iterator[None]:
     """Have an error of the disk in this block name a file: one of a write names none by itself."""

@@ -12,6 +12,7 @@ from envs.config import BPS, EnvConfig
 
 SIDES = np.array([-1.0, 0.0, 1.0])
 FLAT = 1
+_SETTLED = 1e-12  # of the growth: by less no state differs from the others any more
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def side_problem(
     return SideProblem(growth, cost, transition)
 
 
-def solve_forever(problem: SideProblem, tolerance: float = 1e-12) -> tuple[float, np.ndarray]:
+def solve_forever(problem: SideProblem) -> tuple[float, np.ndarray]:
     """Relative value iteration (Puterman 1994, ch. 8): the best average growth of a bar.
 
     Returns:
@@ -100,7 +101,7 @@ def solve_forever(problem: SideProblem, tolerance: float = 1e-12) -> tuple[float
         best = options.max(-1)
         change = best - ahead
         ahead = best - best[0, FLAT]
-        if np.ptp(change) < tolerance:
+        if np.ptp(change) < _SETTLED:
             break
     return float(change.mean()), options.argmax(-1)
 

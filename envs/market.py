@@ -1,6 +1,5 @@
 """The market environment: a grid of accounts on paths of bars, as a batched TorchRL environment."""
 
-import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,10 +10,9 @@ from torchrl.data import Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from envs.action import ActionBuckets, find_outside, read_indices, read_order
-from envs.checks import require
 from envs.compiled import CompiledBar, log
 from envs.config import EnvConfig
-from envs.episodes import FixedStarts, RandomStarts, check_shared_clock, tile
+from envs.episodes import FixedStarts, RandomStarts, check_shared_clock
 from envs.ledger import FILLS, HEADS, LEDGER
 from envs.observation import NUM_ACCOUNT, account_observation, relative_equity
 from envs.rules import Rules, check_tick
@@ -136,37 +134,6 @@ class MarketEnv(EnvBase):
         self._live = CompiledBar(live, device) if is_compiled and starts is None else live
         self._make_specs()
         self.set_seed(seed)
-
-    @classmethod
-    def tiles(
-        cls,
-        table: BarTable,
-        cfg: EnvConfig,
-        split: str,
-        *,
-        limit: int | None = None,
-        device: torch.device | str | None = None,
-        seed: int = 0,
-    ) -> "MarketEnv":
-        """An environment for evaluation: the split cut into episodes in order, one a path.
-
-        What is still held when an episode ends is closed, with costs.
-
-        Args:
-            table: the checked bars.
-            cfg: the parameters; `paths` is ignored, `accounts` live on every tile.
-            split: the split to tile.
-            limit: at most so many tiles.
-            device: as in the constructor.
-            seed: as in the constructor.
-
-        Raises:
-            ValueError: if the split holds no window with a bar after it.
-        """
-        bounds = tile(table.runs(split), cfg.window, cfg.episode_bars)[:limit]
-        require(len(bounds) > 0, "split", split, f"a split with more than {cfg.window} bars")
-        cfg = dataclasses.replace(cfg, flatten_at_end=True, paths=len(bounds), workers=0)
-        return cls(table, cfg, split=split, starts=bounds, device=device, seed=seed)
 
     def _make_specs(self) -> None:
         grid = self.batch_size

@@ -62,7 +62,6 @@ class TraceWriter:
         cfg: the simulator's parameters.
         run_id: the run's name, in every row.
         split: the split that was played, in every row.
-        first_frame: ``env_frame`` of the first row.
         lanes: numbers of the lanes to keep, whole; None: all.
         resume: go on in the CSV file that is there from this mark on; what follows it is cut off.
 
@@ -80,7 +79,6 @@ class TraceWriter:
         *,
         run_id: str,
         split: str,
-        first_frame: int = 0,
         lanes: Sequence[int] | None = None,
         resume: TraceMark | None = None,
     ) -> None:
@@ -90,7 +88,7 @@ class TraceWriter:
             require_cell(name, text)
         self._lanes = None if lanes is None else sorted(set(lanes))
         self._num_lanes: int | None = None
-        self._rows = RowMaker(table, cfg, texts, first_frame)
+        self._rows = RowMaker(table, cfg, texts)
         require(self.path.suffix == ".csv", "trace file", str(path), "a name in .csv")
         self._file = CsvFile(self.path, SCHEMA, None if resume is None else resume.size)
         if resume is not None:

@@ -75,12 +75,9 @@ class RowMaker:
         cfg: the meaning of the actions.
         texts: ``run_id``, ``split`` and ``asset``, the same in every row; of a table of several
             markets, a row has the name of its own.
-        first_frame: ``env_frame`` of the first row.
     """
 
-    def __init__(
-        self, table: BarTable, cfg: EnvConfig, texts: Mapping[str, str], first_frame: int
-    ) -> None:
+    def __init__(self, table: BarTable, cfg: EnvConfig, texts: Mapping[str, str]) -> None:
         self._texts = texts
         self._timestamp = table.timestamp.cpu().numpy()
         self._ohlcv = table.ohlcv.cpu().numpy()
@@ -88,7 +85,7 @@ class RowMaker:
         self._asset_names = [part.asset for part in parts]
         self._asset_ends = np.array([part.rows[1] for part in parts])
         self._meanings = [np.array(values) for values in action_values(cfg).values()]
-        self._next_frame = first_frame
+        self._next_frame = 0
         self._episode: np.ndarray | None = None
         self._step: np.ndarray | None = None
 

@@ -16,7 +16,7 @@ from modules.fusion import init_orthogonal
 from modules.heads import ValueHead
 from modules.sharing import PerPath
 
-FUTURE_WIDTH = 64
+_WIDTH = 64
 
 
 class FutureBars(nn.Module):
@@ -88,17 +88,14 @@ class HindsightValue(nn.Module):
         features_dim: width of the agent's state.
         num_account: columns of the account, the first the side of its position.
         num_future: columns of the future.
-        width: D.
     """
 
-    def __init__(
-        self, features_dim: int, num_account: int, num_future: int, width: int = FUTURE_WIDTH
-    ) -> None:
+    def __init__(self, features_dim: int, num_account: int, num_future: int) -> None:
         super().__init__()
-        self.agent = nn.Linear(features_dim + num_account, width)
-        self.future = nn.Linear(2 * num_future, width)
-        self.join = nn.Linear(3 * width, width)
-        self.head = ValueHead(width)
+        self.agent = nn.Linear(features_dim + num_account, _WIDTH)
+        self.future = nn.Linear(2 * num_future, _WIDTH)
+        self.join = nn.Linear(3 * _WIDTH, _WIDTH)
+        self.head = ValueHead(_WIDTH)
         for layer in (self.agent, self.future, self.join):
             init_orthogonal(layer, gain=2.0**0.5)
 

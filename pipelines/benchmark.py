@@ -31,6 +31,7 @@ import torch
 import torchrl
 
 from envs.data_config import DataConfig
+from envs.durable import make_writable
 from envs.table import build_table
 from pipelines.benchmarks import calibration
 from pipelines.benchmarks.benchmark_env import EPISODE_BARS, time_environments
@@ -73,14 +74,14 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     _print(rows)
     if cfg.out is not None:
         path = Path(cfg.out)
-        path.write_text(as_json(result, indent=2) + "\n", encoding="utf-8")
+        path.write_text(as_json(result) + "\n", encoding="utf-8")
         _write_page(path.with_suffix(".html"), cfg.suite, result)
     return result
 
 
 def _make_room(path: Path) -> None:
     """Refuse a place for the result now, not after an hour of measuring."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_writable(path.parent)
     with path.open("a", encoding="utf-8"):
         pass
 

@@ -28,7 +28,7 @@ import numpy as np
 from envs.assets import asset_folder, of_market
 from envs.bars import Bars, check_bars, read_raw, report_lines
 from envs.data_config import DataConfig
-from envs.durable import write_file
+from envs.durable import make_writable, write_file
 from envs.table import BarTable, cut_markets, each_market, file_features
 from pipelines.market_data.data_page import headline, write_data_page
 from pipelines.market_data.data_quality import DataQuality, measure_quality
@@ -98,7 +98,7 @@ def write(folder: Path, name: str, quality: DataQuality, bars: Bars) -> Path:
     Raises:
         OSError: if the disk refuses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_writable(folder)
     page = folder / f"{name}.html"
     write_data_page(page, quality, bars)
     text = json.dumps(quality.to_json(), indent=1, allow_nan=False) + "\n"

@@ -139,6 +139,15 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise ValueError(f"{folder}: not a checkpoint of this program: {error!r}") from error
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint can be read, every byte as it was written."""
+    try:
+        load_checkpoint(folder)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
 def _interpret(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
     """What a manifest describes; nothing of it is trusted but its hash."""
     if manifest["format"] != FORMAT:

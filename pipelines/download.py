@@ -32,8 +32,8 @@ from pipelines.market_data.ccxt_source import CcxtSource
 from pipelines.market_data.fresh_bars import FOUND, FreshBars, Span, month_spans
 from pipelines.market_data.month_store import MonthStore
 from pipelines.market_data.patience import BadDataError, Patience
+from pipelines.number_text import counted
 from pipelines.refusal import plain_failures, plain_refusals
-from pipelines.reporting.report_numbers import counted
 
 # Clocks that differ by less are not worth a word.
 _SKEW_NS = 60 * 10**9

@@ -29,16 +29,16 @@ from pathlib import Path
 
 from envs.assets import asset_folder
 from envs.checks import require
-from envs.durable import sweep_unfinished
+from envs.durable import make_writable, sweep_unfinished
+from pipelines.fold_training import WalkForward, plan_runs, train_all, untrained
 from pipelines.folder_lock import lock_folder
 from pipelines.held_out.candidate import Candidate, load_candidate
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import Evaluation
 from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.held_out.evaluation_text import as_text
-from pipelines.held_out.fold_training import WalkForward, plan_runs, train_all, untrained
-from pipelines.held_out.judgement import Settings, judge_candidate, open_bars
-from pipelines.held_out.looks import make_writable
+from pipelines.held_out.judgement import Settings, judge_candidate
+from pipelines.held_out.opened_bars import open_bars
 from pipelines.judging.registry import find_registry
 from pipelines.report import write_report
 
@@ -67,7 +67,7 @@ def _judge(cfg: EvaluateConfig, candidate: Candidate, folder: Path) -> Evaluatio
     settings = Settings(cfg.draws, cfg.seed, tuple(cfg.rivals))
     with plain_refusals():
         registry = Path(cfg.registry) if cfg.registry else default_registry(cfg, folder)
-        opened = open_bars(candidate, registry, folder, settings)
+        opened = open_bars(candidate, registry, folder, settings.rivals)
     evaluation = judge_candidate(candidate, opened, folder, settings)
     evaluation.save(folder)
     print(as_text(evaluation, folder), folder / EVALUATION, write_report(folder), sep="\n")
@@ -109,9 +109,9 @@ def evaluate(
 
 
 def choose_folder(cfg: EvaluateConfig) -> Path:
-    """Where the results go."""
+    """Where the results go; a link is followed only if a person has named it."""
     if cfg.out:
-        return Path(cfg.out)
+        return Path(cfg.out).resolve() if Path(cfg.out).is_symlink() else Path(cfg.out)
     if cfg.run:
         of_asset = "" if cfg.data.asset is None else f"_{asset_folder(cfg.data.asset)}"
         return Path(cfg.run) / f"evaluation{of_asset}"

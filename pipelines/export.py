@@ -31,7 +31,7 @@ from pipelines.exporting.pack import pack_run
 from pipelines.exporting.published_run import load_published
 from pipelines.exporting.run_files import Choice, held_still
 from pipelines.exporting.unpack import unpack_archive, verify_archive
-from pipelines.reporting.report_numbers import counted
+from pipelines.number_text import counted
 
 _SHOWN = 5
 # What a person has named; everything else that the system refuses is the disk's.

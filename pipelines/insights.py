@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 from pathlib import Path
 
-from envs.durable import write_file
+from envs.durable import make_writable, write_file
 from pipelines.run_insights.runs_page import make_page
 
 PAGE = "insights.html"
@@ -50,7 +50,7 @@ def write_page(cfg: InsightsConfig) -> Path:
     root = Path(cfg.runs)
     path = Path(cfg.out) if cfg.out else root / PAGE
     page = make_page(root, cfg.price_per_hour, path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_writable(path.parent)
     write_file(path, page.encode())
     return path
 

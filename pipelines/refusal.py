@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from envs.durable import DISK_ERRORS
+from envs.durable import DISK_ERRORS, UnwritableError
 from envs.worker_lost import WorkerLostError
 from pipelines.exit_codes import DISK, NETWORK, NON_FINITE, REFUSED, WORKER_LOST
 from pipelines.market_data.patience import SourceError
@@ -18,7 +18,8 @@ def plain_refusals(
     """Print what is wrong with the user's input in one line and exit with 2.
 
     For the steps that look at input; an error in the program itself keeps its traceback. A disk
-    that is full, or fails, is nobody's input: the exit code is that of `plain_failures`.
+    that is full, fails, or takes nothing is nobody's input: the exit code is that of
+    `plain_failures`.
 
     Args:
         kinds: of errors that are the input's fault.
@@ -26,11 +27,9 @@ def plain_refusals(
     try:
         yield
     except kinds as error:
-        text = str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            text = f"{error.filename}: {error.strerror}"  # without "[Errno 17]"
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {_words(error)}", file=sys.stderr)
         is_disk = isinstance(error, OSError) and error.errno in DISK_ERRORS
+        is_disk |= isinstance(error, UnwritableError)
         raise SystemExit(DISK if is_disk else REFUSED) from None
 
 
@@ -43,7 +42,9 @@ def plain_failures() -> Iterator[None]:
     try:
         yield
     except tuple(_CODES) as error:
-        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        print(
+            f"error: {_words(error)}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr
+        )
         raise SystemExit(_CODES[_kind(error)]) from None
 
 
@@ -58,6 +59,12 @@ _CODES: dict[type[Exception], int] = {
     SourceError: NETWORK,
     OSError: DISK,
 }
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"  # without "[Errno 17]"
+    return str(error)
 
 
 def _kind(error: Exception) -> type[Exception]:

@@ -28,22 +28,23 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from envs.durable import make_writable
 from envs.trace import TraceWriter
 from envs.trace_reader import read_trace
 from pipelines.exit_codes import ERROR
 from pipelines.held_out.baselines import RANDOM_ACCOUNTS, buy_and_hold, measure_baselines
 from pipelines.held_out.live_policy import make_live_policy
-from pipelines.held_out.looks import make_writable, open_replay
-from pipelines.held_out.metrics import in_order, measure
+from pipelines.held_out.looks import open_replay
 from pipelines.held_out.page import write_page
 from pipelines.held_out.replay_actions import replay_actions
 from pipelines.held_out.replay_inputs import Inputs, load_beside, load_inputs, require_distinct
 from pipelines.held_out.result import POLICY, Replayed, Result, as_text
 from pipelines.held_out.rollout import Policy, Rollout, evaluation_config, play_tiles
-from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.held_out.sampled_policy import SampledPolicy
 from pipelines.held_out.ties import describe_partings, partings
+from pipelines.judging.metrics import in_order, measure
 from pipelines.judging.registry import find_registry
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.run_folder import RunFolder
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from filelock import BaseFileLock
 
 from envs.checks import require_cell
-from envs.durable import put_back, sweep_unfinished
+from envs.durable import make_writable, put_back, sweep_unfinished
 from pipelines.folder_lock import LOCK, lock_folder
 
 _HELD: list[BaseFileLock] = []
@@ -56,7 +56,7 @@ class RunFolder:
             raise FileExistsError(
                 f"run.dir={str(path)!r} is not allowed: it exists already; name a new folder"
             )
-        path.mkdir(parents=True, exist_ok=True)
+        make_writable(path)
         return cls(path)
 
     @property
@@ -128,7 +128,7 @@ def _new_folder(root: Path, tag: str) -> Path:
     while True:
         path = root / f"{_now()}_{tag}"
         require_cell("run.dir", path.resolve().name)
-        root.mkdir(parents=True, exist_ok=True)
+        make_writable(root)
         try:
             path.mkdir()
         except FileExistsError:

@@ -19,10 +19,10 @@ from modules.hindsight import make_hindsight_critic
 from pipelines.advantage import sequences
 from pipelines.checkpoint import MODEL
 from pipelines.config import RunConfig
-from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.learner import Learner
 from pipelines.operations import count_operations, peak_flops, synchronize
 from pipelines.random_state import get_random_state, set_random_state
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.snapshot import Snapshot, copies, join_optimizer, split_optimizer
 from pipelines.watched_policy import WatchedPolicy
 

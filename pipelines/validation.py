@@ -8,9 +8,9 @@ from torchrl.modules import ActorValueOperator
 from envs.table import BarTable
 from pipelines.config import RunConfig
 from pipelines.held_out.baselines import buy_and_hold
-from pipelines.held_out.metrics import in_order
 from pipelines.held_out.rollout import log_growth, market_tiles, play_tiles
-from pipelines.held_out.rollout_policy import RolloutPolicy
+from pipelines.judging.metrics import in_order
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.tracking.evaluated import Evaluated
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from candle_tables import NO_COSTS
 from envs.config import EnvConfig
 from envs.ledger import HEADS
 from envs.market import MarketEnv
@@ -23,10 +24,6 @@ STEPS = 100
 
 BASE = EnvConfig(paths=2, accounts=6, workers=0, window=4, episode_bars=30)
 
-FREE = dict.fromkeys(
-    ("taker_fee_bps", "maker_fee_bps", "slippage_bps", "stop_slippage_bps"), 0.0
-) | {"allow_zero_costs": True}
-
 WILD = {"risk_pct": 100.0, "max_leverage": 30.0, "stop_step_bps": 140.0}
 
 CONFIGS = {
@@ -35,8 +32,8 @@ CONFIGS = {
     "funding": {"funding_bps_per_day": 100.0, "max_participation": 0.05},
     "ruin": WILD,
     "ruin, trailing": WILD | {"trailing": True, "funding_bps_per_day": 40.0},
-    "free": FREE,
-    "free and wild": FREE | WILD | {"ruin_equity_frac": 0.5},
+    "free": NO_COSTS,
+    "free and wild": NO_COSTS | WILD | {"ruin_equity_frac": 0.5},
     "coarse": {"lot_size": 0.25, "max_units": 3.0, "min_units": 1.0, "initial_cash": 25_000.0},
     "penalties": {"drawdown_penalty": 0.5, "turnover_penalty": 0.01, "reward_scale": 10.0},
     "touch": {"tp_through_ticks": 0.0, "taker_fee_bps": 1.0, "stop_slippage_bps": 8.0},
@@ -110,12 +107,14 @@ def make_trace(folder, *, suffix=".csv", lanes=None, parts=1, seed=0, **params):
     return (pack_trace(trace) if suffix == ".parquet" else trace), prices
 
 
-def make_replay(folder, **params):
-    """A replay of several tiles with a ruin among them, and its price file."""
+def make_replay(folder, *, until=160, **params):
+    """A replay of several tiles with a ruin among them, up to a bar, and its price file."""
     cfg = dataclasses.replace(BASE, episode_bars=20, flatten_at_end=True, **params)
     table = BarTable.from_arrays(draw_bars(160, 4), interval_s=3_600.0)
     prices = write_prices(table, folder / "bars.csv")
-    played = play_tiles(table, cfg, split_tiles(table, cfg, "test"), make_policy(cfg, 4))
+    bounds = split_tiles(table, cfg, "test").clamp_max(until - 1)
+    bounds = bounds[bounds[:, 0] < bounds[:, 1]]
+    played = play_tiles(table, cfg, bounds, make_policy(cfg, 4))
     trace = folder / "replay_actions.csv"
     with TraceWriter(trace, table, cfg, run_id="r", split="test") as writer:
         writer.write(played.batch, played.alive)

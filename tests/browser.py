@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -128,3 +129,19 @@ def _send(address: str, body: dict | None) -> object:
     with _NO_PROXY.open(request, timeout=60) as answer:
         text = answer.read()
     return json.loads(text)["value"] if data is not None else None
+
+
+def contrast(one: str, other: str) -> float:
+    """How far two opaque colours, ``rgb(1, 2, 3)`` or ``#010203``, differ: 1 to 21, by WCAG 2."""
+
+    def light(color: str) -> float:
+        digits = [color[i : i + 2] for i in (1, 3, 5)] if color.startswith("#") else []
+        levels = [int(each, 16) for each in digits] or [int(n) for n in re.findall(r"\d+", color)]
+        linear = [
+            v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4
+            for v in (level / 255 for level in levels[:3])
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dim, bright = sorted((light(one), light(other)))
+    return (bright + 0.05) / (dim + 0.05)

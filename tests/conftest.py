@@ -80,12 +80,6 @@ def at(side):
 
 
 @pytest.fixture
-def no_costs() -> dict:
-    """The parameters of a market without costs."""
-    return dict(NO_COSTS)
-
-
-@pytest.fixture
 def indices():
     """Indices of an order ticket: ``indices("long x1 stop100 tp2R", cfg)``."""
     return action_indices
@@ -203,14 +197,14 @@ def served(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def evaluated(tmp_path_factory):
+def evaluation(tmp_path_factory):
     """The folder of an evaluation of two seeds: ``tests/evaluated_seeds.py``."""
     evaluate_two = importlib.import_module("evaluated_seeds").evaluate_two
     return evaluate_two(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture
-def altered(evaluated, tmp_path):
+def altered(evaluation, tmp_path):
     """A copy of that evaluation with other values: ``altered(change)`` returns its folder."""
     alter = importlib.import_module("evaluated_seeds").alter
-    return lambda change: alter(evaluated, tmp_path / "altered", change)
+    return lambda change: alter(evaluation, tmp_path / "altered", change)

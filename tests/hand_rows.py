@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pipelines.held_out.metrics import COLUMNS
+from pipelines.judging.metrics import COLUMNS
 
 
 def make_rows(steps, *, lane=0, episode=0, start="2025-01-01"):

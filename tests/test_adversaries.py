@@ -11,26 +11,22 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from candle_tables import NO_COSTS
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, LEDGER, REASONS
 from envs.market import MarketEnv
 from envs.table import BarTable
+from random_walk import wild_bars
 
 LIQUIDATION = REASONS.index("liquidation")
 PATHS, ACCOUNTS, BARS = 32, 64, 4_000
 ALWAYS_NUMBERS = (
     "fee", "slippage_cost", "funding", "cash", "position", "equity", "drawdown", "reward"
 )  # fmt: skip
-FREE = {
-    "taker_fee_bps": 0.0,
-    "maker_fee_bps": 0.0,
-    "slippage_bps": 0.0,
-    "stop_slippage_bps": 0.0,
-    "allow_zero_costs": True,
-}
+
 MARKETS = {
     "defaults": {},
-    "no costs": {**FREE, "max_leverage": 20.0, "risk_pct": 50.0},
+    "no costs": {**NO_COSTS, "max_leverage": 20.0, "risk_pct": 50.0},
     "hundred times": {
         "max_leverage": 100.0,
         "risk_pct": 100.0,
@@ -56,20 +52,6 @@ MARKETS = {
         "stop_slippage_bps": 8.0,
     },
 }
-
-
-def wild_bars(count, rng):
-    """Bars with gaps and moves of percents, long wicks, bars that stand still."""
-    moves = rng.normal(0, np.where(rng.random(count) < 0.85, 0.002, 0.05))
-    moves *= rng.random(count) < 0.95
-    close = 10_000 * np.exp(np.cumsum(moves) - np.linspace(0, moves.sum(), count))
-    gap = np.where(rng.random(count) < 0.15, rng.normal(0, 0.05, count), 0)
-    opens = np.concatenate([close[:1], close[:-1]]) * np.exp(gap)
-    wick = rng.exponential(np.where(rng.random((2, count)) < 0.85, 0.001, 0.05))
-    high, low = np.maximum(opens, close) * (1 + wick[0]), np.minimum(opens, close) / (1 + wick[1])
-    prices = np.round(np.stack([opens, high, low, close], -1), 1)
-    volume = rng.exponential(100, count) * (rng.random(count) < 0.9)
-    return np.concatenate([prices, volume[:, None]], -1)
 
 
 class Seen(NamedTuple):

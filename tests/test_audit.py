@@ -18,11 +18,12 @@ from audited_trace import (
     make_policy,
     make_replay,
     make_trace,
+    read_rows,
 )
 from envs.bars import DataConfig
 from envs.market import MarketEnv
 from envs.table import build_table
-from envs.trace import COLUMNS, TraceWriter
+from envs.trace import COLUMNS, TraceWriter, read_trace
 from pipelines.audit import main
 from pipelines.auditing.audit_report import explain
 from pipelines.auditing.audit_rows import DoesNotAddUp, Finding, Row
@@ -42,6 +43,42 @@ def test_a_training_trace_adds_up(name, tmp_path):
         assert totals.fills["liquidation"] > 0
 
 
+@pytest.mark.parametrize("name", ["coarse", "all", "flatten"])
+def test_what_is_summed_up_is_what_the_rows_say(name, tmp_path):
+    trace, prices = make_trace(tmp_path, seed=sum(map(ord, name)), **CONFIGS[name])
+    totals, rows = audit_trace(trace, prices), read_trace(trace)
+    for column, total in (
+        ("fee", totals.fees), ("slippage_cost", totals.slippage_cost), ("funding", totals.funding),
+    ):  # fmt: skip
+        assert total == pytest.approx(rows[column].sum(), rel=1e-9)
+    reasons = pd.concat([rows["open_exit_reason"], rows["exit_reason"]]).value_counts()
+    entries = rows["entry_units"].notna()
+    fills = {reason: count for reason, count in reasons.items() if reason}
+    assert dict(totals.fills) == fills | {"entry": entries.sum()}
+    assert totals.unfilled == (rows["requested_units"].notna() & ~entries).sum()
+    assert (totals.unfilled > 0) == (name != "flatten")
+    assert (totals.ruined, totals.truncated) == (rows["terminated"].sum(), rows["truncated"].sum())
+    ends = rows.groupby(["lane", "episode"])["equity"].last()
+    assert totals.episodes == len(ends)
+    profit = ends - json.loads(trace.with_suffix(".json").read_text())["simulator"]["initial_cash"]
+    assert totals.profit == pytest.approx(profit.sum(), rel=1e-9)
+    costs = totals.fees + totals.slippage_cost + totals.funding
+    assert totals.moves == pytest.approx(profit.sum() + costs, rel=1e-9)
+    times = rows["timestamp"].astype("int64")
+    assert (totals.first_ns, totals.last_ns) == (times.min(), times.max())
+
+
+def test_a_trace_that_was_cut_off_within_a_step_is_said_to_be(clean, tmp_path):
+    trace = tmp_path / "train_actions.csv"
+    lines = clean[1].read_text().splitlines(keepends=True)
+    trace.with_suffix(".json").write_text(clean[1].with_suffix(".json").read_text())
+    for rows, notes in ((600, 0), (607, 1)):
+        trace.write_text("".join(lines[: 1 + rows]))
+        totals = audit_trace(trace, clean[2])
+        assert (totals.rows, len(totals.notes)) == (rows, notes)
+    assert "cut off" in totals.notes[0]
+
+
 @pytest.mark.parametrize("params", [{}, WILD, {"trailing": True, "funding_bps_per_day": 9.0}])
 def test_a_replay_of_tiles_adds_up(params, tmp_path):
     totals = audit_trace(*make_replay(tmp_path, **params))
@@ -49,6 +86,15 @@ def test_a_replay_of_tiles_adds_up(params, tmp_path):
     assert totals.fills["end"] > 0
     assert totals.truncated + totals.ruined == 8
     assert (totals.ruined > 0) == (params is WILD)
+
+
+def test_a_last_tile_that_its_split_cuts_short_adds_up(tmp_path):
+    """More bars follow in the file, which are another split's: the trace shows none of them."""
+    trace, prices = make_replay(tmp_path, until=100)
+    rows = read_rows(trace)
+    last = [row for row in rows if row["lane"] == "4"][-1]
+    assert (last["truncated"], last["step"]) == ("true", "15")
+    assert audit_trace(trace, prices).rows == len(rows) == 96
 
 
 def test_parquet_thinned_lanes_and_several_batches_add_up(tmp_path):
@@ -93,10 +139,24 @@ def test_the_command_prints_a_page_and_returns_0(clean, capsys):
     assert main(cfg) == 0
     page = capsys.readouterr().out
     assert "every row adds up" in page
-    assert "1,200 rows, 12 lanes" in page
+    times = [pd.Timestamp(row["timestamp"]) for row in clean[0]]
+    first, last = (f"{time:%Y-%m-%dT%H:%M:%SZ}" for time in (min(times), max(times)))
+    assert f"1,200 rows, 12 lanes, {first} to {last}" in page
     assert page.count("\n") < 60
     unexplained = next(line for line in page.splitlines() if "unexplained" in line)
     assert float(unexplained.split()[-1]) == 0.0
+    money = {
+        line.split("  ")[1]: float(line[18:].split()[0].replace(",", ""))
+        for line in page.split("money, quote currency\n")[1].splitlines()
+    }
+    assert money["fees"] == pytest.approx(-sum(float(row["fee"]) for row in clean[0]), abs=0.01)
+    parts = sum(money[name] for name in ("price moves", "fees", "slippage", "funding"))
+    assert money["profit"] == pytest.approx(parts, abs=0.03)
+    (line,) = (line for line in page.splitlines() if " episodes: " in line)
+    episodes, ended, ruined, going = (int(word) for word in line.split() if word.isdigit())
+    assert ruined == sum(row["terminated"] == "true" for row in clean[0])
+    assert ended == sum(row["truncated"] == "true" for row in clean[0])
+    assert episodes == ended + ruined + going
 
 
 def test_the_command_names_row_column_rule_and_returns_1(clean, tmp_path, capsys):
@@ -128,6 +188,9 @@ def test_what_is_no_trace_is_refused_in_one_line(clean, tmp_path, capsys):
         audit_trace(other, clean[2])
     other.with_suffix(".json").write_text(whole)
     with pytest.raises(ValueError, match="R-TRACE-1"):
+        audit_trace(other, clean[2])
+    other.write_text(clean[1].read_text().split("\n")[0] + "\n")
+    with pytest.raises(ValueError, match=r"other\.csv: no rows"):  # which would all add up
         audit_trace(other, clean[2])
 
 

@@ -116,6 +116,29 @@ def test_parameters_that_were_not_the_run_s_are_found(key, value, column, clean,
     assert finding.column == column
 
 
+@pytest.mark.parametrize(
+    ("simulator", "rule"),
+    [({"paths": 1, "accounts": 12}, "R-EPISODE-4"), ({"window": 100}, "R-EPISODE-1")],
+)
+def test_bars_that_accounts_do_not_share_or_no_window_leads_up_to_are_found(
+    simulator, rule, clean, tmp_path
+):
+    finding = audit_changed(clean[0], clean, tmp_path, **simulator)
+    assert (finding.column, finding.rule) == ("timestamp", rule)
+
+
+@pytest.mark.parametrize("ahead", [-7, 29])  # takes the oldest bar of the window, or the last one
+def test_an_episode_whose_window_or_end_lies_beyond_a_hole_is_found(ahead, clean, tmp_path):
+    prices = pd.read_csv(clean[2])
+    times = pd.to_datetime(prices["timestamp"])
+    start = int(times.searchsorted(pd.Timestamp(clean[0][0]["timestamp"])))
+    hole = range(start + ahead, start + ahead + 4)  # 3 would be filled
+    short = tmp_path / "bars.csv"
+    prices.drop(index=hole).to_csv(short, index=False)
+    finding = audit_changed(clean[0], (*clean[:2], short), tmp_path)
+    assert (finding.row, finding.column, finding.rule) == (1, "timestamp", "R-EPISODE-1")
+
+
 @pytest.mark.parametrize("params", [{}, WILD])
 def test_a_tile_that_ends_too_early_or_not_at_all_is_found(params, tmp_path):
     trace, prices = make_replay(tmp_path, **params)

@@ -183,17 +183,6 @@ def test_what_is_no_bar_is_refused_with_file_row_and_value(write, lines, message
         read_bars(write(*lines))
 
 
-def test_a_damaged_parquet_file_is_refused_by_name(tmp_path):
-    path = tmp_path / "bars.parquet"
-    frame_of().to_parquet(path)
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"bars.parquet: cannot be read: "):
-        read_bars(path)
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"bars.parquet: cannot be read: "):
-        read_bars(path)
-
-
 def test_a_csv_that_is_no_text_is_refused_by_name(tmp_path):
     (tmp_path / "bars.csv").write_bytes(bytes(range(256)) * 9)
     with pytest.raises(ValueError, match=r"^bars.csv: "):

@@ -18,8 +18,8 @@ from pipelines.held_out.baselines import (
     measure_baselines,
     middle_account,
 )
-from pipelines.held_out.metrics import in_order, measure
 from pipelines.held_out.rollout import chain, final_equity, play_tiles, split_tiles
+from pipelines.judging.metrics import in_order, measure
 from random_walk import tick_table
 
 CFG = EnvConfig(window=4, episode_bars=20, workers=0)

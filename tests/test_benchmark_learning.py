@@ -9,6 +9,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from envs.gym_market import normalised_windows
 from envs.ledger import HEADS
 from envs.observation import NUM_ACCOUNT
 from pipelines.benchmarks.benchmark_learning import Job, run_job
@@ -31,7 +32,7 @@ def market():
 def test_stable_baselines_has_the_same_network(market):
     """With equal weights: equal log-probabilities, entropies and values."""
     pytest.importorskip("stable_baselines3")
-    from pipelines.benchmarks.learning_sb3 import Sb3Policy, make_sb3, normalised_windows
+    from pipelines.benchmarks.learning_sb3 import Sb3Policy, make_sb3
 
     table, cfg = market
     learner = make_sb3(LEARNERS["sb3"], table, cfg, seed=0)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torchrl.envs import check_env_specs
 
+from browser import contrast
 from envs.bars import DataConfig
 from envs.config import EnvConfig
 from envs.market import MarketEnv
@@ -80,10 +81,10 @@ def test_the_floor_is_the_market_s_specs_and_ends_and_nothing_else():
     assert not played[1]["next", "ledger"].any()
 
 
-def test_a_bulk_replay_parts_from_the_steps_in_ties_only():
-    (row,) = time_replays(["streaming"], bars=960, compared=480)
-    assert row["bars"] == 960
-    assert row["bars compared"] == 480
+def test_a_row_says_what_was_replayed_and_compared():
+    (row,) = time_replays(["streaming"], bars=480, compared=240)
+    assert row["bars"] == 480
+    assert row["bars compared"] == 240
     assert row["entries"] > 0
     assert row["largest margin of one"] < 1e-4
 
@@ -110,6 +111,38 @@ def test_growth_is_drawn_as_a_multiple_of_the_first_point(tmp_path):
     assert list(figure.data[0].y) == [1.0, 2.0, 4.0]
     machine = {"commit": "c", "torch": "2", "processor": "x", "gpu": None, "threads": 1}
     write_page(tmp_path / "a.html", "Speed", "", {"rows": rows, "machine": machine}, figure)
+
+
+def test_every_panel_of_growth_names_its_lines():
+    rows = [{"lanes": n, "ms a step": 0.5 * n, "peak memory, MiB": 9.0} for n in (2, 4)]
+    rows += [{"bars": n, "ms a step": 0.5 * n} for n in (2, 4)]
+    figure = draw_speed(rows)
+    panels = {trace.legend: trace.yaxis for trace in figure.data}
+    assert sorted(panels.values()) == ["y", "y2"]
+    for legend, axis in panels.items():
+        top = figure.layout[axis.replace("y", "yaxis")].domain[1]
+        assert figure.layout[legend].y == top
+        assert all(t.showlegend is not False for t in figure.data if t.legend == legend)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_follows_the_readers_scheme(chromium, tmp_path, dark):
+    rows = [{"lanes": lanes, "ms a step": 0.5 * lanes} for lanes in (2, 4, 8)]
+    result = {"rows": rows, "machine": benchmark._machine()}
+    write_page(tmp_path / "a.html", "Speed", "", result, draw_speed(rows))
+    chromium.resize(390, 844, dark=dark, phone=True)
+    chromium.open(tmp_path / "a.html")
+    paper = chromium.run("return getComputedStyle(document.body).backgroundColor")
+    assert (contrast(paper, "#000000") < 2) == dark
+    chart = "document.getElementById('chart')"
+    layout = chromium.run(f"return {chart}.layout")
+    assert contrast(paper, layout["plot_bgcolor"]) == 1
+    assert contrast(paper, layout["font"]["color"]) >= 7
+    line = chromium.run(f"return {chart}.data[0].line.color")
+    assert contrast(paper, line) >= 3
+    assert chromium.run("return document.documentElement.scrollWidth") <= 390
+    assert chromium.errors() == []
+    chromium.resize(1280, 900)
 
 
 def test_a_result_that_could_not_be_written_is_refused_before_anything_is_measured(

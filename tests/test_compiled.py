@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from candle_tables import NO_COSTS
 from envs.compiled import CompiledBar, log
 from envs.config import EnvConfig
 from envs.episodes import RandomStarts
@@ -32,13 +33,7 @@ CONFIGS = {
     "default": {},
     "bold": BOLD,
     "flatten": {"flatten_at_end": True, "ruin_equity_frac": 0.9, "risk_pct": 40.0},
-    "no costs": {
-        "taker_fee_bps": 0.0,
-        "maker_fee_bps": 0.0,
-        "slippage_bps": 0.0,
-        "stop_slippage_bps": 0.0,
-        "allow_zero_costs": True,
-    },
+    "no costs": NO_COSTS,
     "coarse": {"tick_size": 0.3, "lot_size": 0.07, "min_units": 0.5, "stop_step_bps": 90.0},
     "one lane": {"paths": 1, "accounts": 1, **BOLD},
     "many lanes": {"paths": 2, "accounts": 333, **EVERYTHING},
@@ -206,7 +201,7 @@ def test_without_a_compiler_the_key_is_named(monkeypatch):
 def test_episodes_that_are_played_once_are_not_compiled(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     table = BarTable.from_arrays(wild_bars())
-    env = MarketEnv.tiles(table, EnvConfig(**GRID, compile=True), "test", limit=3)
+    env = MarketEnv(table, EnvConfig(**GRID, compile=True), starts=torch.tensor([[20, 35]] * 3))
     assert env.rollout(3).batch_size == (3, 5, 3)
 
 

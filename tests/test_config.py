@@ -181,6 +181,7 @@ MISTAKES = [
     ("model.d_model=301", ["model.d_model=301", "model.num_heads=6"]),
     ("train.minibatch=1000", ["train.minibatch=1000", "a multiple of env.accounts=32"]),
     ("train.minibatch=8192", ["train.minibatch=8192", "at most the 4096 frames"]),
+    ("train.sequence=4", ["train.sequence=4", "only model=streaming"]),
     ("train.lr=-1", ["train.lr=-1.0", "above 0"]),
     ("train.lr_schedule=linnear", ["train.lr_schedule='linnear'", "constant, linear, cosine"]),
     ("loss.entropy_coeff=0.1", ["loss.entropy_coeff", "loss.entropy_coeff.direction"]),

@@ -10,23 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from candle_tables import NO_COSTS
 from envs.config import EnvConfig
 from envs.ledger import FILLS, LEDGER, REASONS
 from envs.market import MarketEnv
 from envs.table import BarTable
+from random_walk import wild_bars
 
 PATHS, ACCOUNTS, STEPS = 16, 16, 100
 TICK = 0.1
 CODE = {reason: code for code, reason in enumerate(REASONS)}
 MARKETS = {
     "defaults": {},
-    "no costs": {
-        "taker_fee_bps": 0.0,
-        "maker_fee_bps": 0.0,
-        "slippage_bps": 0.0,
-        "stop_slippage_bps": 0.0,
-        "allow_zero_costs": True,
-    },
+    "no costs": NO_COSTS,
     "trailing, funding, unequal slippage": {
         "trailing": True,
         "funding_bps_per_day": 30.0,
@@ -57,21 +53,6 @@ MARKETS = {
         "trailing": True,
     },
 }
-
-
-def wild_bars(count, rng):
-    """Bars on the tick: gaps of percents, long wicks, sometimes no move, sometimes no volume."""
-    small, large = rng.normal(0, 0.002, count), rng.normal(0, 0.04, count)
-    moves = np.where(rng.random(count) < 0.85, small, large) * (rng.random(count) < 0.95)
-    close = 10_000 * np.exp(np.cumsum(moves) - np.linspace(0, moves.sum(), count))
-    gaps = np.where(rng.random(count) < 0.1, rng.normal(0, 0.03, count), 0)
-    opens = np.concatenate([close[:1], close[:-1]]) * np.exp(gaps)
-    wick = np.where(rng.random((2, count)) < 0.9, 0.001, 0.05) * rng.exponential(1, (2, count))
-    high = np.maximum(opens, close) * (1 + wick[0])
-    low = np.minimum(opens, close) * np.maximum(1 - wick[1], 0.5)
-    prices = np.round(np.stack([opens, high, low, close], -1) / TICK) / 10
-    volume = rng.exponential(100, count) * (rng.random(count) < 0.8)
-    return np.concatenate([prices, volume[:, None]], -1)
 
 
 def random_actions(cfg, rng, steps=STEPS):

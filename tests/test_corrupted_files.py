@@ -13,31 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from damaged_frame import cell, insert
+from clean_frame import clean
 from envs.bars import DataConfig, load_bars
 from pipelines.market_data.data_outliers import find_outliers
 
 ROWS = 60
 NAMES = ["timestamp", "open", "high", "low", "close", "volume"]
-
-
-def clean(rows=ROWS):
-    """A market of one-minute bars, text in every cell."""
-    rng = np.random.default_rng(0)
-    close = 1000.0 + np.cumsum(rng.integers(-5, 6, rows))
-    open_ = np.append(close[0], close[:-1])
-    times = pd.date_range("2024-03-01", periods=rows, freq="min", tz="UTC")
-    frame = pd.DataFrame(
-        {
-            "timestamp": times.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "open": open_,
-            "high": np.maximum(open_, close) + 1,
-            "low": np.minimum(open_, close) - 1,
-            "close": close,
-            "volume": rng.integers(1, 9, rows).astype(float),
-        }
-    )
-    return frame.astype(str)
 
 
 def save(frame, path):
@@ -63,6 +44,29 @@ def to_times(column):
     if not column.dropna().str.contains(r"Z$|[+-]\d\d:\d\d$").all():
         raise ValueError("not every time has a zone")
     return pd.to_datetime(column, utc=True, format="ISO8601")
+
+
+# Damages: functions of a frame. Rows count from 1, as in the messages.
+
+
+def cell(row, column, value):
+    """Overwrite a cell."""
+
+    def damage(frame):
+        frame.loc[row - 1, column] = value
+        return frame
+
+    return damage
+
+
+def insert(at, like, **values):
+    """Insert before row `at` a copy of row `like` with other values."""
+
+    def damage(frame):
+        copy = frame.iloc[[like - 1]].assign(**values)
+        return pd.concat([frame[: at - 1], copy, frame[at - 1 :]], ignore_index=True)
+
+    return damage
 
 
 def cells(row, **values):

@@ -21,10 +21,10 @@ from modules.config import ModelConfig
 from pipelines import learner, training
 from pipelines.config import RunConfig
 from pipelines.cuda_graph import CudaGraph
-from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.loss import LossConfig
 from pipelines.model import make_model
 from pipelines.non_finite_error import NonFiniteError
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training
 

@@ -16,11 +16,11 @@ from modules.path_encoder import PathEncoder
 from modules.policy import market_encoder
 from pipelines.config import RunConfig
 from pipelines.held_out.rollout import play_tiles, split_tiles
-from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.held_out.ties import partings
 from pipelines.learner import Learner
 from pipelines.loss import LossConfig
 from pipelines.model import make_model
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training
 from random_walk import fine_table

@@ -11,7 +11,7 @@ import pytest
 from envs.bars import DataConfig, load_bars
 from envs.config import EnvConfig
 from pipelines.auditing.double_entry import Account, Order, Prices, Steps, Terms
-from pipelines.auditing.price_file import read_prices
+from pipelines.auditing.price_file import PriceFile, read_prices
 
 AUDITING = Path(__file__).resolve().parents[1] / "pipelines" / "auditing"
 LEDGER = ("double_entry", "price_file", "audit_rows", "audit_order", "audit_rules", "trace_audit")
@@ -170,6 +170,31 @@ def same_bars(path):
     assert read.find(loaded.time_ns[[5, 9]]).tolist() == [5, 9]
     assert read.find(loaded.time_ns[[5]] + 1).tolist() == [-1]
     assert read.find(loaded.time_ns[-1:] + 1).tolist() == [-1]
+
+
+def test_markets_end_to_end_keep_their_own_times_bars_and_segments(tmp_path):
+    markets = {}
+    for name, count, hole in (("A", 60, 20), ("B", 90, 50), ("C", 40, 10)):
+        frame, times = bars(count)
+        frame.insert(0, "time", times)
+        path = tmp_path / f"{name}.csv"
+        frame.drop(index=range(hole, hole + 9)).to_csv(path, index=False)
+        markets[name] = read_prices(path, 900 * 10**9, 3)
+    joined, before = PriceFile.join(markets), 0
+    for name, market in markets.items():
+        count = len(market.time_ns)
+        rows = joined.find(market.time_ns, [name] * count)
+        assert rows.tolist() == list(range(before, before + count))
+        np.testing.assert_array_equal(joined.time_ns[rows], market.time_ns)
+        np.testing.assert_array_equal(joined.ohlcv[rows], market.ohlcv)
+        np.testing.assert_array_equal(joined.first[rows], market.first + before)
+        np.testing.assert_array_equal(joined.last[rows], market.last + before)
+        assert len(set(market.first)) == 2
+        before += count
+    assert len(joined.time_ns) == before
+    late = markets["B"].time_ns[-1:]  # when only B has bars
+    assert [joined.find(late, [name])[0] >= 0 for name in "ABC"] == [False, True, False]
+    assert joined.find(markets["A"].time_ns[:2], ["X", None]).tolist() == [-1, -1]
 
 
 def test_a_file_without_prices_is_refused(tmp_path):

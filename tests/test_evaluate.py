@@ -68,6 +68,10 @@ def test_the_numbers_of_the_judged_account_are_one(evaluated):
     assert found.random.policy_return_fraction == pytest.approx(np.mean(own))
     assert min(own) <= total <= max(own)
     assert found.verdict.findings.moved
+    # The verdict asks for trades of a seed; an account that is a share of several has none.
+    trades = [seed.performance.trades.trades for seed in found.seeds]
+    assert found.verdict.findings.trades == found.random.policy_trades == np.mean(trades)
+    assert found.accounts["policy"].trades is None
 
 
 def test_traces_have_the_ordinary_columns(evaluated):
@@ -118,7 +122,7 @@ def test_returns_of_rivals_are_taken_into_the_test(three_runs, evaluated, tmp_pa
         main(EvaluateConfig(**{**told, "rivals": [str(moved)], "out": str(tmp_path / "f")}))
     assert "measured on other bars: its last_bar is 2030" in capsys.readouterr().err
     # The rival's, which came along, and this one's: none of what was refused.
-    names = [look.run for look in Registry(told["registry"]).openings()]
+    names = [look.opening.run for look in Registry(told["registry"]).known().carried]
     assert names == [folder.name, three_runs[2].name]
 
 
@@ -127,6 +131,7 @@ def test_time_that_was_not_played_is_said(tmp_path):
     bars.drop(index=range(4_000, 5_000)).to_parquet(tmp_path / "holed.parquet")
     run = make_untrained(tmp_path / "runs" / "a", tmp_path / "holed.parquet", seed=1)
     found = evaluate([run], draws=5)
+    assert found.accounts["policy"].trades == found.seeds[0].performance.trades
     # 2,078 bars of the 3,460 that would be there from the first to the last.
     (said,) = (r for r in found.verdict.reasons if " 60 % was played: the rest are holes" in r)
     # Else who reads a ratio, or a growth, of a year takes it for one of the calendar.

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from envs.trace import read_trace
+from pipelines import fold_training
 from pipelines.config import RunConfig
 from pipelines.evaluate import main
-from pipelines.held_out import fold_training
 from pipelines.held_out.evaluate_config import EvaluateConfig
 from pipelines.tracking.wandb_outlet import new_run_id
 from random_walk import write_bars

@@ -4,7 +4,7 @@ import pytest
 
 from envs.config import EnvConfig
 from hand_rows import make_rows
-from pipelines.held_out.metrics import in_order
+from pipelines.judging.metrics import in_order
 from pipelines.tracking import evaluated as module
 from pipelines.tracking.evaluated import Evaluated
 

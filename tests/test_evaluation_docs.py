@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.held_out import evaluation, held_out_baselines, mean_reversion, momentum
-from pipelines.held_out.baselines import RANDOM_ACCOUNTS
+from pipelines.held_out import evaluation, mean_reversion, momentum
+from pipelines.held_out.baselines import BASELINES, RANDOM_ACCOUNTS
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.judging.break_even import COST_MULTIPLES
 
@@ -32,5 +32,5 @@ def test_the_page_names_the_numbers_of_the_code(text):
 def test_the_first_four_accounts_are_those_of_the_rule():
     table = PAGE.split("| account | what it does |")[1].split("\n\n")[0]
     names = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
-    judged = [name.replace("_", "-") for name in held_out_baselines.JUDGED_AGAINST]
+    judged = [name.replace("_", "-") for name in BASELINES]
     assert names[: len(judged)] == judged

@@ -173,34 +173,38 @@ def test_a_verdict_on_another_file_says_so(tmp_path):
     assert str(tmp_path) not in text
 
 
+def openings(book):
+    return [look.opening for look in book.known().carried]
+
+
 def test_looks_of_a_pod_are_counted_at_home_once(run, tmp_path, capsys):
     home = tmp_path / "runs"
     other = make_run(home / "other", write_bars(tmp_path / "b.parquet"))
     replay(other, episodes=1)
     book = Registry(home / "openings.jsonl")
-    kept, here = book.file.path.read_bytes(), book.openings()
-    there = Registry(run.parent / "openings.jsonl").openings()
+    kept, here = book.file.path.read_bytes(), openings(book)
+    there = openings(Registry(run.parent / "openings.jsonl"))
     archive = pack_run(run, tmp_path / "a.tar.gz").path
     capsys.readouterr()
     export(compose_config("export", [f"unpack={archive}", f"into={home}"]))
     count = f"{len(there)} look{'s' * (len(there) > 1)} at held-out bars came along"
     assert f"{count}, {len(there)} new in {book.file.path}" in capsys.readouterr().out
-    assert book.openings() == here + there
+    assert openings(book) == here + there
     assert book.file.path.read_bytes().startswith(kept)
     # The same looks by another archive, and those of here on their way back, are known.
     again = pack_run(other, tmp_path / "b.tar.gz").path
     for file, into in ((archive, home / "again"), (again, home / "back")):
         assert unpack_archive(file, into, limit_gb=1).fresh == 0
-    assert book.openings() == here + there
+    assert openings(book) == here + there
     # The verdict that came along has its receipt from over there.
     words = [f"run={home / run.name}", "data.asset=ETH/USD", "draws=20"]
     found = evaluate(compose_config("evaluate", words))
-    earlier = [look for look in here + there if look.overlaps(book.openings()[-1])]
+    earlier = [look for look in here + there if look.overlaps(openings(book)[-1])]
     assert found.looks.earlier == len(earlier)
-    candidates = {look.trial for look in [*earlier, book.openings()[-1]]}
+    candidates = {look.trial for look in [*earlier, openings(book)[-1]]}
     assert found.looks.candidates == len(candidates)
     # Both markets of the one that came along are tries: what is said of one was chosen of two.
-    looks = [look for look in book.openings() if look.trial in candidates]
+    looks = [look for look in openings(book) if look.trial in candidates]
     assert found.looks.trials == len({(look.trial, look.source_sha256) for look in looks})
     assert any("This is ETH/USD alone, and says nothing of" in r for r in found.verdict.reasons)
 

@@ -105,7 +105,7 @@ def test_the_best_of_several_cuts_of_the_bars_is_the_best_of_so_many_tries(three
         "Of the 3 tries 2 were the same policies on other bars" in reason
         for reason in found.verdict.reasons
     )
-    assert len(Registry(registry).openings()) == 3
+    assert len(Registry(registry).known().carried) == 3
 
 
 def test_a_registry_of_its_own_hides_no_looks_of_the_one_at_home(three_runs, tmp_path):
@@ -118,10 +118,11 @@ def test_a_registry_of_its_own_hides_no_looks_of_the_one_at_home(three_runs, tmp
     again = main(told(runs / "a", tmp_path / "y"))
     assert (again.looks.earlier, again.looks.trials) == (2, 2)
     home = Registry(runs / "openings.jsonl")
-    assert len(home.openings()) == 3
+    assert len(home.known().carried) == 3
     # The one at home keeps the look, so that who looks later is seen from here.
     assert (tmp_path / "y" / "e" / again.registry).resolve() == home.file.path
-    assert [look.run for look in Registry(tmp_path / "y" / "openings.jsonl").openings()] == ["a"]
+    looks = Registry(tmp_path / "y" / "openings.jsonl").known().carried
+    assert [look.opening.run for look in looks] == ["a"]
     assert not any("is none that is found" in reason for reason in again.verdict.reasons)
 
 

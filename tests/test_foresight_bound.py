@@ -7,6 +7,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from candle_tables import NO_COSTS
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS
 from envs.market import MarketEnv
@@ -60,8 +61,8 @@ def draw(counts, rng):
 
 
 @pytest.mark.parametrize("market", ["defaults", "no costs"])
-def test_no_sequence_of_actions_beats_perfect_foresight(market, no_costs):
-    costs = no_costs if market == "no costs" else {}
+def test_no_sequence_of_actions_beats_perfect_foresight(market):
+    costs = NO_COSTS if market == "no costs" else {}
     cfg = EnvConfig(paths=1, accounts=SEQUENCES, workers=0, risk_pct=100.0, **costs)
     bars = calm_bars(np.random.default_rng(21))
     table, bound = BarTable.from_arrays(bars), torch.from_numpy(most_equity(bars, cfg))

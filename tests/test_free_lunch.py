@@ -73,9 +73,11 @@ def test_a_fault_in_the_simulator_feeds_somebody(fault, tmp_path, monkeypatch):
     assert max(row.z for row in rows) > MAX_Z, as_table(rows[:3])
 
 
-@pytest.mark.parametrize(("max_leverage", "largest"), [(3.0, 24), (100.0, 11)])
-def test_the_lattice_is_a_fair_game_on_the_tick(max_leverage, largest):
-    cfg = EnvConfig(max_leverage=max_leverage)
+@pytest.mark.parametrize(
+    ("max_leverage", "tick_size", "largest"), [(3.0, 0.1, 24), (100.0, 0.1, 11), (3.0, 5.0, 24)]
+)
+def test_the_lattice_is_a_fair_game_on_the_tick(max_leverage, tick_size, largest):
+    cfg = EnvConfig(max_leverage=max_leverage, tick_size=tick_size)
     table = make_lattice(cfg, 2_000, np.random.default_rng(3))
     bars = table.ohlcv.numpy().reshape(2_000, EPISODE_BARS + 1, 5)
     ticks = bars[..., :4] / cfg.tick_size

@@ -21,6 +21,7 @@ from envs.table import BarTable, build_table
 from envs.trace import TraceWriter, read_trace
 from pipelines.check_data import check
 from pipelines.config import CheckConfig
+from random_walk import draw_cents
 
 WINDOW, EPISODE = 16, 32
 CFG = EnvConfig(
@@ -30,32 +31,14 @@ CFG = EnvConfig(
 ROW_TENSORS = ("timestamp", "ohlcv", "features", "segment", "tradable")
 
 
-def frame_of(rows, *, seed, first, start="2024-03-01", move=1e-3):
-    """One-minute bars of a random walk, prices in cents."""
-    rng = np.random.default_rng(seed)
-    close = np.round(first * np.exp(np.cumsum(rng.normal(0.0, move, rows))), 2)
-    open_ = np.append(close[:1], close[:-1])
-    wicks = np.round(first * rng.exponential(move / 3, (2, rows)), 2)
-    return pd.DataFrame(
-        {
-            "timestamp": pd.date_range(start, periods=rows, freq="min", tz="UTC"),
-            "open": open_,
-            "high": np.maximum(open_, close) + wicks[0],
-            "low": np.minimum(open_, close) - wicks[1],
-            "close": close,
-            "volume": np.round(rng.lognormal(0.0, 1.0, rows) * (rng.random(rows) > 0.1), 3),
-        }
-    )
-
-
 def big():
     """A market with a hole in its train split."""
-    return frame_of(3_000, seed=1, first=30_000.0).drop(index=range(700, 720))
+    return draw_cents(3_000, seed=1, first=30_000.0).drop(index=range(700, 720))
 
 
 def small():
     """A market that begins later, ends later, and has a hole at the border of train and val."""
-    frame = frame_of(3_000, seed=2, first=1_500.0, start="2024-03-01T01:40", move=2e-3)
+    frame = draw_cents(3_000, seed=2, first=1_500.0, start="2024-03-01T01:40", move=2e-3)
     return frame.drop(index=range(2_040, 2_050))
 
 
@@ -283,14 +266,14 @@ def test_a_person_reads_of_every_market(joint):
     ],
 )  # fmt: skip
 def test_markets_that_do_not_fit_are_refused(tmp_path, change, message):
-    frame = frame_of(3_000, seed=3, first=2_000.0)
+    frame = draw_cents(3_000, seed=3, first=2_000.0)
     assets = write(tmp_path, a=big(), b=change(frame))
     with pytest.raises(ValueError, match=message):
         build(assets)
 
 
 def test_a_bad_row_is_told_with_its_market_since_files_may_bear_one_name(tmp_path):
-    bad = frame_of(3_000, seed=3, first=2_000.0)
+    bad = draw_cents(3_000, seed=3, first=2_000.0)
     bad.loc[7, "low"] = -1.0
     assets = []
     for name, frame in (("A/USD", big()), ("B/USD", bad)):
@@ -415,7 +398,7 @@ def test_another_future_of_any_market_changes_no_bit_of_what_came_before(
     for seed, name in enumerate(frames):
         if which in (name, "both"):
             frame = frames[name]
-            noise = frame_of(3_000, seed=90 + seed, first=9_000.0, move=0.02).iloc[: len(frame), 1:]
+            noise = draw_cents(len(frame), seed=90 + seed, first=9_000.0, move=0.02).iloc[:, 1:]
             after = (frame["timestamp"] > cut).to_numpy()
             frame.iloc[after, 1:] = noise.to_numpy()[after]
     config = {"timeframes": ["5min", "15min"]}

@@ -26,7 +26,7 @@ from pipelines.train_config import TrainConfig, check_minibatch
 PATHS, ACCOUNTS, STEPS, WINDOW = 3, 4, 12, 8
 
 
-def make_learner(model, train, loss=None, hindsight=None):
+def make_learner(model, train, loss=None, hindsight=None, iterations=1):
     lanes = PATHS * ACCOUNTS
     return Learner(
         model,
@@ -34,7 +34,7 @@ def make_learner(model, train, loss=None, hindsight=None):
         loss or LossConfig(),
         lanes=lanes,
         accounts=ACCOUNTS,
-        iterations=1,
+        iterations=iterations,
         hindsight=hindsight,
     )
 
@@ -271,6 +271,7 @@ def test_the_kl_stop_looks_at_the_mean_of_an_epoch(setup, monkeypatch):
     learner.update(rollout)
     # 0.05 goes on, 0.3 stops; the last minibatch of each epoch alone would never have stopped.
     assert len(estimates) == 2
+    assert learner.epochs_done == 2
 
 
 def test_bfloat16_acts_and_trains_as_the_same_policy(setup):
@@ -287,3 +288,96 @@ def test_bfloat16_acts_and_trains_as_the_same_policy(setup):
     states["advantage"] = path_times(rollout.select("advantage"))["advantage"]
     states["value_target"] = path_times(rollout.select("value_target"))["value_target"]
     assert abs(float(learner.step(states[:, None])["train/approx_kl"])) < 1e-4
+
+
+def test_every_epoch_learns_from_every_frame_once(setup, monkeypatch):
+    model, _, rollout = setup
+    cfg = TrainConfig(steps=STEPS, epochs=3, minibatch=5 * ACCOUNTS)  # and one is left over
+    learner, drawn = make_learner(model, cfg), []
+    trained = learner.step
+
+    def step(minibatch: TensorDict) -> dict[str, torch.Tensor]:
+        drawn.append(minibatch["action", "direction_log_prob"].flatten())
+        return trained(minibatch)
+
+    monkeypatch.setattr(learner, "step", step)
+    for _ in range(2):  # nothing of a rollout is left in the next one's minibatches
+        rollout["action", "direction_log_prob"] -= 0.01
+        drawn.clear()
+        learner.update(rollout.clone())
+        everything = rollout["action", "direction_log_prob"].flatten().sort().values
+        epochs = torch.cat(drawn).view(3, -1)
+        assert {len(part) for part in drawn} == {5 * ACCOUNTS, ACCOUNTS}
+        assert all(torch.equal(epoch.sort().values, everything) for epoch in epochs)
+        assert not torch.equal(epochs[0], epochs[1])  # in another order
+
+
+def test_a_gradient_is_of_its_own_minibatch_and_no_longer_than_is_allowed(setup):
+    model, _, rollout = setup
+    lengths = {}
+    for most in (1e-3, 1e9):
+        learner = make_learner(model, TrainConfig(steps=STEPS, minibatch=48, max_grad_norm=most))
+        learner.advantage(rollout)
+        items = learner.items(rollout)
+        for _ in range(2):  # what an earlier one left does not count
+            told = float(learner.differentiate(items)["train/grad_norm"])
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        lengths[most] = told, float(torch.cat(gradients).norm())
+    (told, clipped), (free, whole) = lengths.values()
+    assert clipped == pytest.approx(1e-3, rel=1e-3)
+    assert told == pytest.approx(free) == pytest.approx(whole)
+    assert whole > 0.01
+
+
+def test_what_is_told_of_an_update_is_the_mean_of_its_minibatches(setup, monkeypatch):
+    model, _, rollout = setup
+    learner = make_learner(model, TrainConfig(steps=STEPS, epochs=2, minibatch=48))
+    trained, each = learner.step, []
+
+    def step(minibatch: TensorDict) -> dict[str, torch.Tensor]:
+        each.append(trained(minibatch))
+        return each[-1]
+
+    monkeypatch.setattr(learner, "step", step)
+    told = learner.update(rollout)
+    assert len(each) == 2 * 3
+    for name in each[0]:
+        mean = sum(float(stats[name]) for stats in each) / len(each)
+        assert float(told[name]) == pytest.approx(mean, rel=1e-4, abs=1e-7), name
+    parts = ("policy_gradient_loss", "value_loss", "entropy_loss")
+    total = sum(float(told[f"train/{part}"]) for part in parts)
+    assert float(told["train/loss"]) == pytest.approx(total, rel=1e-4)
+    assert float(told["train/entropy_loss"]) < 0.0 < float(told["train/value_loss"])
+
+
+def test_the_explained_variance_is_the_share_of_the_targets_that_the_critic_knew(setup):
+    _, learner, rollout = setup
+    rollout["state_value"] = torch.randn_like(rollout["state_value"]).cumsum(-2)
+    told = float(learner.update(rollout)["train/explained_variance"])
+    target, value = (rollout[key].flatten().tolist() for key in ("value_target", "state_value"))
+
+    def variance(numbers: list[float]) -> float:
+        mean = sum(numbers) / len(numbers)
+        return sum((number - mean) ** 2 for number in numbers)
+
+    missed = variance([t - v for t, v in zip(target, value, strict=True)])
+    assert told == pytest.approx(1.0 - missed / variance(target), rel=1e-3)
+    assert told < -1.0  # these values are worse than none
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("constant", [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]),
+        ("cosine", [1.0, 0.853553, 0.5, 0.146447, 0.0, 0.0]),
+    ],
+)
+def test_the_learning_rate_falls_to_nothing_over_the_training_and_stays_there(
+    setup, schedule, shares
+):
+    model, _, rollout = setup
+    cfg = TrainConfig(steps=STEPS, epochs=1, minibatch=144, lr=0.002, lr_schedule=schedule)
+    learner = make_learner(model, cfg, iterations=4)
+    told = [float(learner.update(rollout.clone())["train/learning_rate"]) for _ in shares]
+    assert told == pytest.approx([0.002 * share for share in shares], abs=1e-9)

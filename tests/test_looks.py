@@ -1,28 +1,21 @@
 """Held-out bars are opened once: every look is written down before it, counted and told."""
 
-import dataclasses
 import errno
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from envs.bar_files import time_text
-from forged_checkpoint import rehash
 from pipelines.config import compose_config
-from pipelines.evaluate import default_registry, evaluate, main
+from pipelines.evaluate import evaluate, main
 from pipelines.held_out import played_seed
 from pipelines.held_out.candidate import load_candidate
 from pipelines.held_out.evaluate_config import EvaluateConfig
-from pipelines.held_out.judgement import Settings, open_bars
 from pipelines.held_out.looks import is_above, open_everywhere, open_replay
-from pipelines.held_out.replay_config import ReplayDataConfig
 from pipelines.held_out.replay_inputs import load_inputs
 from pipelines.judging.registry import Registry, find_registry
 from pipelines.ppo_transformer import main as train_run
 from pipelines.replay import replay
-from random_walk import write_bars
 from untrained_run import WORDS
 
 
@@ -30,7 +23,7 @@ def test_the_look_is_written_down_before_any_bar_is_played(three_runs, tmp_path,
     registry = Registry(tmp_path / "openings.jsonl")
 
     def killed(*_, **__):
-        assert len(registry.openings()) == 1
+        assert len(registry.known().carried) == 1
         raise KeyboardInterrupt
 
     monkeypatch.setattr(played_seed, "play_tiles", killed)
@@ -57,9 +50,22 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_look(
     monkeypatch.setattr("os.access", lambda path, _: path != tmp_path / "e")
     with pytest.raises(SystemExit) as ended:
         evaluate(three_runs[:1], out=tmp_path / "e", registry=tmp_path / "o.jsonl", draws=5)
-    assert ended.value.code == 2
+    assert ended.value.code == 5
     assert f"error: {tmp_path / 'e'}: cannot be written" in capsys.readouterr().err
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_a_link_that_a_person_has_named_is_followed_and_no_other(three_runs, tmp_path, capsys):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    evaluate(three_runs[:1], out=tmp_path / "link", registry=tmp_path / "o.jsonl", draws=5)
+    assert (tmp_path / "disk" / "evaluation.json").is_file()
+    run = shutil.copytree(three_runs[0], tmp_path / "run")
+    shutil.rmtree(run / "evaluation", ignore_errors=True)
+    (run / "evaluation").symlink_to(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        evaluate([run], registry=tmp_path / "o.jsonl", draws=5)
+    assert "symbolic link; nothing is written through one" in capsys.readouterr().err
 
 
 def test_another_candidate_on_the_same_bars_is_another_trial(three_runs, tmp_path):
@@ -68,7 +74,7 @@ def test_another_candidate_on_the_same_bars_is_another_trial(three_runs, tmp_pat
     second = evaluate(three_runs[2:], out=tmp_path / "2", registry=registry, draws=5)
     assert [found.looks.trials for found in (first, second)] == [1, 2]
     assert second.verdict.findings.trials == 2
-    opening = Registry(registry).openings()[0]
+    opening = Registry(registry).known().carried[0].opening
     assert first.bars.first_bar == opening.first_bar
     assert first.bars.last_bar == opening.last_bar
 
@@ -131,13 +137,6 @@ def test_a_damaged_registry_is_refused_before_a_training(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_seeds_picked_anew_are_another_trial(three_runs, tmp_path):
-    registry = tmp_path / "openings.jsonl"
-    first = evaluate(three_runs[:1], out=tmp_path / "1", registry=registry, draws=5)
-    both = evaluate(three_runs[:2], out=tmp_path / "2", registry=registry, draws=5)
-    assert [found.looks.trials for found in (first, both)] == [1, 2]
-
-
 def test_the_registry_above_a_run_counts_it_and_two_are_refused(three_runs, tmp_path, capsys):
     inner = tmp_path / "wf" / "runs" / "a"
     shutil.copytree(three_runs[0], inner)
@@ -194,37 +193,7 @@ def test_a_registry_that_takes_nothing_is_refused_before_the_look(
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(PermissionError, match="closed"):
         open_everywhere(candidate.opening(), named, [tmp_path / "runs" / "a"])
-    assert len(home.openings()) == 1
-
-
-def test_the_registry_that_a_walk_forward_finds_is_at_home(three_runs, tmp_path):
-    """It is looked for above the folder of it; its runs lie two levels below."""
-    folder = tmp_path / "1" / "2" / "3" / "wf"
-    run = folder / "runs" / "seed1_fold1"
-    shutil.copytree(three_runs[0], run)
-    candidate = dataclasses.replace(load_candidate("wf", [[run]]), folds=[{"fold": 1}])
-    home = Registry(tmp_path / "openings.jsonl")
-    home.open(load_candidate("other", [[three_runs[2]]]).opening())
-    found = default_registry(EvaluateConfig(folds=2, out=str(folder)), folder)
-    assert open_bars(candidate, found, folder, Settings()).at_home
-    opened = open_bars(candidate, tmp_path / "hidden.jsonl", folder, Settings())
-    assert opened.looks.trials == 2
-    assert len(home.openings()) == 3
-
-
-def test_looks_of_the_registry_that_counted_what_is_replaced_count(three_runs, tmp_path):
-    """Under a registry of its own, and then at home into the same folder: no first look."""
-    folder = tmp_path / "e"
-    candidates = [load_candidate("x", [[run]]) for run in three_runs[::2]]
-    for candidate in candidates:
-        found = open_bars(candidate, tmp_path / "hidden.jsonl", folder, Settings())
-    folder.mkdir()
-    receipt = dataclasses.asdict(found.receipt) | {"file": "../hidden.jsonl"}
-    (folder / "evaluation.json").write_text(json.dumps({"receipt": receipt}))
-    home = tmp_path / "home" / "openings.jsonl"
-    looks = open_bars(candidates[0], home, folder, Settings()).looks
-    assert (looks.earlier, looks.trials) == (2, 2)
-    assert len(Registry(home).openings()) == 3
+    assert len(home.known().carried) == 1
 
 
 def test_a_replay_cannot_be_hidden_in_a_registry_of_its_own(three_runs, tmp_path):
@@ -237,33 +206,7 @@ def test_a_replay_cannot_be_hidden_in_a_registry_of_its_own(three_runs, tmp_path
         )
         said = open_replay([inputs], registry)
     assert "had been opened once before; 2 candidates have" in said[0]
-    assert [look.run for look in Registry(home).openings()] == ["c", "a"]
-
-
-@pytest.mark.parametrize(("file", "counted"), [("later", 1), (None, 0)])
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_bars_that_nobody_trained_on_are_held_out_whatever_their_split_is_called(
-    three_runs, tmp_path, file, counted, split
-):
-    """Else the test bars of one file are looked at freely as the train part of a longer one."""
-    shutil.copytree(three_runs[0], tmp_path / "a")
-    path = file and str(write_bars(tmp_path / f"{file}.parquet", 3_000, start="2025-06-01"))
-    inputs = load_inputs(tmp_path / "a", data_path=path, split=split, episodes=1, device="cpu")
-    open_replay([inputs], tmp_path / "openings.jsonl")
-    looks = Registry(tmp_path / "openings.jsonl").openings()
-    assert [look.split for look in looks] == [split] * counted
-
-
-def test_bars_that_are_trained_and_chosen_on_hide_none_that_nobody_has_seen(three_runs, tmp_path):
-    """Weights of another run may have been trained on what this one chose on."""
-    shutil.copytree(three_runs[0], tmp_path / "a")
-    inputs = load_inputs(tmp_path / "a", data_path=None, split="val", episodes=1, device="cpu")
-    first, last = inputs.bounds[0].tolist()
-    times = [time_text(int(inputs.table.timestamp[row])) for row in (first + 1, last - 1, last)]
-    for end, counted in ((times[2], 0), (times[1], 1)):
-        seen = {how: [[times[0], end]] for how in ("trained", "chosen")}
-        open_replay([dataclasses.replace(inputs, seen=seen)], tmp_path / "openings.jsonl")
-        assert len(Registry(tmp_path / "openings.jsonl").openings()) == counted
+    assert [look.opening.run for look in Registry(home).known().carried] == ["c", "a"]
 
 
 def test_a_moved_evaluation_still_knows_its_registry(three_runs, tmp_path, capsys):
@@ -290,47 +233,3 @@ def test_an_evaluation_that_cannot_be_read_is_named_before_any_look(
         evaluate(three_runs[:1], out=tmp_path / "e", registry=tmp_path / "openings.jsonl", draws=5)
     assert "evaluation.json: no evaluation" in capsys.readouterr().err
     assert not (tmp_path / "openings.jsonl").exists()
-
-
-def test_bars_of_the_time_that_a_run_was_chosen_on_are_not_held_out(three_runs, tmp_path, capsys):
-    other = write_bars(tmp_path / "other.parquet", 5_200)  # its test bars begin at 2,600
-    with pytest.raises(SystemExit):
-        main(
-            EvaluateConfig(run=str(three_runs[0]), data=ReplayDataConfig(path=str(other)), draws=5)
-        )
-    assert "chosen on" in capsys.readouterr().err
-    assert not (three_runs[0].parent / "openings.jsonl").exists()
-
-
-@pytest.mark.parametrize("is_told", [True, False])
-@pytest.mark.parametrize("words", [["init_from"], ["resume=changed", "total_frames=128"]])
-def test_bars_that_the_weights_were_trained_on_before_are_not_held_out(
-    tmp_path, capsys, words, is_told
-):
-    """In another run, or in this one before it was changed: the policy has seen them.
-
-    Of a checkpoint that is older than what is told of this, the bars of its run tell.
-    """
-    bars = write_bars(tmp_path / "bars.parquet", 2_500)
-    first, then = tmp_path / "first", tmp_path / "then"
-    told = [*WORDS, f"data.path={bars}", "replay.enabled=false", "wandb.mode=disabled"]
-    train_run(compose_config("ppo_transformer", [*told, f"run.dir={first}"]))
-    for checkpoint in (first / "checkpoints").iterdir():
-        rehash(checkpoint, None if is_told else lambda manifest: manifest.pop("seen"))
-    if words == ["init_from"]:
-        words = [f"init_from={first}"]
-    else:
-        shutil.copytree(first, then)
-    words = [*told, "data.train_frac=0.4", "data.val_frac=0.1", f"run.dir={then}", *words]
-    train_run(compose_config("ppo_transformer", words))
-    with pytest.raises(SystemExit) as ended:
-        evaluate([then], draws=5)
-    assert ended.value.code == 2
-    assert "that it was trained on" in capsys.readouterr().err
-    assert not (tmp_path / "openings.jsonl").exists()
-    notes = load_inputs(
-        then, data_path=None, split="test", episodes=None, device="cpu", checkpoint="last"
-    ).notes
-    assert [note.split(" on ")[0] for note in notes] == [
-        "In-sample: the policy was trained", "In-sample: the policy was chosen",
-    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""MarketEnv as a TorchRL environment: specs, resets, clocks, seeds, workers, devices."""
+"""MarketEnv as a TorchRL environment: specs, states, seeds, workers, devices."""
 
 import multiprocessing
 import os
@@ -12,7 +12,6 @@ from torchrl.envs.utils import step_mdp
 
 from envs.config import EnvConfig
 from envs.factory import make_env, training_transforms
-from envs.ledger import LEDGER
 from envs.market import MarketEnv
 from envs.table import BarTable
 from random_walk import draw_ohlcv
@@ -84,67 +83,6 @@ def test_workers_leave_ctrl_c_to_their_parent(table, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_accounts_of_a_path_share_its_bar_and_paths_do_not(table):
-    rollout = MarketEnv(table, config(paths=16)).rollout(30, break_when_any_done=False)
-    assert (rollout["bar"] == rollout["bar"][:, :1]).all()
-    assert len(rollout["bar"][:, 0, 0].unique()) > 8
-
-
-def test_a_path_starts_anew_after_its_last_bar_and_nowhere_else(table):
-    rollout = MarketEnv(table, config()).rollout(40, break_when_any_done=False)
-    bar, following = rollout["bar"][:, 0, 1:, 0], rollout["next", "bar"][:, 0, :-1, 0]
-    ended = rollout["next", "truncated"][:, 0, :-1, 0]
-    assert ended.any()
-    assert (bar[~ended] == following[~ended]).all()
-    assert (bar[ended] != following[ended]).any()
-    length = config().episode_bars
-    assert (ended.nonzero()[:, 1] % length == length - 1).all()
-
-
-def test_a_ruined_account_starts_anew_on_its_path_s_clock(table):
-    cfg = config(ruin_equity_frac=0.99, episode_bars=60, paths=16)
-    rollout = MarketEnv(table, cfg).rollout(50, break_when_any_done=False)
-    ruined = rollout["next", "terminated"][:, :, :-1, 0]
-    assert ruined.any()
-    assert not (rollout["next", "terminated"] & rollout["next", "truncated"]).any()
-    after = rollout["ledger"][:, :, 1:][ruined]
-    assert (after[:, LEDGER.index("cash")] == cfg.initial_cash).all()
-    assert (after[:, LEDGER.index("position")] == 0).all()
-    bar, following = rollout["bar"][:, :, 1:, 0], rollout["next", "bar"][:, :, :-1, 0]
-    assert (bar[ruined] == following[ruined]).all()
-    # Others on the path live on, and the terminal observation is the ruined account's own.
-    assert (ruined.any(1) & ~ruined.all(1)).any()
-    terminal = rollout["next", "account"][:, :, :-1][ruined]
-    assert (terminal[:, 1] < 0).all()
-
-
-def test_windows_and_episodes_stay_within_a_run_of_tradable_bars():
-    features = torch.zeros(300, 1)
-    features[:50] = torch.nan
-    features[160:175] = torch.nan
-    table = BarTable.from_arrays(draw_ohlcv(300), features=features)
-    cfg = config(paths=512, accounts=1, window=8, episode_bars=20)
-    first = MarketEnv(table, cfg).reset()["bar"].flatten()
-    runs = table.runs("train").tolist()
-    inside = [(first >= a + 7) & (first + 20 < b) for a, b in runs]
-    assert torch.stack(inside).any(0).all()
-    # Every start that is allowed occurs, the very first and the very last too.
-    allowed = {p for a, b in runs for p in range(a + 7, b - 20)}
-    assert (
-        set(
-            MarketEnv(table, config(paths=20_000, window=8, episode_bars=20))
-            .reset()["bar"][:, 0, 0]
-            .tolist()
-        )
-        == allowed
-    )
-
-
-def test_no_room_for_an_episode_is_refused():
-    with pytest.raises(ValueError, match="longest stretch of tradable bars has 20"):
-        MarketEnv(BarTable.from_arrays(draw_ohlcv(20)), config(window=16))
-
-
 def test_same_seed_same_rollout_and_other_seeds_differ(table, device):
     def rollout(seed: int):
         env = MarketEnv(table, config(), seed=seed, device=device)
@@ -156,15 +94,6 @@ def test_same_seed_same_rollout_and_other_seeds_differ(table, device):
     for key in one.keys(True, True):
         assert torch.equal(one[key].nan_to_num(-7), again[key].nan_to_num(-7)), key
     assert not torch.equal(one["bar"], other["bar"])
-
-
-def test_starts_do_not_draw_from_the_global_generator(table):
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    env = MarketEnv(table, config())
-    env.reset()
-    assert torch.equal(torch.rand(3), expected)
 
 
 def test_state_dict_carries_generator_and_clocks(table):
@@ -254,18 +183,6 @@ def test_a_step_changes_nothing_it_was_given(table):
     assert (
         before.select("bar", "ledger", "account") == copy.select("bar", "ledger", "account")
     ).all()
-
-
-def test_tiles_step_into_every_bar_of_a_split_once():
-    features = torch.zeros(300, 1)
-    features[140:150] = torch.nan
-    splits = {"train": (0, 100), "val": (100, 120), "test": (120, 300)}
-    table = BarTable.from_arrays(draw_ohlcv(300), features=features, splits=splits)
-    env = MarketEnv.tiles(table, config(accounts=1, window=8, episode_bars=20), "test")
-    bounds = torch.stack([env.reset()["bar"][:, 0, 0], env.last_bar], -1).tolist()
-    stepped = [bar for first, last in bounds for bar in range(first + 1, last + 1)]
-    assert stepped == [*range(128, 140), *range(158, 300)]
-    assert env.cfg.flatten_at_end
 
 
 def test_a_lane_is_the_same_alone_as_in_a_batch(table, device):

@@ -12,11 +12,12 @@ from envs.config import EnvConfig
 from envs.table import BarTable
 from pipelines.held_out import matched_random
 from pipelines.held_out.baselines import RandomPolicy
-from pipelines.held_out.matched_random import Trades, draw_accounts, place, play_account
+from pipelines.held_out.matched_random import draw_accounts, play_account
 from pipelines.held_out.mean_reversion import MeanReversionPolicy
-from pipelines.held_out.metrics import completed_trades, in_order, measure
 from pipelines.held_out.momentum import MomentumPolicy
+from pipelines.held_out.placed_trades import Trades, place
 from pipelines.held_out.rollout import play_tiles, split_tiles
+from pipelines.judging.metrics import completed_trades, in_order, measure
 from random_walk import tick_table
 
 CFG = EnvConfig(window=4, episode_bars=40, workers=0, stop_step_bps=100.0)

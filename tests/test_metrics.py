@@ -6,7 +6,7 @@ import pytest
 
 from envs.config import EnvConfig
 from hand_rows import make_rows
-from pipelines.held_out.metrics import (
+from pipelines.judging.metrics import (
     chained_equity,
     completed_trades,
     drawdown,

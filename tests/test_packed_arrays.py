@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines.reporting.packed_arrays import pack, unpack, unzigzag, zigzag
+from pipelines.reporting.packed_arrays import pack, zigzag
+from unpacked_arrays import unpack, unzigzag
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int32", "float32", "float64"])

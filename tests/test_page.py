@@ -3,13 +3,13 @@
 import dataclasses
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
+from browser import contrast
 from envs.config import EnvConfig
-from envs.table import BarTable
 from html_document import Document
+from pipelines.chart_points import bracket_line, merge_bars
 from pipelines.held_out.baselines import (
     RandomPolicy,
     always_short_policy,
@@ -17,13 +17,13 @@ from pipelines.held_out.baselines import (
     flat_policy,
     middle_account,
 )
-from pipelines.held_out.chart_points import bracket_line, merge_bars
 from pipelines.held_out.figure import MAX_CANDLES, draw_chart
-from pipelines.held_out.metrics import completed_trades, in_order, measure
 from pipelines.held_out.page import write_page
 from pipelines.held_out.result import Replayed, Result, as_text, caveats
 from pipelines.held_out.rollout import chain, final_equity, play_tiles, split_tiles
+from pipelines.judging.metrics import completed_trades, in_order, measure
 from pipelines.price_decimals import IN_FULL, price_decimals
+from random_walk import tick_table
 
 CFG = EnvConfig(window=4, episode_bars=30, workers=0)
 GAP = pd.Timedelta("3h")
@@ -31,11 +31,7 @@ GAP = pd.Timedelta("3h")
 
 def market(bars=130, seed=0):
     """A random walk with a hole in the middle."""
-    rng = np.random.default_rng(seed)
-    close = np.round(10_000 * np.exp(np.cumsum(rng.normal(0, 0.003, bars))), 1)
-    opening = np.r_[10_000.0, close[:-1]]
-    high, low = np.maximum(opening, close) + 3.0, np.minimum(opening, close) - 3.0
-    table = BarTable.from_arrays(np.stack([opening, high, low, close, np.full(bars, 9.0)], 1))
+    table = tick_table(bars, seed=seed, move=0.003, wick=3.0)
     hole = bars // 2
     table.segment[hole:] += 1
     table.timestamp[hole:] += GAP.value
@@ -268,6 +264,11 @@ def test_few_trades_and_few_days_are_called_meaningless(replayed):
     assert any(line.startswith("Too few trades to mean anything: with ") for line in lines)
     assert any(line.startswith("Too little time to mean anything") for line in lines)
     policy = result.metrics["policy"]
+    few = dataclasses.replace(result, metrics={"policy": dataclasses.replace(policy, trades=25)})
+    assert any("uncertain by ±10 percentage points" in line for line in caveats(few))
+    quarter = dataclasses.replace(result.replayed, bars=365 * 6 * 60)
+    short = dataclasses.replace(result, replayed=quarter)
+    assert any("over 91.2 days" in line and "uncertain by ±2.0" in line for line in caveats(short))
     many = dataclasses.replace(policy, trades=100, ruined=0)
     years = dataclasses.replace(result.replayed, bars=366 * 24 * 60)
     fine = dataclasses.replace(result, metrics={"policy": many}, replayed=years)
@@ -287,3 +288,46 @@ def test_the_terminal_shows_the_same_rows_and_doubts(replayed):
             assert cell in text
     for line in caveats(replayed[2]):
         assert line in text
+
+
+@pytest.fixture
+def opened(chromium, page, tmp_path):
+    """The page in a browser, whose reader likes it dark."""
+    (tmp_path / "replay.html").write_text(page, "utf-8")
+    chromium.resize(1280, 900, dark=True)
+    chromium.open(tmp_path / "replay.html")
+    chromium.errors()
+    yield chromium
+    chromium.resize(1280, 900)
+
+
+PAPER = "return getComputedStyle(document.body).backgroundColor"
+COLORS = """return document.getElementById("chart").data.filter(t => t.type !== "candlestick")
+  .map(t => (t.marker && t.marker.color) || t.line.color)"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_and_its_chart_follow_the_readers_scheme(opened, dark):
+    opened.resize(1280, 900, dark=dark)
+    paper = opened.run(PAPER)
+    assert (contrast(paper, "#000000") < 2) == dark
+    ink = opened.run("return getComputedStyle(document.querySelector('.about')).color")
+    assert contrast(paper, ink) >= 7
+    chart = opened.run("return document.getElementById('chart').layout")
+    assert contrast(paper, chart["paper_bgcolor"]) == contrast(paper, chart["plot_bgcolor"]) == 1
+    assert contrast(paper, chart["font"]["color"]) >= 7
+    colors = opened.run(COLORS)
+    assert len(colors) > 8
+    assert min(contrast(paper, color) for color in colors) >= 2.5, colors
+    keys = opened.run(
+        "return [...document.querySelectorAll('#legend span')].map(s => getComputedStyle(s).color)"
+    )
+    assert all(any(contrast(key, color) == 1 for color in colors) for key in keys[1:])
+    assert opened.errors() == []
+
+
+def test_what_a_reader_has_hidden_stays_hidden_in_another_scheme(opened):
+    opened.run("document.querySelectorAll('#legend button')[0].click()")
+    opened.resize(1280, 900)
+    shown = opened.run("return document.getElementById('chart').data.map(t => t.visible)")
+    assert [index for index, value in enumerate(shown) if value is False] == [0]

@@ -26,13 +26,14 @@ def test_more_than_a_tenth_is_flagged_and_a_tenth_is_not():
     assert not participation(rows_of((0, 10, 0, 100))).flagged
     found = participation(rows_of((0, 10, 0, 100), (0, 11, 0, 100), (0, 1, 0, 100)))
     assert (found.large, found.flagged) == (1, True)
-    assert "In 1 of 3 bars with a fill it was more than 10% of the volume" in found.sentence
+    assert "In 1 of 3 bars with a fill it was more than 10 % of the volume:" in found.sentence
 
 
 def test_a_fill_in_a_bar_without_volume_is_flagged_whatever_its_size():
     found = participation(rows_of((0, 1e-6, 0, 0)))
     assert (found.without_volume, found.large) == (1, 1)
     assert found.largest_fraction is None
+    assert "more than 10 % of the volume (1 had none):" in found.sentence
 
 
 def test_an_account_that_never_traded_has_nothing_to_flag():

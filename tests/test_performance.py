@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from envs.config import EnvConfig
 from hand_rows import make_rows
-from pipelines.held_out.metrics import in_order
+from pipelines.judging.metrics import in_order
 from pipelines.judging.performance import equity_figures, performance
 from pipelines.judging.period_returns import growth_curve
 

@@ -13,6 +13,7 @@ from envs.market import MarketEnv
 from envs.table import BarTable
 from envs.trace import TraceWriter
 from pipelines.held_out.recorded import Recording, first_difference, play_recording
+from random_walk import draw_ticks
 
 CFG = EnvConfig(
     paths=5, accounts=3, workers=0, window=8, episode_bars=30, trailing=True,
@@ -21,14 +22,7 @@ CFG = EnvConfig(
 
 
 def make_table(count=500, seed=3):
-    """Bars of a random walk in whole ticks, wild enough to ruin."""
-    rng = np.random.default_rng(seed)
-    close = 10_000 + np.cumsum(rng.integers(-900, 901, count)) * 0.1
-    opens = np.concatenate([close[:1], close[:-1]])
-    high = np.maximum(opens, close) + rng.integers(0, 300, count) * 0.1
-    low = np.minimum(opens, close) - rng.integers(0, 300, count) * 0.1
-    prices = np.round(np.stack([opens, high, low, close], -1), 1)
-    table = BarTable.from_arrays(np.c_[prices, rng.uniform(1, 99, count)], interval_s=900.0)
+    table = BarTable.from_arrays(draw_ticks(count, seed=seed), interval_s=900.0)
     return dataclasses.replace(
         table, meta=dataclasses.replace(table.meta, source_sha256=f"walk {seed}")
     )

@@ -146,7 +146,7 @@ def test_a_registry_further_above_that_knows_the_look_counts_it(edge):
     for number in range(40):
         look(book, f"{number}")
     above = Registry(folder.parents[2] / "openings.jsonl")
-    above.open(book.openings()[-1])
+    above.open(book.known().carried[-1].opening)
     look(Registry(folder.parents[1] / "other.jsonl"), "of another registry")
     own = values_of(folder)
     other = own | {"receipt": own["receipt"] | {"file": "../../other.jsonl"}}
@@ -168,7 +168,7 @@ def test_a_report_made_again_and_the_card_of_a_model_say_so(tmp_path):
     values = values_of(folder)
     values["verdict"] = judge(ONE).to_json()
     (folder / "evaluation.json").write_text(json.dumps(values))
-    opening = Registry(registry).openings()[0]
+    opening = Registry(registry).known().carried[0].opening
     for number in range(40):
         other = dataclasses.replace(opening, checkpoint_sha256=f"{number}")
         Registry(registry).open(other)

@@ -118,8 +118,8 @@ def test_openings_come_back_as_they_were(registry):
     second = other(run="run-2")
     registry.open(FIRST)
     registry.open(second)
-    assert registry.openings() == [FIRST, second]
-    assert Registry(registry.file.path.with_name("none.jsonl")).openings() == []
+    assert [look.opening for look in registry.known().carried] == [FIRST, second]
+    assert Registry(registry.file.path.with_name("none.jsonl")).known().carried == []
 
 
 def test_an_end_cut_off_together_with_its_head_is_missed_by_a_receipt(registry):
@@ -129,7 +129,7 @@ def test_an_end_cut_off_together_with_its_head_is_missed_by_a_receipt(registry):
             kept = registry.file.path.read_bytes(), registry.file.head.read_bytes()
     registry.file.path.write_bytes(kept[0])
     registry.file.head.write_bytes(kept[1])
-    assert len(registry.openings()) == 2  # by itself it is whole
+    assert len(registry.known().carried) == 2  # by itself it is whole
     with pytest.raises(BrokenChainError, match="line 4 is missing: there is a receipt for line 4"):
         registry.looks(receipt)
 

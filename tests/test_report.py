@@ -15,16 +15,16 @@ from evaluated_seeds import ENV, poison
 from html_document import EVIL, Document
 from pipelines.config import compose_config
 from pipelines.held_out.baselines import flat_policy
-from pipelines.held_out.metrics import completed_trades, in_order
 from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
+from pipelines.judging.metrics import completed_trades, in_order
+from pipelines.number_text import a_year, days, duration, ratio, signed_percent
 from pipelines.price_decimals import price_decimals
 from pipelines.report import main, write_report
-from pipelines.reporting.packed_arrays import unpack, unzigzag
 from pipelines.reporting.report_inputs import ReportInputs
-from pipelines.reporting.report_numbers import a_year, days, duration, ratio, signed_percent
 from pipelines.reporting.report_page import make_page
 from pipelines.reporting.report_series import Bars
 from pipelines.reporting.report_tear_sheet import daily
+from unpacked_arrays import unpack, unzigzag
 
 
 def unpack_bars(packed):
@@ -42,18 +42,13 @@ def unpack_bars(packed):
 
 
 @pytest.fixture(scope="module")
-def folder(evaluated):
-    return evaluated
+def values(evaluation):
+    return json.loads((evaluation / "evaluation.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def values(folder):
-    return json.loads((folder / "evaluation.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def page(folder):
-    return (folder / "report.html").read_text("utf-8")
+def page(evaluation):
+    return (evaluation / "report.html").read_text("utf-8")
 
 
 def embedded(text, name):
@@ -150,10 +145,10 @@ def test_a_command_line_without_a_folder_is_refused():
         compose_config("report", [])
 
 
-def test_the_bars_of_the_page_are_those_of_the_traces(page, folder, values):
+def test_the_bars_of_the_page_are_those_of_the_traces(page, evaluation, values):
     packed = embedded(page, "series")["bars"]
     bars = unpack_bars(packed)
-    rows = pd.concat(read_trace(folder / t) for t in values["files"]["traces"])
+    rows = pd.concat(read_trace(evaluation / t) for t in values["files"]["traces"])
     rows = rows.drop_duplicates("timestamp").sort_values("timestamp")
     assert len(rows) == values["bars"]["bars"]
     times = pd.to_datetime(bars.time_ms, unit="ms", utc=True)
@@ -162,12 +157,12 @@ def test_the_bars_of_the_page_are_those_of_the_traces(page, folder, values):
     assert packed["decimals"] == 1
 
 
-def test_the_trades_of_the_page_are_those_of_the_traces(page, folder, values):
+def test_the_trades_of_the_page_are_those_of_the_traces(page, evaluation, values):
     series = embedded(page, "series")
     time_ms = unpack_bars(series["bars"]).time_ms
     for seed, packed in zip(values["seeds"], series["seeds"], strict=True):
         arrays = unpack(packed)
-        trades = completed_trades(in_order(read_trace(folder / seed["traces"][0])), ENV)
+        trades = completed_trades(in_order(read_trace(evaluation / seed["traces"][0])), ENV)
         assert packed["total"] == len(trades) == seed["performance"]["trades"]["trades"]
         entry = np.cumsum(arrays["entry"])
         for bar, column in ((entry, "entry_time"), (entry + arrays["held"], "exit_time")):
@@ -213,10 +208,10 @@ def test_a_second_look_and_large_orders_are_flagged(altered, page):
     assert "Look number" not in Document(page).text
 
 
-def test_a_policy_that_never_traded_has_a_page(folder, values, tmp_path):
+def test_a_policy_that_never_traded_has_a_page(evaluation, values, tmp_path):
     copy = tmp_path / "flat"
-    shutil.copytree(folder, copy)
-    data = DataConfig(path=str(folder.parent / "bars.parquet"), train_frac=0.4, val_frac=0.1)
+    shutil.copytree(evaluation, copy)
+    data = DataConfig(path=str(evaluation.parent / "bars.parquet"), train_frac=0.4, val_frac=0.1)
     table = build_table(data, window=ENV.window, episode_bars=ENV.episode_bars)
     bounds = split_tiles(table, ENV, "test")
     rollout = play_tiles(table, ENV, bounds, flat_policy(ENV))
@@ -242,10 +237,10 @@ def test_a_policy_that_never_traded_has_a_page(folder, values, tmp_path):
 
 @pytest.mark.parametrize("kind", ["trace", "equity", "returns"])
 def test_files_of_an_evaluation_that_was_stopped_are_not_taken_for_the_one_before(
-    folder, values, tmp_path, kind
+    evaluation, values, tmp_path, kind
 ):
     copy = tmp_path / "mixed"
-    shutil.copytree(folder, copy)
+    shutil.copytree(evaluation, copy)
     name = values["files"]["traces"][1] if kind == "trace" else values["files"][kind]
     whole = (copy / name).read_bytes()
     (copy / name).write_bytes(whole.replace(whole[-40:], whole[-40:][::-1]))
@@ -265,10 +260,10 @@ def test_numbers_are_readable_and_percentages_right():
     assert ratio(1e9) == "over 1,000"
 
 
-def test_a_tear_sheet_without_its_package_is_refused(folder, monkeypatch, capsys):
+def test_a_tear_sheet_without_its_package_is_refused(evaluation, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "quantstats", None)
     with pytest.raises(SystemExit):
-        main(compose_config("report", [f"folder={folder}", "quantstats=true"]))
+        main(compose_config("report", [f"folder={evaluation}", "quantstats=true"]))
     assert "quantstats=true needs pip install -e '.[report]'" in capsys.readouterr().err
 
 

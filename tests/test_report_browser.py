@@ -15,26 +15,21 @@ READY = "document.documentElement.dataset.ready"
 
 
 @pytest.fixture(scope="module")
-def folder(evaluated):
-    return evaluated
-
-
-@pytest.fixture(scope="module")
-def values(folder):
-    return json.loads((folder / "evaluation.json").read_text())
+def values(evaluation):
+    return json.loads((evaluation / "evaluation.json").read_text())
 
 
 @pytest.fixture
-def opened(chromium, folder):
+def opened(chromium, evaluation):
     """The page in a browser, 1,280 pixels wide."""
     chromium.resize(1280, 900)
-    chromium.open(folder / "report.html")
+    chromium.open(evaluation / "report.html")
     chromium.wait(READY)
     chromium.errors()
     return chromium
 
 
-def test_the_page_draws_every_zoom_in_few_points(opened, folder, values):
+def test_the_page_draws_every_zoom_in_few_points(opened, evaluation, values):
     rows = values["bars"]["bars"]
     seen = []
     for days_shown in (60, 7, 1, 0.1):
@@ -58,8 +53,8 @@ def test_the_page_draws_every_zoom_in_few_points(opened, folder, values):
     assert opened.errors() == []
 
 
-def test_the_browser_reads_the_very_bars_and_merges_them_right(opened, folder, values):
-    rows = read_trace(folder / values["files"]["traces"][0]).sort_values("timestamp")
+def test_the_browser_reads_the_very_bars_and_merges_them_right(opened, evaluation, values):
+    rows = read_trace(evaluation / values["files"]["traces"][0]).sort_values("timestamp")
     closes = opened.run("return Array.from(bars0.close)")
     assert closes == rows["close"].tolist()
     merged = opened.run("return mergeBars(bars0, seeds0[0].position, 0, bars0.length, 4 * HOUR)")
@@ -72,21 +67,21 @@ def test_the_browser_reads_the_very_bars_and_merges_them_right(opened, folder, v
     assert merged["position"] == pytest.approx(own["position"].to_numpy(), rel=1e-5, abs=1e-6)
 
 
-def test_a_link_leads_back_to_the_view(opened, folder):
+def test_a_link_leads_back_to_the_view(opened, evaluation):
     opened.run("byId('seed').value = '1'; byId('seed').onchange()")
     opened.run("show(view.from + 3 * DAY, view.from + 4 * DAY)")
     seen = opened.run("return [view.seed, view.from, view.to]")
     fragment = opened.run("return location.hash")
     assert re.fullmatch(r"#seed=seed\+1&from=2025-\S+&to=2025-\S+", fragment)
-    opened.open(folder / "report.html", "#")
-    opened.open(folder / "report.html", fragment)
+    opened.open(evaluation / "report.html", "#")
+    opened.open(evaluation / "report.html", fragment)
     opened.wait(f"{READY} && view.seed === 1 && Math.abs(view.from - {seen[1]}) < 1000")
     assert opened.errors() == []
 
 
-def test_the_page_fits_a_phone_and_the_dark(opened, folder):
+def test_the_page_fits_a_phone_and_the_dark(opened, evaluation):
     opened.resize(390, 844, dark=True, phone=True)
-    opened.open(folder / "report.html")
+    opened.open(evaluation / "report.html")
     opened.wait(READY)
     opened.run("dispatchEvent(new Event('beforeprint'))")
     assert opened.run("return document.documentElement.scrollWidth") <= 390

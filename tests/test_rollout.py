@@ -11,8 +11,8 @@ from envs.market import MarketEnv
 from envs.observation import account_scale
 from envs.table import BarTable
 from pipelines.held_out.baselines import ConstantPolicy, RandomPolicy
-from pipelines.held_out.metrics import completed_trades, in_order, measure
 from pipelines.held_out.rollout import play_tiles, split_tiles
+from pipelines.judging.metrics import completed_trades, in_order, measure
 
 CFG = EnvConfig(window=4, episode_bars=10, accounts=1, workers=0)
 LONG = ConstantPolicy({"direction": 2, "size": 1, "stop_loss": 9, "take_profit": 0})

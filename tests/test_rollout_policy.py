@@ -11,11 +11,11 @@ from envs.config import EnvConfig
 from envs.factory import make_env
 from modules.config import ModelConfig
 from modules.path_encoder import PathEncoder
-from pipelines.held_out import rollout_policy
+from pipelines import rollout_policy
 from pipelines.held_out.rollout import play_tiles, split_tiles
-from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.held_out.ties import partings
 from pipelines.model import make_model
+from pipelines.rollout_policy import RolloutPolicy
 from random_walk import fine_table
 
 ENV = EnvConfig(

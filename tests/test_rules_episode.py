@@ -10,6 +10,8 @@ from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, LEDGER, REASONS
 from envs.market import MarketEnv
 from envs.table import BarTable
+from pipelines.held_out.rollout import evaluation_config, split_tiles
+from random_walk import draw_ticks
 
 CASH, LAST = LEDGER.index("cash"), LEDGER.index("last_bar")
 
@@ -19,14 +21,8 @@ def quiet_table(count, **kwargs):
     return BarTable.from_arrays(np.tile([10_000.0] * 4 + [100.0], (count, 1)), **kwargs)
 
 
-def wild_table(count=400, seed=0):
-    """Bars of a random walk in whole ticks."""
-    rng = np.random.default_rng(seed)
-    close = 10_000 + np.cumsum(rng.integers(-300, 301, count)) * 0.1
-    opens = np.concatenate([close[:1], close[:-1]])
-    high = np.maximum(opens, close) + rng.integers(0, 200, count) * 0.1
-    low = np.minimum(opens, close) - rng.integers(0, 200, count) * 0.1
-    return BarTable.from_arrays(np.stack([opens, high, low, close, np.full(count, 50.0)], -1))
+def wild_table(bars=400):
+    return BarTable.from_arrays(draw_ticks(bars, move=300, wick=200))
 
 
 def flat_action(env):
@@ -149,6 +145,7 @@ def test_a_ruined_lane_starts_anew_on_its_paths_clock(ruin_env, actions):
     assert ruined["terminated"].flatten().tolist() == [True, False, False, False]
     # the true last observation is in the step; the next step starts from a fresh account
     assert ruined["ledger"][0, 0, CASH] <= 10_000
+    assert ruined["account"][0, 0, 1] < 0
     assert seen[2]["ledger"][0, 0, CASH] == 100_000
     assert [n["bar"][0, :, 0].tolist() for n in seen[:4]] == [[3, 3], [4, 4], [5, 5], [6, 6]]
     assert [n["bar"][1, 0, 0].item() for n in seen] == [16, 17, 18, 19, 20, 16, 17, 18]
@@ -251,21 +248,29 @@ def test_lanes_do_not_touch_each_other():
 # Evaluation --------------------------------------------------------------------------------------
 
 
+def tiles(table, cfg, split):
+    """The environment that evaluation and replay play a split in, all tiles at a time."""
+    bounds = split_tiles(table, cfg, split)
+    return MarketEnv(table, evaluation_config(cfg, len(bounds)), starts=bounds)
+
+
 def test_tiles_step_into_every_bar_after_the_first_window_once_and_in_order():
-    table = dataclasses.replace(quiet_table(100), segment=torch.tensor([0] * 45 + [1] * 55))
+    segment = torch.tensor([0] * 45 + [1] * 55)
+    tradable = torch.ones(100, dtype=torch.bool)
+    tradable[45:50] = False  # the features warm up after a hole
+    table = dataclasses.replace(quiet_table(100), segment=segment, tradable=tradable)
     cfg = EnvConfig(paths=7, accounts=9, workers=0, window=16, episode_bars=12)
-    env = MarketEnv.tiles(table, cfg, "test")
-    td = env.reset()
+    td = tiles(table, cfg, "test").reset()
     first, last = td["bar"][:, 0, 0].tolist(), td["ledger"][:, 0, LAST].long().tolist()
     stepped = [bar for a, b in zip(first, last, strict=True) for bar in range(a + 1, b + 1)]
-    assert stepped == [*range(16, 45), *range(61, 100)]
+    assert stepped == [*range(16, 45), *range(66, 100)]
     assert all(b - a <= 12 for a, b in zip(first, last, strict=True))
     assert (td["ledger"][..., CASH] == cfg.initial_cash).all()
 
 
 def test_tiles_close_what_is_held_at_their_end(actions):
     cfg = EnvConfig(paths=1, accounts=1, workers=0, window=4, episode_bars=10)
-    env = MarketEnv.tiles(quiet_table(35), cfg, "val", limit=3)
+    env = tiles(quiet_table(34), cfg, "val")
     ticket = {"direction": 2, "size": 0, "stop_loss": 9, "take_profit": 0}
     td = env.reset()
     for step in range(1, 11):

@@ -10,6 +10,7 @@ from envs.config import EnvConfig
 from envs.ledger import HEADS
 from envs.market import MarketEnv
 from envs.table import BarTable
+from random_walk import draw_ticks
 
 QUIET = (10_000, 10_000, 10_000, 10_000, 100)
 CALM = (10_000, 10_010, 9_990, 10_000, 100)
@@ -120,16 +121,6 @@ def test_how_many_bars_are_left_cannot_be_seen(play, side):
 # The future --------------------------------------------------------------------------------------
 
 
-def random_rows(count, seed):
-    """A random walk in whole ticks with wicks."""
-    rng = np.random.default_rng(seed)
-    close = 10_000 + np.cumsum(rng.integers(-500, 501, count)) * 0.1
-    opens = np.concatenate([close[:1], close[:-1]])
-    high = np.maximum(opens, close) + rng.integers(0, 300, count) * 0.1
-    low = np.minimum(opens, close) - rng.integers(0, 300, count) * 0.1
-    return np.stack([opens, high, low, close, rng.uniform(1, 99, count)], -1)
-
-
 def play_random(rows, seed=0):
     """Bars, accounts and fills of random actions on the given bars."""
     cfg = EnvConfig(paths=1, accounts=16, workers=0, max_participation=0.5, trailing=True)
@@ -140,9 +131,9 @@ def play_random(rows, seed=0):
 
 @pytest.mark.parametrize("seen", [10, 25, 39])
 def test_bars_after_the_decision_change_nothing_up_to_it(seen):
-    rows = random_rows(60, seed=1)
+    rows = draw_ticks(60, seed=1, move=500)
     other = rows.copy()
-    other[seen + 1 :] = random_rows(60, seed=2)[seen + 1 :]
+    other[seen + 1 :] = draw_ticks(60, seed=2, move=500)[seen + 1 :]
     other[seen + 1 :, 4] *= 7
     a, b = play_random(rows), play_random(other)
     for key in ("bar", "account", "fills", "reward", "ledger", "head_used"):
@@ -160,13 +151,13 @@ def test_the_volume_of_the_bar_of_execution_sizes_nothing(play):
 
 
 def test_money_is_float64_and_what_is_learned_from_float32():
-    data = play_random(random_rows(10, 0))
+    data = play_random(draw_ticks(10, move=500))
     assert data["ledger"].dtype == data["fills"].dtype == torch.float64
     assert data["account"].dtype == data["reward"].dtype == torch.float32
 
 
 def test_heads_that_were_not_read_do_not_matter(indices, actions):
-    rows = random_rows(40, 5)
+    rows = draw_ticks(40, seed=5, move=500)
     cfg = EnvConfig(paths=1, accounts=2, workers=0)
     env = MarketEnv(BarTable.from_arrays(rows), cfg, starts=torch.tensor([[0, 39]]))
     torch.manual_seed(1)

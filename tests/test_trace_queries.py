@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from envs.ledger import HEADS
 from envs.trace_schema import SCHEMA
-from pipelines.held_out.metrics import completed_trades
+from pipelines.judging.metrics import completed_trades
 
 pytest.importorskip("duckdb")
 from asked_trace import CFG, MANY, parts, rows_of

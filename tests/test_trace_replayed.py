@@ -11,21 +11,11 @@ from envs.ledger import FILLS, HEADS, REASONS
 from envs.market import MarketEnv
 from envs.table import BarTable
 from envs.trace import TraceWriter, read_trace
-
-
-def ticks(count, seed):
-    """Bars of a random walk in whole ticks, wild enough to ruin."""
-    rng = np.random.default_rng(seed)
-    close = 10_000 + np.cumsum(rng.integers(-900, 901, count)) * 0.1
-    opens = np.concatenate([close[:1], close[:-1]])
-    high = np.maximum(opens, close) + rng.integers(0, 300, count) * 0.1
-    low = np.minimum(opens, close) - rng.integers(0, 300, count) * 0.1
-    prices = np.round(np.stack([opens, high, low, close], -1), 1)
-    return np.concatenate([prices, rng.uniform(1, 99, (count, 1))], -1)
+from random_walk import draw_ticks
 
 
 def test_the_trace_and_the_bars_alone_give_the_run_again(tmp_path, actions):
-    bars = ticks(400, seed=3)
+    bars = draw_ticks(400, seed=3)
     cfg = EnvConfig(
         paths=3, accounts=4, workers=0, window=8, episode_bars=40, trailing=True,
         risk_pct=100.0, max_leverage=40.0, funding_bps_per_day=5.0, max_participation=5.0,

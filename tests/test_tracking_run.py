@@ -16,7 +16,7 @@ from forged_checkpoint import rehash
 from pipelines.benchmarks.faults_run import fingerprint
 from pipelines.checkpoint import load_checkpoint
 from pipelines.checkpoint_store import list_checkpoints, load_best, load_newest
-from pipelines.held_out.metrics import completed_trades, in_order
+from pipelines.judging.metrics import completed_trades, in_order
 from pipelines.run_folder import RunFolder
 from pipelines.tracking.artifacts import run_artifacts
 from wandb_file import WandbFile

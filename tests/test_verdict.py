@@ -97,6 +97,23 @@ def test_thresholds_are_where_the_page_puts_them(changes, holds):
     assert (judge(found(**changes)).word == EDGE) == holds
 
 
+def test_what_is_said_of_a_condition_is_what_it_came_to():
+    """Whoever reads the sentence without the word believes the same."""
+    good = " ".join(judge(GOOD).reasons)
+    for words in (
+        "0.90, is above 0.",
+        "is 0.955; 0.95 is asked",
+        "It is better than flat (+0.00 %)",
+    ):
+        assert words in good
+    bad = {"sharpe_low": -0.1, "against": against("flat", p_value=0.2, deflated=0.5), "trials": 1}
+    conditions = {each.name: each.sentence for each in judge(found(**bad)).conditions}
+    assert "-0.10, is not above 0." in conditions["beyond luck"]
+    assert "the luck of one try is 0.500" in conditions["beyond the tries"]
+    assert conditions["better than flat"].startswith("It is not shown to be better than flat")
+    assert "p 0.200, at most 0.02" in conditions["better than flat"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

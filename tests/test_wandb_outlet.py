@@ -15,17 +15,17 @@ import torch
 from tensordict import TensorDict
 
 from envs.config import EnvConfig
-from envs.table import BarTable
 from pipelines.config import RunConfig, WandbConfig
 from pipelines.held_out.baselines import RandomPolicy, buy_and_hold
-from pipelines.held_out.metrics import completed_trades, in_order, measure
 from pipelines.held_out.rollout import play_tiles
+from pipelines.judging.metrics import completed_trades, in_order, measure
 from pipelines.non_finite_error import NonFiniteError
 from pipelines.run_folder import RunFolder
 from pipelines.tracking.alerts import Alert
 from pipelines.tracking.evaluated import Evaluated
 from pipelines.tracking.tracker import Tracker
 from pipelines.tracking.wandb_outlet import new_run_id
+from random_walk import tick_table
 from wandb_file import WandbFile
 
 KEY = "0123456789" * 4
@@ -53,10 +53,7 @@ def config(mode="offline", **words):
 def evaluated():
     """A random account's tile of a random walk."""
     cfg = EnvConfig(paths=1, accounts=1, workers=0, window=4, episode_bars=200)
-    close = 20_000 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.003, 300)))
-    opens = np.r_[20_000.0, close[:-1]]
-    bars = np.c_[opens, np.maximum(opens, close) + 5, np.minimum(opens, close) - 5, close]
-    table = BarTable.from_arrays(np.c_[bars, np.ones(300)], interval_s=900.0)
+    table = tick_table(300, move=0.003)
     bounds = torch.tensor([[4, 204]])
     played = play_tiles(table, cfg, bounds, RandomPolicy(cfg.num_actions, seed=0))
     rows, hold = in_order(played.rows(table, cfg)), in_order(buy_and_hold(table, cfg, bounds))

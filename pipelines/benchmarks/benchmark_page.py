@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
-from pipelines.page_template import fill_page
+from pipelines.page_figure import figure_script
+from pipelines.page_template import fill_page, script_json
 
 _TEMPLATE = Path(__file__).with_name("benchmark_page.html")
 
@@ -33,29 +33,25 @@ def write_page(
         "title": escape(title),
         "about": escape(f"{about} {where}"),
         "tables": "".join(_tables(result["rows"])),
-        "figure": _inert(chart.to_json()),
-        "result": _inert(as_json(result)),
-        "plotly": get_plotlyjs(),
+        "figure": script_json(json.loads(chart.to_json())),
+        "result": script_json(_plain(result)),
+        "draw": figure_script(),
     }
     path.write_text(fill_page(_TEMPLATE, fields), "utf-8")
 
 
-def as_json(result: Any, indent: int | None = None) -> str:
-    """What was measured, as JSON; a number that is none, as of what never happened, is null."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: finite(each) for key, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [finite(each) for each in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(finite(result), indent=indent, allow_nan=False)
+def as_json(result: Any) -> str:
+    """What was measured, as JSON that a person can read too."""
+    return json.dumps(_plain(result), indent=2, allow_nan=False)
 
 
-def _inert(text: str) -> str:
-    """JSON that no HTML parser mistakes for markup."""
-    return text.replace("<", "\\u003c")
+def _plain(value: Any) -> Any:
+    """Values for JSON: a number that is none, as of what never happened, is null."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _tables(rows: list[dict[str, Any]]) -> list[str]:

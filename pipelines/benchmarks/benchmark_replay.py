@@ -19,10 +19,10 @@ from pipelines.benchmarks.benchmark_growth import random_walk
 from pipelines.config import RunConfig, compose_config
 from pipelines.device import pick_device
 from pipelines.held_out.rollout import evaluation_config, play_tiles, split_tiles
-from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.held_out.ties import partings
 from pipelines.model import make_model
 from pipelines.operations import count_operations, peak_flops
+from pipelines.rollout_policy import RolloutPolicy
 
 _GAIN = 100.0
 _BEFORE = 10_000  # bars of the training split, and of the validation split

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.benchmarks.faults_run import Victim, row
-from pipelines.checkpoint import load_checkpoint
+from pipelines.checkpoint import is_whole
 from pipelines.checkpoint_store import load_newest
 from pipelines.run_folder import list_checkpoints
 
@@ -36,7 +36,7 @@ def damage_at_random(folder: Path, count: int, *, seed: int = 0) -> list[dict[st
         for _ in range(tried):
             file = rng.choice(sorted(newest.iterdir()))
             _hurt(file, kind, rng)
-            held += _is_noticed(newest) and load_newest(run / "checkpoints").folder == before
+            held += not is_whole(newest) and load_newest(run / "checkpoints").folder == before
             shutil.rmtree(newest)
             shutil.copytree(whole, newest)
         rows.append(row(f"{kind} in a checkpoint", tried, held))
@@ -58,11 +58,3 @@ def _hurt(file: Path, kind: str, rng: random.Random) -> None:
         data[place : place + 512] = bytes(len(data[place : place + 512]))
         data[place] = 1 if file.read_bytes()[place] != 1 else 2
     file.write_bytes(data)
-
-
-def _is_noticed(checkpoint: Path) -> bool:
-    try:
-        load_checkpoint(checkpoint)
-    except (ValueError, OSError):
-        return True
-    return False

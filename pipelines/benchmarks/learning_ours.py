@@ -8,8 +8,8 @@ from envs.table import BarTable
 from pipelines.benchmarks.learning_learners import LearnerSpec
 from pipelines.benchmarks.learning_score import Curve, Judge
 from pipelines.config import RunConfig
-from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.model import make_model
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.training import Training
 
 

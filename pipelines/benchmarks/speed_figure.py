@@ -67,14 +67,14 @@ def _draw_growth(
 ) -> None:
     """Every column of a table against its first, each as a share of its first value."""
     grown, *measured = names
+    key = f"legend{place + 1}"
     for i, name in enumerate(measured):
         figure.add_scatter(
             x=[point[grown] for point in points],
             y=[point[name] / points[0][name] for point in points],
             text=[f"{point[name]:,.4g}" for point in points],
             name=name,
-            legendgroup=name,
-            showlegend=False,
+            legend=key,
             mode="lines+markers",
             line={
                 "color": COLOURS[i % len(COLOURS)],
@@ -84,6 +84,8 @@ def _draw_growth(
             row=place,
             col=1,
         )
+    top = figure.layout[f"yaxis{place if place > 1 else ''}"].domain[1]
+    figure.layout[key] = {"x": 0.01, "y": top, "yanchor": "top", "bgcolor": "rgba(0,0,0,0)"}
     figure.update_xaxes(type="log", title=grown, row=place, col=1)
     figure.update_yaxes(type="log", title="times the first", row=place, col=1)
 

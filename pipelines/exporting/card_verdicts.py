@@ -7,15 +7,8 @@ from pipelines.exporting.markdown import plain, table
 from pipelines.exporting.published_run import Model
 from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.judging.recounted import recounted
+from pipelines.number_text import counted, duration, minute, percent, ratio, signed_percent
 from pipelines.reporting.report_inputs import ReportInputs
-from pipelines.reporting.report_numbers import (
-    counted,
-    duration,
-    minute,
-    percent,
-    ratio,
-    signed_percent,
-)
 from pipelines.run_folder import RunFolder
 
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from envs.checks import require
+from envs.durable import make_writable
 from pipelines.exporting.archive_manifest import ArchiveManifest
 from pipelines.exporting.unpack import verify_archive
 from pipelines.market_data.patience import SourceError
@@ -45,7 +46,7 @@ def fetch_archive(source: str, into: Path, port: int | None = None) -> tuple[Pat
     path, part = into / name, into / f".{name}{_PART}"
     if path.exists() or path.is_symlink():
         raise FileExistsError(f"{path}: is there already; nothing is overwritten")
-    into.mkdir(parents=True, exist_ok=True)
+    make_writable(into)
     _transfer(source, part, port)
     try:
         manifest = verify_archive(part)

@@ -8,7 +8,7 @@ from envs.bar_files import time_text
 from pipelines.exporting.card_verdicts import held_out_blocks
 from pipelines.exporting.markdown import plain, table
 from pipelines.exporting.published_run import Model, without_paths
-from pipelines.reporting.report_numbers import duration
+from pipelines.number_text import duration
 
 _HEAD = """---
 library_name: pricetaker

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from envs.durable import new_file
+from envs.durable import make_writable, new_file
 from pipelines.checkpoint import load_checkpoint
 from pipelines.exporting.archive_manifest import (
     ArchiveManifest,
@@ -65,7 +65,7 @@ def pack_run(run: Path, out: Path | None = None, choice: Choice | None = None) -
         about = describe_run(load_checkpoint(files.checkpoints[-1]), asdict(chosen))
         looks = Registry(find_registry([run])).carried()
         manifest = ArchiveManifest(name, about, {p: _measure(run / p) for p in files.taken}, looks)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_writable(path.parent)
         with new_file(path) as file:
             with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
                 _write(packed.write, run, manifest)

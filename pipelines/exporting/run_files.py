@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.checkpoint import load_checkpoint
+from pipelines.checkpoint import is_whole
 from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.folder_lock import LOCK, lock_folder
 from pipelines.run_folder import list_checkpoints
@@ -127,15 +127,7 @@ def _whole_checkpoints(folder: Path, wanted: str) -> list[Path]:
     if wanted == "last":
         return [newest]
     earlier = [path for path in list_checkpoints(folder) if path < newest]
-    return [*(path for path in earlier if _is_whole(path)), newest]
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        load_checkpoint(checkpoint)
-    except (ValueError, OSError):
-        return False
-    return True
+    return [*(path for path in earlier if is_whole(path)), newest]
 
 
 def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, bool]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from envs.durable import new_folder, sync_folder
+from envs.durable import make_writable, new_folder, sync_folder
 from pipelines.exporting.archive_manifest import MAX_MANIFEST, ArchiveManifest
 from pipelines.exporting.run_files import MANIFEST
 from pipelines.exporting.tar_headers import BLOCK, END, padding, read_header
@@ -193,7 +193,7 @@ def unpack_archive(path: Path, into: Path, *, limit_gb: float) -> Unpacked:
         if manifest.size > limit_gb * GB:
             found = f"{manifest.size / GB:,.3f} GB"
             raise ValueError(f"{path}: holds {found}, more than limit_gb={limit_gb:g}")
-        into.mkdir(parents=True, exist_ok=True)
+        make_writable(into)
         _require_room(into, manifest.size)
         with new_folder(folder) as unfinished:
             for name in manifest.files:

@@ -16,9 +16,11 @@ from envs.checks import require
 from envs.config import BPS, EnvConfig
 from envs.fills import Book, Grid, fill_price
 from envs.table import BarTable
-from pipelines.held_out.metrics import COLUMNS, Metrics, in_order, measure
 from pipelines.held_out.rollout import Policy, Rollout, chain, final_equity, play_parts, play_tiles
+from pipelines.judging.metrics import COLUMNS, Metrics, in_order, measure
 
+# By the names that results have for them; the rule of the verdict holds a policy against these.
+BASELINES = ("flat", "buy_and_hold", "random", "always_short")
 SHORT, FLAT = 0, 1
 RANDOM_ACCOUNTS = 32
 # Random accounts that are played at a time, a bound on the memory.
@@ -196,7 +198,7 @@ def buy_and_hold(table: BarTable, cfg: EnvConfig, bounds: Tensor) -> pd.DataFram
         bounds: int64 [tiles, 2], first and last bar of every tile.
 
     Returns:
-        The columns that `pipelines.held_out.metrics` reads, one row a bar of the tiles; an episode
+        The columns that `pipelines.judging.metrics` reads, one row a bar of the tiles; an episode
         is a stretch without a hole, which starts with the initial cash.
 
     Raises:

@@ -9,8 +9,8 @@ import pandas as pd
 from envs.config import EnvConfig
 from envs.ledger import FILLS
 from envs.table import BarTable
-from pipelines.held_out.metrics import in_order, join_parts
 from pipelines.held_out.recorded import Recording, play_recording
+from pipelines.judging.metrics import in_order, join_parts
 from pipelines.judging.period_returns import growth_curve
 
 _COSTS = ("taker_fee_bps", "maker_fee_bps", "slippage_bps", "stop_slippage_bps")

@@ -2,16 +2,14 @@
 
 import os.path
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.held_out.evaluation import Evaluation
+from pipelines.held_out.result import aligned
 from pipelines.judging.performance import EquityFigures, TradeFigures
-from pipelines.reporting.report_numbers import counted, signed_percent
+from pipelines.number_text import a_year, counted, signed_percent
 
 _WIDTH = 100
-# A growth that only a short time, taken for a year, can have.
-_UNREAL = 1_000.0
 
 
 def as_text(evaluation: Evaluation, folder: Path) -> str:
@@ -39,11 +37,6 @@ def _verdict(evaluation: Evaluation) -> list[str]:
 
 
 def _accounts(evaluation: Evaluation) -> list[str]:
-    bars = evaluation.bars
-    lines = [
-        f"{bars.asset} {bars.split}: {counted(bars.bars, 'bar')} in {counted(bars.tiles, 'tile')}, "
-        f"{bars.first_bar[:16]} to {bars.last_bar[:16]} UTC, {bars.source_name}"
-    ]
     rows: list[tuple[str, ...]] = [
         ("", "return", "a year", "Sharpe", "max drawdown", "trades", "fees")
     ]
@@ -53,7 +46,7 @@ def _accounts(evaluation: Evaluation) -> list[str]:
         for i, seed in enumerate(evaluation.seeds):
             figures = seed.performance
             rows.insert(2 + i, _row(seed.name, figures.equity, figures.trades, seed.sharpe))
-    return lines + _table(rows)
+    return [evaluation.bars.line, *aligned(rows)]
 
 
 def _row(
@@ -62,18 +55,12 @@ def _row(
     return (
         name.replace("_", "-"),
         signed_percent(equity.total_return_fraction),
-        _a_year(equity.cagr_fraction),
+        a_year(equity.cagr_fraction),
         f"{sharpe:.2f}",
         f"{100 * equity.max_drawdown_fraction:.2f} %",
         "" if trades is None else f"{trades.trades:,}",
         "" if trades is None else f"{trades.fees:,.0f}",
     )
-
-
-def _a_year(fraction: float | None) -> str:
-    if fraction is None or fraction > _UNREAL:
-        return f"over {100 * _UNREAL:,.0f} %"
-    return signed_percent(fraction)
 
 
 def _costs(evaluation: Evaluation) -> list[str]:
@@ -109,7 +96,7 @@ def _folds(evaluation: Evaluation) -> list[str]:
         returns = (signed_percent(fold["returns"][name]) for name in names)
         hold = signed_percent(fold["buy_and_hold"])
         rows.append((str(fold["fold"]), first, last, *returns, hold))
-    return _table(rows)
+    return aligned(rows)
 
 
 def _looks(evaluation: Evaluation, folder: Path) -> list[str]:
@@ -120,13 +107,3 @@ def _looks(evaluation: Evaluation, folder: Path) -> list[str]:
         f"{looks.begun[:16]} UTC; line {receipt.line} of "
         f"{os.path.normpath(folder / evaluation.registry)}"
     ]
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as their widest cell, numbers to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for name, *cells in rows:
-        numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        lines.append("  ".join([name.ljust(widths[0]), *numbers]).rstrip())
-    return lines

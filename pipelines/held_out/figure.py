@@ -16,17 +16,17 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from envs.config import EnvConfig
-from pipelines.held_out.chart_points import (
+from pipelines.chart_points import (
     bracket_line,
     broken_line,
     iso_times,
     long_gaps,
     merge_bars,
 )
-from pipelines.held_out.metrics import chained_equity, completed_trades, drawdown
 from pipelines.held_out.result import stretches
+from pipelines.judging.metrics import chained_equity, completed_trades, drawdown
+from pipelines.number_text import counted
 from pipelines.price_decimals import IN_FULL, UNITS_IN_FULL, price_decimals, units_text
-from pipelines.reporting.report_numbers import counted
 
 MAX_CANDLES = 4000
 MAX_TRADES = 1500
@@ -72,7 +72,7 @@ def draw_chart(
     """The chart of one account.
 
     Args:
-        rows: its trace, from `pipelines.held_out.metrics.in_order`.
+        rows: its trace, from `pipelines.judging.metrics.in_order`.
         hold: rows of buy-and-hold, likewise.
         cfg: the simulator's parameters.
         interval_s: length of a bar in seconds.

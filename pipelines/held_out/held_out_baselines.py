@@ -1,5 +1,6 @@
 """Every account that needs no learning, on the bars of an evaluation: curves and figures."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,16 +9,15 @@ import pandas as pd
 from pipelines.held_out.baselines import always_short_policy, buy_and_hold, flat_policy, play_random
 from pipelines.held_out.candidate import Candidate
 from pipelines.held_out.foresight import foresight_growth
-from pipelines.held_out.matched_random import Trades, draw_accounts, play_account
+from pipelines.held_out.matched_random import draw_accounts, play_account
 from pipelines.held_out.mean_reversion import MeanReversionPolicy
-from pipelines.held_out.metrics import in_order
 from pipelines.held_out.momentum import MomentumPolicy
+from pipelines.held_out.placed_trades import Trades
+from pipelines.held_out.played_seed import PlayedSeed
 from pipelines.held_out.rollout import Policy, play_tiles, tile_times
+from pipelines.judging.metrics import in_order
 from pipelines.judging.performance import EquityFigures, TradeFigures, equity_figures, performance
 from pipelines.judging.period_returns import growth_curve
-
-# Those that the rule of the verdict holds a policy against; the others are shown beside them.
-JUDGED_AGAINST = ("flat", "buy_and_hold", "random", "always_short")
 
 
 @dataclass(frozen=True)
@@ -115,16 +115,13 @@ class MatchedRandom:
 
 
 def play_matched_random(
-    candidate: Candidate,
-    played: dict[str, tuple[Trades, EquityFigures, TradeFigures]],
-    draws: int,
-    seed: int,
+    candidate: Candidate, played: Mapping[str, PlayedSeed], draws: int, seed: int
 ) -> tuple[MatchedRandom, dict[str, pd.Series]]:
     """Play the trades of every seed at other times.
 
     Args:
         candidate: bars and costs.
-        played: of each seed, what it traded and its figures.
+        played: what each seed did.
         draws: accounts.
         seed: of the times.
 
@@ -132,14 +129,15 @@ def play_matched_random(
         The policy among them, and the curves of the account of median return, one a seed.
     """
     table, cfg, bounds = candidate.table, candidate.env, candidate.bounds
-    drawn = {
-        name: draw_accounts(
-            table, cfg, bounds, trades, draws=draws, seed=seed + i, device=candidate.device
+    drawn = [
+        draw_accounts(
+            table, cfg, bounds, own.trades, draws=draws, seed=seed + i, device=candidate.device
         )
-        for i, (name, (trades, _, _)) in enumerate(played.items())
-    }
-    returns = np.mean([found.returns for found in drawn.values()], axis=0)
-    policy = float(np.mean([equity.total_return_fraction for _, equity, _ in played.values()]))
+        for i, own in enumerate(played.values())
+    ]
+    figures = [own.performance for own in played.values()]
+    returns = np.mean([found.returns for found in drawn], axis=0)
+    policy = float(np.mean([own.equity.total_return_fraction for own in figures]))
     low, median, high = np.quantile(returns, [0.05, 0.5, 0.95])
     middle = int(np.argsort(returns, kind="stable")[draws // 2])
     matched = MatchedRandom(
@@ -150,16 +148,14 @@ def play_matched_random(
         high_return_fraction=float(high),
         better_than_fraction=float((returns < policy).mean()),
         p_value=float((1 + (returns >= policy).sum()) / (1 + draws)),
-        trades=float(np.mean([found.trades for found in drawn.values()])),
-        policy_trades=float(np.mean([figures.trades for _, _, figures in played.values()])),
-        exposure_fraction=float(np.mean([found.exposure_fraction for found in drawn.values()])),
-        policy_exposure_fraction=float(
-            np.mean([figures.exposure_fraction for _, _, figures in played.values()])
-        ),
+        trades=float(np.mean([found.trades for found in drawn])),
+        policy_trades=float(np.mean([own.trades.trades for own in figures])),
+        exposure_fraction=float(np.mean([found.exposure_fraction for found in drawn])),
+        policy_exposure_fraction=float(np.mean([own.trades.exposure_fraction for own in figures])),
     )
     curves = {
-        name: _random_curve(candidate, trades, middle, seed + i)
-        for i, (name, (trades, _, _)) in enumerate(played.items())
+        name: _random_curve(candidate, own.trades, middle, seed + i)
+        for i, (name, own) in enumerate(played.items())
     }
     return matched, curves
 

@@ -1,7 +1,6 @@
-"""From a candidate to its verdict: the look is written down, then all is played and judged."""
+"""From a candidate whose bars are opened to its verdict: all is played, measured and judged."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,26 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from envs.checks import require
-from pipelines.held_out.baselines import buy_and_hold
+from pipelines.held_out.baselines import BASELINES, buy_and_hold
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.cost_curve import order_cost_bps
 from pipelines.held_out.doubts import coverage, other_bars, other_markets, run_notes
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import Costs, Evaluation, SeedResult
-from pipelines.held_out.evaluation_files import EVALUATION, RETURNS, require_own
 from pipelines.held_out.held_out_baselines import (
-    JUDGED_AGAINST,
     Account,
-    MatchedRandom,
     bound_foresight,
     play_baselines,
     play_matched_random,
     share_account,
 )
 from pipelines.held_out.joined_account import join
-from pipelines.held_out.looks import is_above, open_everywhere, verify_receipts
-from pipelines.held_out.metrics import in_order
+from pipelines.held_out.opened_bars import Opened
 from pipelines.held_out.played_seed import PlayedSeed, curves_at_costs, name_traces, play_seed
 from pipelines.held_out.result import POLICY, Replayed
 from pipelines.held_out.risk_matched import risk_matched
@@ -38,8 +32,7 @@ from pipelines.judging.bootstrap import Interval
 from pipelines.judging.break_even import COST_MULTIPLES, break_even
 from pipelines.judging.findings import Evidence, Findings, annual_sharpe, find
 from pipelines.judging.intervals import intervals
-from pipelines.judging.known_looks import Looks
-from pipelines.judging.opening import Opening, Receipt
+from pipelines.judging.metrics import in_order
 from pipelines.judging.participation import participation
 from pipelines.judging.period_returns import PeriodReturns, aggregate, growth_curve
 from pipelines.judging.verdict import judge
@@ -61,68 +54,6 @@ class Settings:
     rivals: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Opened:
-    """Held-out bars that may be looked at: the look is written down.
-
-    Attributes:
-        registry: the file.
-        receipt: of the look.
-        looks: at these bars, this one included.
-        rivals: returns of other candidates by name, over the periods they were tested on.
-        at_home: whether the registry is one that others who look with these runs find.
-    """
-
-    registry: Path
-    receipt: Receipt
-    looks: Looks
-    rivals: Mapping[str, pd.Series]
-    at_home: bool
-
-
-def open_bars(candidate: Candidate, registry: Path, folder: Path, settings: Settings) -> Opened:
-    """Write down the look at a candidate's held-out bars.
-
-    The receipts of earlier evaluations that are to be replaced, or rivals, must be in the registry
-    if it is theirs; if another one counted them, what it knows counts. So does what is known to a
-    registry above the runs that is another one.
-
-    Args:
-        candidate: what will look.
-        registry: the file.
-        folder: of the evaluation.
-        settings: names the rivals.
-
-    Raises:
-        FileNotFoundError: if a rival has no returns.
-        ValueError: if a rival was measured on other bars.
-        BrokenChainError: if the registry is damaged, gone, or was begun anew since an earlier look.
-        OSError: if it cannot be written.
-    """
-    opening = candidate.opening()
-    rivals = {
-        f"rival {path}": _rival(Path(path), opening, candidate.bars) for path in settings.rivals
-    }
-    elsewhere = verify_receipts([*map(Path, settings.rivals), folder], registry)
-    runs = [part.run.path for parts in candidate.seeds.values() for part in parts]
-    places = [folder] if candidate.folds else runs  # the runs of a walk-forward lie in its folder
-    book, receipt = open_everywhere(opening, registry, places, elsewhere)
-    at_home = is_above(registry, places)
-    return Opened(book.file.path, receipt, book.looks(receipt), rivals, at_home)
-
-
-def _rival(folder: Path, opening: Opening, bars: int) -> pd.Series:
-    """Returns of another candidate on the same bars."""
-    values = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
-    found, own = values["bars"], dataclasses.asdict(opening) | {"bars": bars}
-    for key in ("source_sha256", "asset", "first_bar", "last_bar", "bars"):
-        here = own[key]
-        require(found[key] == here, "rivals", str(folder), f"measured on other bars: its {key} is "
-                f"{found[key]}, here it is {here}")  # fmt: skip
-    require_own(values, folder / RETURNS)
-    return pd.read_parquet(folder / RETURNS)[POLICY]
-
-
 def judge_candidate(
     candidate: Candidate, opened: Opened, folder: Path, settings: Settings
 ) -> Evaluation:
@@ -140,7 +71,7 @@ def judge_candidate(
         for name, parts in candidate.seeds.items()
     }
     seeds = {name: seed.curve for name, seed in played.items()}
-    matched, random = _matched_random(candidate, played, settings)
+    matched, random = play_matched_random(candidate, played, settings.draws, settings.seed)
     accounts = play_baselines(candidate)
     # Curves of everything, over the same periods; shares in several seeds are made of these.
     fixed = {name: account.curve for name, account in accounts.items()}
@@ -151,7 +82,7 @@ def judge_candidate(
     shares = {"matched_random": chance, "risk_matched_hold": matched_hold}
     everyone = {
         POLICY: _policy_account(candidate, policy, played),
-        **{name: accounts[name] for name in JUDGED_AGAINST},
+        **{name: accounts[name] for name in BASELINES},
         **{name: share_account(candidate, curve) for name, curve in shares.items()},
         **{name: accounts[name] for name in ("momentum", "mean_reversion")},
     }
@@ -200,16 +131,6 @@ def _intervals(returns: PeriodReturns, seeds: list[str]) -> dict[str, Interval]:
     return intervals(dataclasses.replace(returns, values=judged), POLICY)
 
 
-def _matched_random(
-    candidate: Candidate, played: Mapping[str, PlayedSeed], settings: Settings
-) -> tuple[MatchedRandom, dict[str, pd.Series]]:
-    known = {
-        name: (seed.trades, seed.performance.equity, seed.performance.trades)
-        for name, seed in played.items()
-    }
-    return play_matched_random(candidate, known, settings.draws, settings.seed)
-
-
 def _policy_account(
     candidate: Candidate, curve: pd.Series, played: Mapping[str, PlayedSeed]
 ) -> Account:
@@ -222,13 +143,12 @@ def _policy_account(
 
 def _evidence(returns: PeriodReturns, played: Mapping[str, PlayedSeed], opened: Opened) -> Evidence:
     """What the rule of ``docs/verdict.md`` looks at."""
-    values = returns.values
-    values = values.assign(**opened.rivals)
+    values = returns.values.assign(**opened.rivals)
     rivals = tuple(opened.rivals)
     return Evidence(
         dataclasses.replace(returns, values=values),
         seeds=list(played),
-        baselines=list(JUDGED_AGAINST),
+        baselines=list(BASELINES),
         trades=float(np.mean([seed.performance.trades.trades for seed in played.values()])),
         trials=max(opened.looks.trials, 1 + len(rivals)),
         earlier_openings=opened.looks.earlier,

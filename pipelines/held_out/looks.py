@@ -1,7 +1,6 @@
 """Looks at held-out bars: where they are counted, and a replay's, which counts like any other."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,18 +10,8 @@ from pipelines.held_out.replay_inputs import Inputs
 from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.opening import Opening, Receipt
 from pipelines.judging.registry import FILE, LEVELS, Registry, find_registry, nearest_registry
+from pipelines.number_text import how_often
 from pipelines.seen_times import has_unseen
-
-
-def make_writable(folder: Path) -> None:
-    """Make the folder of a result; one that cannot be written is refused before any look.
-
-    Raises:
-        OSError: naming it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise OSError(f"{folder}: cannot be written; another folder: out=PATH")
 
 
 def open_everywhere(
@@ -99,10 +88,10 @@ def open_replay(played: Sequence[Inputs], registry: Path) -> list[str]:
     earlier = first.earlier
     if not earlier:
         return []
-    times = "once" if earlier == 1 else f"{earlier:,} times"
     return [
-        f"Not a first look: these bars had been opened {times} before; {looks.candidates:,} "
-        f"{'candidate has' if looks.candidates == 1 else 'candidates have'} seen them by now."
+        f"Not a first look: these bars had been opened {how_often(earlier)} before; "
+        f"{looks.candidates:,} {'candidate has' if looks.candidates == 1 else 'candidates have'} "
+        "seen them by now."
     ]
 
 

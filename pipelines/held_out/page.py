@@ -4,18 +4,17 @@ import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from plotly.offline import get_plotlyjs
 
 from envs.config import EnvConfig
 from envs.durable import write_file
 from pipelines.held_out.figure import draw_chart
-from pipelines.held_out.metrics import Metrics
 from pipelines.held_out.result import POLICY, Replayed, Result, caveats
-from pipelines.page_template import fill_page
-from pipelines.reporting.report_numbers import counted, percent
+from pipelines.judging.metrics import Metrics
+from pipelines.number_text import counted, minute, percent
+from pipelines.page_figure import figure_script
+from pipelines.page_template import fill_page, script_json
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -36,7 +35,7 @@ def write_page(
     Args:
         path: the HTML file, replaced if it exists.
         result: what was measured.
-        rows: traces from `pipelines.held_out.metrics.in_order`, that of ``policy`` and of those
+        rows: traces from `pipelines.judging.metrics.in_order`, that of ``policy`` and of those
             beside it.
         hold: buy-and-hold's rows, likewise.
         cfg: the simulator's parameters.
@@ -59,17 +58,17 @@ def write_page(
         ),
         "notes": "".join(f'<p class="small">{escape(note)}</p>' for note in chart.notes),
         "provenance": escape(_provenance(result)),
-        "result": _json(result.to_json()),
-        "figure": _json(json.loads(chart.figure.to_json())),
-        "plotly": get_plotlyjs(),
+        "result": script_json(result.to_json()),
+        "figure": script_json(json.loads(chart.figure.to_json())),
+        "draw": figure_script(),
     }
     write_file(path, fill_page(_TEMPLATE, fields).encode())
 
 
 def _about(replayed: Replayed) -> str:
     return (
-        f"{replayed.first_bar[:16].replace('T', ' ')} to {replayed.last_bar[:16].replace('T', ' ')}"
-        f" UTC · {replayed.bars:,} bars of {replayed.interval_s / 60:g} min "
+        f"{minute(replayed.first_bar)} to {minute(replayed.last_bar)} UTC · "
+        f"{replayed.bars:,} bars of {replayed.interval_s / 60:g} min "
         f"({replayed.days:.3g} days) · {replayed.source_name} · run {replayed.run}"
     )
 
@@ -122,8 +121,3 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     header, *body = rows
     lines = "".join(row(cells, "td") for cells in body)
     return f"<table><thead>{row(header, 'th')}</thead><tbody>{lines}</tbody></table>"
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it can close the element."""
-    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")

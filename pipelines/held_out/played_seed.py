@@ -12,12 +12,12 @@ from envs.trace import TraceWriter
 from envs.trace_reader import read_trace
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.cost_curve import growth_at_costs
-from pipelines.held_out.matched_random import Trades
-from pipelines.held_out.metrics import in_order, join_parts
+from pipelines.held_out.placed_trades import Trades
 from pipelines.held_out.recorded import Recording
 from pipelines.held_out.replay_inputs import Inputs
 from pipelines.held_out.rollout import evaluation_config, play_tiles, tile_times
 from pipelines.judging.break_even import COST_MULTIPLES
+from pipelines.judging.metrics import in_order, join_parts
 from pipelines.judging.participation import UNITS
 from pipelines.judging.performance import Performance, performance
 from pipelines.judging.period_returns import growth_curve

@@ -22,8 +22,8 @@ from envs.table import BarTable
 from envs.trace_beside import require_unchanged
 from envs.trace_reader import read_trace
 from envs.trace_schema import MARKET
+from pipelines.held_out.baselines import FLAT
 
-FLAT = 1
 # Episodes that are played at a time, a bound on the memory.
 _LANES = 2_048
 _REASONS = ("open_exit_reason", "exit_reason")

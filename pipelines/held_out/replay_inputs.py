@@ -18,10 +18,11 @@ from pipelines.checkpoint import Checkpoint, seen_by
 from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.config import RunConfig
 from pipelines.device import pick_device
+from pipelines.held_out.baselines import BASELINES
 from pipelines.held_out.result import IN_SAMPLE, POLICY
 from pipelines.held_out.rollout import Policy, split_tiles
-from pipelines.held_out.rollout_policy import RolloutPolicy
 from pipelines.model import make_model
+from pipelines.rollout_policy import RolloutPolicy
 from pipelines.run_folder import RunFolder
 from pipelines.seen_times import Seen, count_seen
 
@@ -29,7 +30,7 @@ _LOADERS = {"last": load_newest, "best": load_best}
 # What two policies that are played side by side may have been trained with.
 _MAY_DIFFER = ("paths", "accounts", "workers", "compile", "window")
 # Names that a result has for other accounts.
-_TAKEN = (POLICY, "flat", "buy_and_hold", "random", "always_short")
+_TAKEN = (POLICY, *BASELINES)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import pandas as pd
 
 from envs.durable import write_file
 from envs.table_meta import TableMeta
-from pipelines.held_out.metrics import Metrics
-from pipelines.reporting.report_numbers import counted, percent, signed_percent
+from pipelines.judging.metrics import Metrics
+from pipelines.judging.period_returns import DAY_S
+from pipelines.number_text import counted, percent, signed_percent
 
-SECONDS_A_DAY = 86_400.0
 # Under these the page says that the numbers mean nothing. With 100 trades the hit rate is still
 # uncertain by 5 percentage points; over a year an annual Sharpe ratio by 1.
 MIN_TRADES = 100
@@ -42,7 +43,16 @@ class Replayed:
     @property
     def days(self) -> float:
         """Time that was traded, gaps left out."""
-        return self.bars * self.interval_s / SECONDS_A_DAY
+        return self.bars * self.interval_s / DAY_S
+
+    @property
+    def line(self) -> str:
+        """What was played, for a terminal."""
+        return (
+            f"{self.asset} {self.split}: {counted(self.bars, 'bar')} in "
+            f"{counted(self.tiles, 'tile')}, {self.first_bar[:16]} to {self.last_bar[:16]} UTC, "
+            f"{self.source_name}"
+        )
 
     @classmethod
     def describe(
@@ -148,15 +158,15 @@ def caveats(result: Result) -> list[str]:
 
 def as_text(result: Result) -> str:
     """The comparison for a terminal, with everything that qualifies it."""
-    replayed = result.replayed
-    table = result.table()
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = [
-        f"{replayed.asset} {replayed.split}: {counted(replayed.bars, 'bar')} in "
-        f"{counted(replayed.tiles, 'tile')}, "
-        f"{replayed.first_bar[:16]} to {replayed.last_bar[:16]} UTC, {replayed.source_name}"
-    ]
-    for name, *cells in table:
+    lines = [result.replayed.line, *aligned(result.table()), result.random_sentence()]
+    return "\n".join([*lines, *(f"! {line}" for line in caveats(result))])
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines whose columns are as wide as their widest cell, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for name, *cells in rows:
         numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        lines.append("  ".join([name.ljust(widths[0]), *numbers]))
-    return "\n".join([*lines, result.random_sentence(), *(f"! {line}" for line in caveats(result))])
+        lines.append("  ".join([name.ljust(widths[0]), *numbers]).rstrip())
+    return lines

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from pipelines.judging.performance import bar_returns
 from pipelines.judging.sharpe import deviation
 
 
@@ -21,14 +22,9 @@ def risk_matched(hold: pd.Series, policy: pd.Series) -> tuple[pd.Series, float]:
     Returns:
         Growth at the close of every bar of `hold`, and the share; 0 if buy-and-hold never moved.
     """
-    moves = _returns(hold.to_numpy())
+    moves = bar_returns(hold.to_numpy())
     spread = deviation(moves)
-    own = deviation(_returns(policy.reindex(hold.index).ffill().fillna(1.0).to_numpy()))
+    own = deviation(bar_returns(policy.reindex(hold.index).ffill().fillna(1.0).to_numpy()))
     share = own / spread if spread > 0.0 else 0.0
     growth = np.cumprod(np.maximum(1.0 + share * moves, 0.0))
     return pd.Series(growth, index=hold.index), share
-
-
-def _returns(growth: np.ndarray) -> np.ndarray:
-    before = np.concatenate([[1.0], growth[:-1]])
-    return np.where(before > 0.0, growth / np.where(before > 0.0, before, 1.0) - 1.0, 0.0)

@@ -19,9 +19,9 @@ from envs.factory import account_norm
 from envs.ledger import FILLS, HEADS
 from envs.market import REWARD_EQUITY_FLOOR, MarketEnv
 from envs.table import BarTable
+from envs.trace_reader import to_frame
 from envs.trace_rows import Chunk, RowMaker
-from envs.trace_schema import REASON_COLUMNS
-from pipelines.held_out.rollout_policy import RolloutPolicy
+from pipelines.rollout_policy import RolloutPolicy
 
 Policy = Callable[[TensorDictBase], TensorDictBase]
 
@@ -72,9 +72,7 @@ class Rollout:
         """The trace of one account, lanes numbered by tile, as `envs.trace.read_trace` has it."""
         texts = dict.fromkeys(("run_id", "split", "asset"), "")
         batch, alive = self.batch[:, account], self.alive[:, account]
-        chunk = Chunk.copy(batch, None, alive)
-        rows = RowMaker(table, cfg, texts, 0).table(chunk).to_pandas()
-        return rows.fillna(dict.fromkeys(REASON_COLUMNS, ""))
+        return to_frame(RowMaker(table, cfg, texts).table(Chunk.copy(batch, None, alive)))
 
 
 def split_tiles(table: BarTable, cfg: EnvConfig, split: str, limit: int | None = None) -> Tensor:
@@ -215,7 +213,7 @@ def log_growth(rollout: Rollout, initial_cash: float) -> Tensor:
 def chain(final: Tensor, initial_cash: float) -> Tensor:
     """Total returns, each tile's carried into the next, of what accounts had at the end of each.
 
-    The number that `pipelines.held_out.metrics.measure` finds in the rows of an account, without
+    The number that `pipelines.judging.metrics.measure` finds in the rows of an account, without
     the rows.
 
     Args:

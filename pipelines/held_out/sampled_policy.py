@@ -5,7 +5,7 @@ from tensordict import TensorDictBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import ActorValueOperator
 
-from pipelines.held_out.rollout_policy import RolloutPolicy
+from pipelines.rollout_policy import RolloutPolicy
 
 # Between the first steps of two neighbouring seeds: more than any rollout has.
 _APART = 1_000_003

@@ -20,7 +20,7 @@ _LARGEST_LOSS = -0.999999  # of a period: what is more counts as this
 _LEAST_PERIODS = 4
 
 
-def intervals(returns: PeriodReturns, name: str, *, seed: int = 0) -> dict[str, Interval]:
+def intervals(returns: PeriodReturns, name: str) -> dict[str, Interval]:
     """95 % intervals of an account's figures, by the names of `pipelines.judging.performance`.
 
     ``cagr_fraction`` and ``sharpe`` have basic intervals, the first that of the mean log return;
@@ -31,7 +31,6 @@ def intervals(returns: PeriodReturns, name: str, *, seed: int = 0) -> dict[str, 
         returns: over periods. The figures are of these, not of the bars within them: a drawdown
             that a day has made good by its close is not seen.
         name: of the account.
-        seed: of the draws.
 
     Returns:
         Nothing for fewer than 4 periods, or an account that never moved.
@@ -39,7 +38,7 @@ def intervals(returns: PeriodReturns, name: str, *, seed: int = 0) -> dict[str, 
     own = returns.of(name)
     if len(own) < _LEAST_PERIODS or deviation(own) == 0.0:
         return {}
-    drawn = draw_periods(len(own), block_length(own), draws=DRAWS, seed=seed)
+    drawn = draw_periods(len(own), block_length(own), draws=DRAWS)
     logs = np.log1p(np.maximum(own, _LARGEST_LOSS))
     year = returns.per_year
     spreads = np.array([own[rows].std(ddof=1) for rows in drawn]) * math.sqrt(year)

@@ -21,15 +21,12 @@ class Overfitting:
 
     Attributes:
         probability: share of the halves whose best trial is no better than the median in the rest.
-        mean_rank: of that trial in the rest, 0 the worst, 1 the best, 0.5 if choosing is worthless.
-        logits: float64 [halves], log(rank / (1 - rank)); 0 at the median, negative below.
-        trials: how many were chosen among.
+        logits: float64 [halves], log(rank / (1 - rank)) of that trial in the rest, with a rank of 0
+            for the worst and 1 for the best; 0 at the median, negative below.
     """
 
     probability: float
-    mean_rank: float
     logits: np.ndarray
-    trials: int
 
 
 def overfitting(returns: np.ndarray, blocks: int = BLOCKS) -> Overfitting:
@@ -65,7 +62,7 @@ def overfitting(returns: np.ndarray, blocks: int = BLOCKS) -> Overfitting:
         ]
     )
     logits = np.log(ranks / (1.0 - ranks))
-    return Overfitting(float((logits <= 0.0).mean()), float(ranks.mean()), logits, trials)
+    return Overfitting(float((logits <= 0.0).mean()), logits)
 
 
 def _block_sums(returns: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:

@@ -39,9 +39,13 @@ class Participation:
             return ""
         return (
             f"In {self.large:,} of {self.bars:,} bars with a fill it was more than "
-            f"{LARGE_FRACTION:.0%} of the volume: such orders move the price, and the result "
-            "assumes that they do not."
+            f"{100 * LARGE_FRACTION:.0f} % of the volume{self._idle}: such orders move the price, "
+            "and the result assumes that they do not."
         )
+
+    @property
+    def _idle(self) -> str:
+        return f" ({self.without_volume:,} had none)" if self.without_volume else ""
 
 
 def participation(rows: pd.DataFrame) -> Participation:

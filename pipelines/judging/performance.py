@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from envs.config import EnvConfig
-from pipelines.held_out.metrics import completed_trades, measure
+from pipelines.judging.metrics import completed_trades, measure
 from pipelines.judging.period_returns import DAY_S, YEAR_S, growth_curve
 from pipelines.judging.sharpe import deviation
 
@@ -72,7 +72,7 @@ def performance(
     """Figures of the account whose trace is `rows`.
 
     Args:
-        rows: from `pipelines.held_out.metrics.in_order`.
+        rows: from `pipelines.judging.metrics.in_order`.
         cfg: the simulator's parameters.
         interval_s: length of a bar in seconds.
         times: opening times of all bars that were played, of which a ruined account lacks some;
@@ -99,7 +99,7 @@ def equity_figures(growth: np.ndarray, interval_s: float) -> EquityFigures:
     """
     if len(growth) == 0:
         raise ValueError("no bars were played: there is nothing to measure")
-    returns = _returns(growth)
+    returns = bar_returns(growth)
     per_year = YEAR_S / interval_s
     mean, spread = float(returns.mean()), deviation(returns)
     downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
@@ -120,8 +120,12 @@ def equity_figures(growth: np.ndarray, interval_s: float) -> EquityFigures:
     )
 
 
-def _returns(growth: np.ndarray) -> np.ndarray:
-    """Simple returns from bar to bar; what is lost whole stays lost."""
+def bar_returns(growth: np.ndarray) -> np.ndarray:
+    """Simple returns from bar to bar, the first from 1; what is lost whole stays lost.
+
+    Args:
+        growth: at the close of every bar, float64 [T].
+    """
     before = np.concatenate([[1.0], growth[:-1]])
     lost = before <= 0.0
     return np.where(lost, 0.0, growth / np.where(lost, 1.0, before) - 1.0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipelines.held_out.metrics import chained_equity
+from pipelines.judging.metrics import chained_equity
 
 DAY_S = 86_400.0
 YEAR_S = 365.0 * DAY_S  # a market that never closes
@@ -69,7 +69,7 @@ def growth_curve(
     """Chained equity at each bar's close over the initial cash, by the bar's opening time.
 
     Args:
-        rows: a trace from `pipelines.held_out.metrics.in_order`.
+        rows: a trace from `pipelines.judging.metrics.in_order`.
         initial_cash: what every tile starts with.
         times: opening times of all bars that were played: where an account has no row, being
             ruined, it is what it was; None: those of the rows.

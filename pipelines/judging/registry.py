@@ -132,14 +132,6 @@ class Registry:
         """
         return self.known().looks(receipt)
 
-    def openings(self) -> list[Opening]:
-        """All of them, in order.
-
-        Raises:
-            BrokenChainError: if the registry is damaged.
-        """
-        return [look.opening for look in self.known().carried]
-
     def verify(self, receipts: Iterable[Receipt] = ()) -> list[Line]:
         """Hold the registry to its hashes, its head, and the receipts that reports carry.
 

@@ -65,18 +65,6 @@ class SharpeEstimate:
         return math.sqrt(max(spread, 1e-12) / (self.periods - 1.0))
 
 
-def probabilistic_sharpe(estimate: SharpeEstimate, benchmark: float = 0.0) -> float:
-    """Probability that the true ratio is above `benchmark`, in 0..1.
-
-    ``Phi((SR - benchmark) / standard error)``, Bailey and López de Prado 2012.
-
-    Args:
-        estimate: the ratio of a period.
-        benchmark: of a period, too.
-    """
-    return _NORMAL.cdf((estimate.ratio - benchmark) / estimate.standard_error)
-
-
 def expected_maximum(trials: int) -> float:
     """About the mean of the largest of `trials` independent standard normals; 0 for one.
 
@@ -96,27 +84,14 @@ def expected_maximum(trials: int) -> float:
 
 
 def beyond_tries(z: float, trials: int) -> float:
-    """The deflated ratio of tries that have no edge: their ratios vary by one standard error.
+    """Probability that a true ratio is above what the best of `trials` tries has by luck.
 
-    ``Phi(z - expected_maximum(trials))``, which is `deflated_sharpe` with the squared standard
-    error for the variance.
+    ``Phi(z - expected_maximum(trials))``: the deflated Sharpe ratio of Bailey and López de Prado
+    2014 for tries that have no edge, whose ratios vary by one standard error. Of one try it is the
+    probabilistic ratio of 2012.
 
     Args:
         z: the ratio over its standard error.
         trials: independent tries it was chosen from, itself included.
     """
     return _NORMAL.cdf(z - expected_maximum(trials))
-
-
-def deflated_sharpe(estimate: SharpeEstimate, trials: int, variance: float) -> float:
-    """Probability that the true ratio is above what the best of `trials` tries has by luck.
-
-    The probabilistic ratio against ``sqrt(variance) * expected_maximum(trials)``, Bailey and López
-    de Prado 2014.
-
-    Args:
-        estimate: the ratio of a period, of the trial that was chosen.
-        trials: independent tries it was chosen from, itself included.
-        variance: of the trials' ratios of a period.
-    """
-    return probabilistic_sharpe(estimate, math.sqrt(variance) * expected_maximum(trials))

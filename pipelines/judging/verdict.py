@@ -12,6 +12,7 @@ from typing import Any
 from pipelines.judging.findings import EDGE_LEVEL, Findings
 from pipelines.judging.period_returns import ENOUGH_PERIODS
 from pipelines.judging.sharpe import expected_maximum
+from pipelines.number_text import how_often, signed_percent
 
 EDGE, NO_EDGE, NOT_ENOUGH = "edge", "no edge", "not enough data"
 MIN_DAYS = 14.0
@@ -126,7 +127,7 @@ def _conditions(findings: Findings) -> list[Condition]:
 def _grew(found: Findings) -> Condition:
     value = found.total_return_fraction
     sentence = (
-        f"It returned {_percent(value)} over {found.days:,.3g} days, after costs, in "
+        f"It returned {signed_percent(value)} over {found.days:,.3g} days, after costs, in "
         f"{found.trades:,.0f} trades."
     )
     return Condition("grew", value > 0.0, value, 0.0, sentence)
@@ -162,8 +163,9 @@ def _superior(found: Findings) -> list[Condition]:
         name = against.baseline.replace("_", "-")
         holds = against.p_value <= MAX_P_VALUE
         verb = "It is" if holds else "It is not shown to be"
+        earned = signed_percent(against.baseline_return_fraction)
         sentence = (
-            f"{verb} better than {name} ({_percent(against.baseline_return_fraction)}) at the same "
+            f"{verb} better than {name} ({earned}) at the same "
             f"exposure to it: p {against.p_value:.3f}, at most {MAX_P_VALUE:g} is asked for."
         )
         conditions.append(
@@ -189,7 +191,7 @@ def _excluded(found: Findings) -> list[str]:
     """Why an edge worth having can be excluded; empty if it cannot."""
     if found.total_return_fraction <= LOST:
         return [
-            f"It lost {_percent(-found.total_return_fraction)[1:]} of its cash: a mean that "
+            f"It lost {signed_percent(-found.total_return_fraction)[1:]} of its cash: a mean that "
             "compounding eats up is no edge, whatever its ratio."
         ]
     if found.sharpe_high < WORTH_HAVING:
@@ -242,7 +244,8 @@ def _qualifying(found: Findings) -> list[str]:
     sentences = []
     if found.earlier_openings:
         sentences.append(
-            f"Not a first look: these bars had been opened {_times(found.earlier_openings)} before."
+            "Not a first look: these bars had been opened "
+            f"{how_often(found.earlier_openings)} before."
         )
     if found.overfitting is not None:
         sentences.append(
@@ -250,14 +253,6 @@ def _qualifying(found: Findings) -> list[str]:
             f"median in the other with probability {found.overfitting:.2f}."
         )
     return sentences
-
-
-def _percent(fraction: float) -> str:
-    return f"{100.0 * fraction:+,.2f} %"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
 
 
 def _length(found: Findings) -> str:

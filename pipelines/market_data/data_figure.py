@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from envs.bars import Bars
-from pipelines.held_out.chart_points import long_gaps
+from pipelines.chart_points import long_gaps
 from pipelines.market_data.data_quality import DataQuality
+from pipelines.number_text import counted, minute
 from pipelines.price_decimals import IN_FULL
-from pipelines.reporting.report_numbers import counted
 
 MAX_POINTS = 5000
 # Of a day's bars at least so many are present, in the order of `SHADES`.
@@ -177,7 +177,7 @@ def _add_outliers(figure: go.Figure, quality: DataQuality) -> None:
     if not rows:
         return
     texts = [
-        f"outlier {row['time'][:16].replace('T', ' ')}<br>{row['reach_frac']:+.2%}, "
+        f"outlier {minute(row['time'])}<br>{row['reach_frac']:+.2%}, "
         f"{row['times_usual']:,.0f} times the usual"
         for row in rows
     ]

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from plotly.offline import get_plotlyjs
 
 from envs.bars import Bars, report_lines
 from envs.durable import write_file
 from pipelines.market_data.data_figure import SHADES, STEP_NAMES, draw_calendar, draw_prices
 from pipelines.market_data.data_quality import DataQuality, Listing
-from pipelines.page_template import fill_page
+from pipelines.number_text import counted, minute, percent
+from pipelines.page_figure import figure_script
+from pipelines.page_template import fill_page, script_json
 from pipelines.price_decimals import price_decimals
-from pipelines.reporting.report_numbers import counted, percent
 
 _TEMPLATE = Path(__file__).with_name("data_page.html")
 # Rows of a table that are open to the eye; the rest is behind a click.
@@ -54,9 +54,9 @@ def write_data_page(path: Path, quality: DataQuality, bars: Bars) -> None:
         "points": escape(" ".join([*notes, _split_words(quality)])),
         "sections": "\n".join(_sections(quality)),
         "provenance": escape(f"Data: {quality.source_name}, sha256 {quality.source_sha256}."),
-        "quality": _json(quality.to_json()),
-        "figures": _json({name: json.loads(f.to_json()) for name, f in figures.items()}),
-        "plotly": get_plotlyjs(),
+        "quality": script_json(quality.to_json()),
+        "figures": script_json({name: json.loads(f.to_json()) for name, f in figures.items()}),
+        "draw": figure_script(),
     }
     write_file(path, fill_page(_TEMPLATE, fields).encode())
 
@@ -78,7 +78,7 @@ def headline(quality: DataQuality) -> list[tuple[str, str]]:
 
 def _about(quality: DataQuality) -> str:
     report = quality.report
-    return f"{_minute(report['first'])} to {_minute(report['last'])} UTC · {report['rows']:,} rows"
+    return f"{minute(report['first'])} to {minute(report['last'])} UTC · {report['rows']:,} rows"
 
 
 def _verdict(quality: DataQuality) -> str:
@@ -115,8 +115,8 @@ def _split_words(quality: DataQuality) -> str:
 def _sections(quality: DataQuality) -> list[str]:
     """The tables, each under its heading."""
     splits = [
-        (row["split"], row["tradable_bars"], row["starts"], _minute(row["first"]),
-         _minute(row["last"]), row["bars"], row["runs"], row["longest_run"])
+        (row["split"], row["tradable_bars"], row["starts"], minute(row["first"]),
+         minute(row["last"]), row["bars"], row["runs"], row["longest_run"])
         for row in quality.splits
     ]  # fmt: skip
     names = ("split", "tradable", "starts", "first bar", "last bar", "bars", "runs", "longest run")
@@ -134,8 +134,8 @@ def _sections(quality: DataQuality) -> list[str]:
 
 def _segments(quality: DataQuality) -> list[str]:
     rows = [
-        (row["segment"], row["bars"], row["tradable_bars"], _minute(row["first"]),
-         _minute(row["last"]))
+        (row["segment"], row["bars"], row["tradable_bars"], minute(row["first"]),
+         minute(row["last"]))
         for row in quality.segments.rows
     ]  # fmt: skip
     return [
@@ -149,8 +149,8 @@ def _segments(quality: DataQuality) -> list[str]:
 
 def _holes(quality: DataQuality) -> list[str]:
     rows = [
-        (_minute(row["after"]), row["missing_bars"], _signed(row["move_frac"]),
-         _minute(row["before"]), "filled" if row["filled"] else "ends a segment")
+        (minute(row["after"]), row["missing_bars"], _signed(row["move_frac"]),
+         minute(row["before"]), "filled" if row["filled"] else "ends a segment")
         for row in quality.holes.rows
     ]  # fmt: skip
     return [
@@ -163,7 +163,7 @@ def _holes(quality: DataQuality) -> list[str]:
 def _outliers(quality: DataQuality) -> list[str]:
     found = quality.outliers
     rows = [
-        (_minute(row["time"]), _signed(row["reach_frac"]), f"{row['times_usual']:,.0f}",
+        (minute(row["time"]), _signed(row["reach_frac"]), f"{row['times_usual']:,.0f}",
          "yes" if row["came_back"] else "no", _price(row["price"]))
         for row in found.rows
     ]  # fmt: skip
@@ -181,7 +181,7 @@ def _price(price: float) -> str:
 
 
 def _silent(quality: DataQuality) -> list[str]:
-    rows = [(_minute(r["first"]), _minute(r["last"]), r["bars"]) for r in quality.silent.rows]
+    rows = [(minute(r["first"]), minute(r["last"]), r["bars"]) for r in quality.silent.rows]
     share = _share(quality.silent_bars / quality.present_bars)
     return [
         "<h2>Stretches without volume</h2>",
@@ -194,7 +194,7 @@ def _silent(quality: DataQuality) -> list[str]:
 
 def _duplicates(quality: DataQuality) -> list[str]:
     rows = [
-        (_minute(row["time"]), ", ".join(f"{n:,}" for n in row["rows"]), row["kind"])
+        (minute(row["time"]), ", ".join(f"{n:,}" for n in row["rows"]), row["kind"])
         for row in quality.duplicates.rows
     ]
     return [
@@ -247,12 +247,3 @@ def _share(fraction: float) -> str:
 def _signed(fraction: float) -> str:
     """A change in per cent, with its sign unless it is none."""
     return f"{100.0 * fraction:+,.2f} %" if abs(fraction) >= 0.00005 else "0.00 %"
-
-
-def _minute(time: str) -> str:
-    return time[:16].replace("T", " ")
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it can close the element."""
-    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from envs.bar_files import OHLCV, file_sha256, time_text
 from envs.bar_folder import MANIFEST, MONTH_FILE, FolderManifest, MonthFile, read_month
-from envs.durable import sweep_unfinished, write_file
+from envs.durable import make_writable, sweep_unfinished, write_file
 from pipelines.folder_lock import LOCK, lock_folder
 from pipelines.market_data.fresh_bars import FreshBars, Span, within
 
@@ -45,7 +45,7 @@ class MonthStore:
         self.manifest = about
         self.damaged: list[MonthFile] = []
         self._made = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
+        make_writable(folder)
         ours = (folder / MANIFEST).is_file()
         if not ours and any(not path.name.startswith(".") for path in folder.iterdir()):
             raise FileExistsError(

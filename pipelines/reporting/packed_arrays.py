@@ -38,25 +38,7 @@ def pack(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {"arrays": layout, "data": text}
 
 
-def unpack(packed: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of `pack`, as the page reads them."""
-    data, found, at = gzip.decompress(base64.b64decode(packed["data"])), {}, 0
-    for name, kind, length in packed["arrays"]:
-        size = np.dtype(kind).itemsize
-        planes = np.frombuffer(data, np.uint8, size * length, at).reshape(size, length)
-        little = np.ascontiguousarray(planes.T).view(np.dtype(kind).newbyteorder("<"))
-        found[name] = little.reshape(length).astype(kind)
-        at += size * length
-    return found
-
-
 def zigzag(numbers: np.ndarray) -> np.ndarray:
     """Signed numbers as small unsigned ones, 0, -1, 1, -2 as 0, 1, 2, 3; int32 by their bits."""
     wide = numbers.astype(np.int64)
     return ((wide << 1) ^ (wide >> 63)).astype(np.uint32).view(np.int32)
-
-
-def unzigzag(numbers: np.ndarray) -> np.ndarray:
-    """The inverse of `zigzag`."""
-    wide = numbers.view(np.uint32).astype(np.int64)
-    return ((wide >> 1) ^ -(wide & 1)).astype(np.int32)

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.reporting.report_figure import account_title
-from pipelines.reporting.report_numbers import (
+from pipelines.number_text import (
     NONE,
     Format,
     a_year,
@@ -22,6 +21,7 @@ from pipelines.reporting.report_numbers import (
     ratio,
     signed_percent,
 )
+from pipelines.reporting.report_figure import account_title
 from pipelines.reporting.report_series import to_ms
 from pipelines.reporting.report_table import table
 from pipelines.reporting.report_trades import by_reason

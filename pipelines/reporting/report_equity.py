@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.judging.bootstrap import block_length, draw_periods
+from pipelines.number_text import duration
 from pipelines.reporting.report_figure import (
     LOOKS,
     UNKNOWN_LOOK,
@@ -18,7 +19,6 @@ from pipelines.reporting.report_figure import (
     layout,
 )
 from pipelines.reporting.report_inputs import ReportInputs
-from pipelines.reporting.report_numbers import duration
 
 DRAWS = 1_000
 QUANTILES = (0.05, 0.95)
@@ -45,18 +45,17 @@ class Band:
     block: float
 
 
-def redrawn_band(returns: pd.Series, period_s: float, *, draws: int = DRAWS, seed: int = 0) -> Band:
+def redrawn_band(returns: pd.Series, period_s: float, *, draws: int = DRAWS) -> Band:
     """5 % and 95 % of accounts that earn a policy's own returns, drawn again in blocks.
 
     Args:
         returns: over periods, by their beginning.
         period_s: length of a period in seconds.
         draws: accounts.
-        seed: of the draws.
     """
     values = returns.to_numpy(np.float64)
     block = block_length(values)
-    drawn = draw_periods(len(values), block, draws=draws, seed=seed)
+    drawn = draw_periods(len(values), block, draws=draws)
     growth = np.cumprod(1.0 + values[drawn], axis=1)
     low, high = np.quantile(growth, QUANTILES, axis=0)
     one = np.ones(1)

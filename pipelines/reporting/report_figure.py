@@ -55,11 +55,11 @@ def layout(height: int, **more: Any) -> Figure:
     return look | more
 
 
-def heading(text: str, y: float, x: float = 0.0) -> Figure:
+def heading(text: str, y: float) -> Figure:
     """A heading above a panel whose top is at `y` of the paper."""
     return {
         "text": text,
-        "x": x,
+        "x": 0.0,
         "y": y,
         "xref": "paper",
         "yref": "paper",

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipelines.number_text import duration
 from pipelines.reporting.report_figure import LOOKS, Figure, axis, heading, layout
-from pipelines.reporting.report_numbers import duration
 from pipelines.reporting.report_trades import (
     HEADS,
     SeedTrades,

@@ -11,7 +11,7 @@ import pandas as pd
 from envs.config import EnvConfig
 from envs.trace_reader import read_trace
 from pipelines.held_out.evaluation_files import EVALUATION, FORMAT, require_own
-from pipelines.held_out.metrics import in_order, join_parts
+from pipelines.judging.metrics import in_order, join_parts
 
 # Without these there is nothing to report.
 _PARTS = ("verdict", "bars", "accounts", "seeds", "folds", "costs", "looks", "receipt", "files")
@@ -25,7 +25,7 @@ class SeedTrace:
 
     Attributes:
         name: of the seed.
-        rows: of its traces, from `pipelines.held_out.metrics.in_order`.
+        rows: of its traces, from `pipelines.judging.metrics.in_order`.
         cfg: the simulator's parameters.
     """
 

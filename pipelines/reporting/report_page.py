@@ -1,16 +1,14 @@
 """The page of an evaluation: one HTML file that needs no network, light or dark, on any width."""
 
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from plotly.offline import get_plotlyjs
 
 from pipelines.judging.recounted import recounted
-from pipelines.page_template import fill_page
+from pipelines.page_template import fill_page, script_json
 from pipelines.reporting.report_accounts import (
     figures_table,
     folds_table,
@@ -86,10 +84,9 @@ def make_page(inputs: ReportInputs) -> str:
         "figures_table": figures_table(values),
         "chance": paragraphs(chance_words(values)),
         "provenance": provenance_words(values),
-        "evaluation": _json(values),
-        "figures": _json(figures),
-        "series": _json(_series(seeds, bars, values)),
-        "plotly": get_plotlyjs(),
+        "evaluation": script_json(values),
+        "figures": script_json(figures),
+        "series": script_json(_series(seeds, bars, values)),
         "script": "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS),
     }
     return fill_page(_HERE / _TEMPLATE, fields)
@@ -118,9 +115,3 @@ def _section(title: str, name: str, content: str) -> str:
     if not content:
         return ""
     return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>{content}</section>'
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it can close the element."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from pipelines.number_text import counted, percent, signed_percent
 from pipelines.reporting.report_accounts import exits_table, trades_table
-from pipelines.reporting.report_numbers import counted, percent, signed_percent
 from pipelines.reporting.report_series import MAX_TRADES, Bars
 from pipelines.reporting.report_table import paragraphs, terms
 from pipelines.reporting.report_trades import HEADS, SeedTrades, top_share

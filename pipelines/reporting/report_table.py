@@ -30,9 +30,9 @@ def _row(cells: Sequence[str]) -> str:
     return f'<tr><th scope="row">{first}</th>{rest}</tr>'
 
 
-def paragraphs(lines: Sequence[str], kind: str = "small") -> str:
+def paragraphs(lines: Sequence[str]) -> str:
     """A paragraph for each line, escaped."""
-    return "".join(f'<p class="{kind}">{escape(line)}</p>' for line in lines if line)
+    return "".join(f'<p class="small">{escape(line)}</p>' for line in lines if line)
 
 
 def terms(pairs: Sequence[tuple[str, str]]) -> str:

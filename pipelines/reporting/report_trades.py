@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipelines.held_out.metrics import completed_trades
+from pipelines.judging.metrics import completed_trades
 from pipelines.reporting.report_inputs import SeedTrace
 
 _CONDITIONAL = ("risk_multiple", "stop_distance_bps", "take_profit_r")
 HEADS = ("direction_value", *_CONDITIONAL)
+_STEPS = 60  # of a histogram, at the most
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class SeedTrades:
 
     Attributes:
         name: of the seed.
-        trades: from `pipelines.held_out.metrics.completed_trades`, with `return_fraction`, the
+        trades: from `pipelines.judging.metrics.completed_trades`, with `return_fraction`, the
             profit over the notional at entry.
         levels: columns `trade`, `time`, `stop_price` and `take_profit_price`: where the bracket of
             a trade began, and where it moved, as known at the close of the bar that opens at
@@ -76,10 +77,10 @@ def pooled(seeds: Sequence[SeedTrades]) -> pd.DataFrame:
     return pd.concat(frames).sort_values("entry_time", kind="stable", ignore_index=True)
 
 
-def top_share(profits: pd.Series, count: int = 5) -> float | None:
-    """What the best trades earned over what all that earned did; None if none earned."""
+def top_share(profits: pd.Series) -> float | None:
+    """What the five best trades earned over what all that earned did; None if none earned."""
     gained = profits[profits > 0.0]
-    return float(gained.nlargest(count).sum() / gained.sum()) if len(gained) else None
+    return float(gained.nlargest(5).sum() / gained.sum()) if len(gained) else None
 
 
 def by_group(trades: pd.DataFrame, group: np.ndarray, groups: int) -> pd.DataFrame:
@@ -126,19 +127,19 @@ def holding_steps(bars_held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 2 ** np.arange(len(counts)), counts
 
 
-def return_steps(returns: np.ndarray, most: int = 60) -> tuple[np.ndarray, np.ndarray]:
+def return_steps(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A histogram of returns whose steps begin at zero, so that no bar holds gains and losses.
 
     Args:
         returns: fractions, at least one of them.
-        most: steps at the most. The outermost take what lies beyond the 0.5 % and 99.5 % quantiles.
 
     Returns:
-        Edges, float64 [steps + 1], and counts, int64 [steps].
+        Edges, float64 [steps + 1], and counts, int64 [steps]. The outermost take what lies beyond
+        the 0.5 % and 99.5 % quantiles.
     """
     low, high = (float(q) for q in np.quantile(returns, [0.005, 0.995]))
     low, high = min(low, 0.0), max(high, 0.0)
-    width = nice_step((high - low) / most) if high > low else 1e-4
+    width = nice_step((high - low) / _STEPS) if high > low else 1e-4
     edges = width * np.arange(np.floor(low / width), np.ceil(high / width) + 1.0)
     if len(edges) < 2:
         edges = width * np.array([-1.0, 0.0, 1.0])

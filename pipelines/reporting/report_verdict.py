@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.judging.recounted import Recounted
 from pipelines.judging.verdict import BETTER, EDGE, LUCK, NO_EDGE, NOT_ENOUGH
-from pipelines.reporting.report_numbers import counted, number, probability, share, signed_percent
+from pipelines.number_text import counted, minute, number, probability, share, signed_percent
 from pipelines.reporting.report_table import table
 
 # Style and sign of each word: nobody has to tell colours apart.
@@ -97,7 +97,7 @@ def _conditions(conditions: list[dict[str, Any]]) -> str:
 def about_line(values: Mapping[str, Any]) -> str:
     """What was played, in one line."""
     bars = values["bars"]
-    first, last = (str(bars[key])[:16].replace("T", " ") for key in ("first_bar", "last_bar"))
+    first, last = (minute(bars[key]) for key in ("first_bar", "last_bar"))
     seeds = counted(len(values["seeds"]), "seed")
     folds = f", {counted(len(values['folds']), 'fold')}" if values["folds"] else ""
     return (

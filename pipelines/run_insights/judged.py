@@ -10,7 +10,7 @@ from pipelines.held_out.result import POLICY
 from pipelines.judging.recounted import Recounter
 from pipelines.run_insights.checkpoints import CheckpointName, named_checkpoint, other_than
 from pipelines.run_insights.replays import other_bars
-from pipelines.run_insights.run_files import read_object
+from pipelines.run_insights.run_files import list_in, object_in, read_object
 
 HOLD = "buy_and_hold"
 
@@ -59,32 +59,29 @@ def read_judged(
         newest: checkpoint of that run; None if it is not known, or of several runs.
     """
     problems: list[str] = []
-    values = None if folder.is_symlink() else read_object(folder / EVALUATION, problems)
-    if values is None and not problems:
+    found = None if folder.is_symlink() else read_object(folder / EVALUATION, problems)
+    if found is None and not problems:
         return None
-    verdict = (values or {}).get("verdict")
-    verdict = verdict if isinstance(verdict, dict) else {}
+    values = found or {}
+    verdict = object_in(values, "verdict")
     word = verdict.get("word") or ""
-    reasons = verdict.get("reasons")
-    first = reasons[0] if isinstance(reasons, list) and reasons else ""
-    now = recounter.recounted(folder, values or {})
+    first = next(iter(list_in(verdict, "reasons")), "")
+    now = recounter.recounted(folder, values)
     if now is not None:
         word, first = now.short, now.sentence
     if not word:
         first = "; ".join(problems) or f"{EVALUATION}: without a verdict"
-    accounts = (values or {}).get("accounts")
-    accounts = accounts if isinstance(accounts, dict) else {}
-    policy, hold = (_equity(accounts.get(account)) for account in (POLICY, HOLD))
+    accounts = object_in(values, "accounts")
+    policy, hold = (object_in(accounts.get(name), "equity") for name in (POLICY, HOLD))
     name = folder.relative_to(root).as_posix()
-    market = _market(folder, values or {}, hashes)
-    earlier = other_than(newest, _checkpoints(values or {}))
+    market = _market(folder, values, hashes)
+    earlier = other_than(newest, _checkpoints(values))
     return Judged(name, folder, market, str(word), str(first), earlier, policy, hold)
 
 
 def _market(folder: Path, values: Mapping[str, Any], hashes: set[str] | None) -> str:
     """The market of ``evaluation_<market>/``, and what else than the run's test split it is of."""
-    bars = values.get("bars")
-    bars = bars if isinstance(bars, dict) else {}
+    bars = object_in(values, "bars")
     _, named, market = folder.name.partition("evaluation_")
     words = [str(bars.get("asset") or market)] if named else []
     other = other_bars(bars, hashes) if bars and hashes is not None else ""
@@ -93,13 +90,6 @@ def _market(folder: Path, values: Mapping[str, Any], hashes: set[str] | None) ->
 
 def _checkpoints(values: Mapping[str, Any]) -> Iterator[CheckpointName]:
     """Those that were judged, as far as the evaluation can be read."""
-    seeds = values.get("seeds")
-    for seed in seeds if isinstance(seeds, list) else ():
-        checkpoints = seed.get("checkpoints") if isinstance(seed, dict) else None
-        for each in checkpoints if isinstance(checkpoints, list) else ():
+    for seed in list_in(values, "seeds"):
+        for each in list_in(seed, "checkpoints"):
             yield from named_checkpoint(each)
-
-
-def _equity(account: object) -> dict[str, Any]:
-    equity = account.get("equity") if isinstance(account, dict) else None
-    return equity if isinstance(equity, dict) else {}

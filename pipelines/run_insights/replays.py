@@ -10,7 +10,7 @@ from envs.table_meta import META_FILE
 from pipelines.held_out.result import IN_SAMPLE, POLICY
 from pipelines.run_folder import RunFolder
 from pipelines.run_insights.checkpoints import CheckpointName, named_checkpoint, other_than
-from pipelines.run_insights.run_files import RESULT, read_object
+from pipelines.run_insights.run_files import RESULT, list_in, object_in, read_object
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,9 @@ def read_replays(
 
 def is_replayed(folder: Path, config: Mapping[str, Any], replays: list[Replay]) -> bool:
     """Whether a run has a result of every market that it was trained on."""
-    data = config.get("data")
-    assets = data.get("assets") if isinstance(data, dict) else None
+    assets = list_in(config.get("data"), "assets")
     wanted = [folder]
-    if isinstance(assets, list) and len(assets) > 1:
+    if len(assets) > 1:
         try:
             names = [asset.name for asset in parse_assets(list(map(str, assets)))]
         except ValueError:
@@ -79,12 +78,10 @@ def own_hashes(folder: Path, manifest: Mapping[str, Any], problems: list[str]) -
         problems: what is wrong with the table is appended.
     """
     table = read_object(folder / "bars" / META_FILE, problems) or {}
-    data = manifest.get("data")
-    data = data if isinstance(data, dict) else {}
-    parts, known = table.get("assets"), data.get("assets")
-    files = [table, *(parts if isinstance(parts, list) else [])]
+    files = [table, *list_in(table, "assets")]
     hashes = [each.get("source_sha256") for each in files if isinstance(each, dict)]
-    files = [data, *(known.values() if isinstance(known, dict) else [])]
+    data = object_in(manifest, "data")
+    files = [data, *object_in(data, "assets").values()]
     hashes += [each.get("sha256") for each in files if isinstance(each, dict)]
     return {each for each in hashes if isinstance(each, str)}
 
@@ -97,8 +94,7 @@ def _replay(
     newest: CheckpointName | None,
     problems: list[str],
 ) -> Replay:
-    replayed = values.get("replayed")
-    replayed = replayed if isinstance(replayed, dict) else {}
+    replayed = object_in(values, "replayed")
     if market:
         market = str(replayed.get("asset") or market)
     other = other_bars(replayed, hashes) or _in_sample(values)
@@ -108,8 +104,7 @@ def _replay(
 
 def _in_sample(values: Mapping[str, Any]) -> str:
     """Whether the weights have seen the bars, in another run or before this one was changed."""
-    notes = values.get("notes")
-    seen = isinstance(notes, list) and any(str(note).startswith(IN_SAMPLE) for note in notes)
+    seen = any(str(note).startswith(IN_SAMPLE) for note in list_in(values, "notes"))
     return IN_SAMPLE.lower() if seen else ""
 
 
@@ -130,8 +125,8 @@ def other_bars(played: Mapping[str, Any], hashes: set[str]) -> str:
 
 
 def _accounts(values: Mapping[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
-    accounts = values.get("metrics")
-    if not isinstance(accounts, dict) or not isinstance(accounts.get(POLICY), dict):
+    accounts = object_in(values, "metrics")
+    if not isinstance(accounts.get(POLICY), dict):
         if values:
             problems.append(f"{RESULT}: without the policy's metrics")
         return {}

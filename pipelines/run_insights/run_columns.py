@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.held_out.result import POLICY
-from pipelines.reporting.report_numbers import (
+from pipelines.number_text import (
     NONE,
     duration,
     minute,
@@ -18,7 +18,7 @@ from pipelines.reporting.report_numbers import (
 from pipelines.run_insights.judged import HOLD, Judged
 from pipelines.run_insights.replays import Replay
 from pipelines.run_insights.run_files import finite
-from pipelines.run_insights.run_records import RunRecord
+from pipelines.run_insights.run_records import RunRecord, at_market
 from pipelines.run_insights.run_records import number as number_of
 
 _MISSING = object()
@@ -98,7 +98,7 @@ def columns(records: Sequence[RunRecord], price_per_hour: float | None) -> list[
 
 def notes(run: RunRecord) -> list[str]:
     """Why a run is not finished, what is wrong with its files, the verdict's first reason."""
-    verdict = [_at(each.market, each.reason) for each in run.judged if each.word]
+    verdict = [at_market(each.market, each.reason) for each in run.judged if each.word]
     older = [f"the {what} is of {each.earlier}" for what, found in
              (("verdict", run.judged), ("replay", run.replays)) for each in found
              if each.earlier]  # fmt: skip
@@ -157,7 +157,7 @@ def _other_replays(run: RunRecord) -> Cell:
 def _other(replay: Replay) -> str:
     figure = number_of(replay.metrics.get(POLICY, {}), "total_return")
     text = NONE if figure is None else signed_percent(figure)
-    return f"{_at(replay.market, replay.other)} {text}"
+    return f"{at_market(replay.market, replay.other)} {text}"
 
 
 def _verdict(run: RunRecord) -> Cell:
@@ -169,10 +169,6 @@ def _qualified(text: str, *words: str) -> str:
     """A result, and behind it what it is of, if that does not go without saying."""
     said = "; ".join(filter(None, words))
     return f"{text} ({said})" if said else text
-
-
-def _at(market: str, text: str) -> str:
-    return f"{market}: {text}" if market else text
 
 
 def _written(run: RunRecord) -> Cell:

@@ -72,6 +72,18 @@ def read_object(path: Path, problems: list[str]) -> dict[str, Any] | None:
     return found
 
 
+def object_in(values: object, name: str) -> dict[str, Any]:
+    """The object of that name within what a file holds; empty if there is none."""
+    found = values.get(name) if isinstance(values, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def list_in(values: object, name: str) -> list[Any]:
+    """The list of that name within what a file holds; empty if there is none."""
+    found = values.get(name) if isinstance(values, dict) else None
+    return found if isinstance(found, list) else []
+
+
 def finite(value: object) -> float | None:
     """A finite number of a file; None for anything else, truth values among it."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):

@@ -91,7 +91,7 @@ def _read_run(root: Path, folder: Path, recounter: Recounter) -> RunRecord:
     places = RunFolder(folder).evaluations()
     own = (read_judged(root, place, recounter, hashes, newest) for place in places)
     judged = [each for each in own if each]
-    problems += [_of(each.market, each.reason) for each in judged if not each.word]
+    problems += [at_market(each.market, each.reason) for each in judged if not each.word]
     replayed = is_replayed(folder, config or {}, replays)
     return RunRecord(
         name=folder.relative_to(root).as_posix(),
@@ -120,5 +120,6 @@ def number(values: Mapping[str, Any], name: str) -> float | None:
     return finite(values.get(name))
 
 
-def _of(market: str, text: str) -> str:
+def at_market(market: str, text: str) -> str:
+    """What is said of one of several markets, with its name."""
     return f"{market}: {text}" if market else text

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipelines.folder_lock import LOCK
 from pipelines.run_folder import RunFolder
-from pipelines.run_insights.run_files import CONFIG, METRICS, RESULT
+from pipelines.run_insights.run_files import CONFIG, METRICS, RESULT, object_in
 
 Word = Literal["running", "finished", "interrupted", "failed", "broken"]
 _LOCKS = Path("/proc/locks")
@@ -52,8 +52,7 @@ def _judge(
     total = config.get("total_frames") if config else None
     if config is None or type(total) is not int:
         return "broken", f"{CONFIG} is missing or damaged"
-    replay = config.get("replay")
-    is_done = is_replayed or not (isinstance(replay, dict) and replay.get("enabled"))
+    is_done = is_replayed or not object_in(config, "replay").get("enabled")
     if frames >= total and is_done:
         return "finished", ""
     if _has_entries(folder / "debug"):

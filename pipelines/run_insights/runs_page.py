@@ -1,6 +1,5 @@
 """The page of all runs: one HTML file that needs no network, light or dark, on any width."""
 
-import json
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,11 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from plotly.offline import get_plotlyjs
-
 from pipelines.held_out.evaluation_files import EVALUATION
-from pipelines.page_template import fill_page
-from pipelines.reporting.report_numbers import counted
+from pipelines.number_text import counted
+from pipelines.page_template import fill_page, script_json
 from pipelines.run_insights.judged import Judged
 from pipelines.run_insights.learning_curves import thin
 from pipelines.run_insights.run_columns import (
@@ -57,8 +54,7 @@ def make_page(root: Path, price_per_hour: float | None, beside: Path | None) -> 
         ),
         "table": _runs_table(records, columns(records, price_per_hour), beside),
         "evaluations": _evaluations(evaluations, beside),
-        "curves": _json(_curves(records)),
-        "plotly": get_plotlyjs(),
+        "curves": script_json(_curves(records)),
         "style": (_HERE / "assets" / "insights.css").read_text("utf-8"),
         "script": (_HERE / "runs_page.js").read_text("utf-8"),
     }
@@ -171,9 +167,3 @@ def _few(frames: Any, values: Any, most: int) -> list[list[float]]:
     kept = thin(values, most)
     rounded = [float(f"{value:.{_DIGITS}g}") for value in values[kept]]
     return [[int(x) for x in frames[kept]], rounded]
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it can close the element."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")

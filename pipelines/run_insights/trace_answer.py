@@ -9,8 +9,8 @@ import pandas as pd
 from envs.checks import read_json, require
 from envs.config import EnvConfig
 from envs.trace_beside import path_beside
+from pipelines.number_text import counted
 from pipelines.reporting.report_inputs import read_simulator
-from pipelines.reporting.report_numbers import counted
 from pipelines.run_insights.trace_figures import (
     MAX_MARKS,
     NOTHING,

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 from dash import dcc, html
 
+from pipelines.number_text import counted
 from pipelines.price_decimals import price_decimals
-from pipelines.reporting.report_numbers import counted
 from pipelines.run_insights.trace_answer import Answer
 from pipelines.run_insights.trace_figures import NOTHING
 from pipelines.run_insights.trace_index import TraceIndex

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from envs.durable import make_writable
 from pipelines.run_folder import RunFolder
 from pipelines.run_insights.run_files import find_folders
 from pipelines.run_insights.trace_index import PIECE_BYTES, TraceIndex, cache_folder, index_trace
@@ -40,7 +41,7 @@ class TraceStore:
 
     def __init__(self, root: Path, cache: Path) -> None:
         self.root, self._cache = root, cache
-        cache.mkdir(parents=True, exist_ok=True)
+        make_writable(cache)
         self.queries = TraceQueries(cache)
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._lock = threading.Lock()

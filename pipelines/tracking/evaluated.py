@@ -12,10 +12,10 @@ from envs.trace_reader import read_trace
 from pipelines.config import RunConfig
 from pipelines.held_out.baselines import buy_and_hold
 from pipelines.held_out.figure import Chart, draw_chart
-from pipelines.held_out.metrics import Metrics, completed_trades, in_order, measure
 from pipelines.held_out.replay_inputs import replay_folder
 from pipelines.held_out.result import POLICY, Result
 from pipelines.held_out.rollout import split_tiles
+from pipelines.judging.metrics import Metrics, completed_trades, in_order, measure
 from pipelines.run_folder import RunFolder
 
 # Of a table of trades: W&B shows no more rows, and a browser bears no more.
@@ -30,7 +30,7 @@ class Evaluated:
 
     Attributes:
         name: ``val`` or ``replay``, the first part of its metrics' names.
-        rows: the trace, from `pipelines.held_out.metrics.in_order`.
+        rows: the trace, from `pipelines.judging.metrics.in_order`.
         hold: buy-and-hold over the same bars, likewise.
         cfg: the simulator's parameters.
         interval_s: length of a bar in seconds.

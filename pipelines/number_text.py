@@ -15,6 +15,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def how_often(count: int) -> str:
+    """``once``, ``2 times``."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def percent(fraction: float | None) -> str:
     """0.0123 as ``1.23 %``."""
     return NONE if fraction is None else f"{100.0 * fraction:,.2f} %"
