@@ -99,6 +99,11 @@ def time_text(time_ns: int) -> str:
     return pd.Timestamp(int(time_ns), unit="ns", tz="UTC").isoformat()
 
 
+def plain_time(iso: str) -> str:
+    """A time of `time_text` for a person: no zone, and seconds only where there are some."""
+    return iso.removesuffix("+00:00").removesuffix(":00").replace("T", " ")
+
+
 def _parse(path: Path) -> pd.DataFrame:
     """The file as pandas reads it, a time index moved into a column."""
     name = path.name.lower()

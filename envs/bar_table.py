@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from envs.assets import AssetRows
-from envs.bar_files import time_text
+from envs.bar_files import plain_time, time_text
 from envs.bare_numbers import check_ranges, copied, given_features, regular_times
 from envs.bars import report_lines
 from envs.checks import read_json, require
@@ -151,7 +151,8 @@ class BarTable:
         lines = report_lines(self.meta.report) if self.meta.report else []
         for name, (first, end) in self.meta.splits.items():
             tradable = int(self.tradable[first:end].sum())
-            begin, last = (time_text(int(self.timestamp[row])) for row in (first, end - 1))
+            times = (time_text(int(self.timestamp[row])) for row in (first, end - 1))
+            begin, last = map(plain_time, times)
             lines.append(
                 f"{name}: {tradable:,} tradable bars of {end - first:,}, {begin} to {last}, "
                 f"unbroken runs: {len(self.runs(name))}"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from envs.bar_files import OHLCV, default_bars_path, file_sha256, read_bars, time_text
+from envs.bar_files import OHLCV, default_bars_path, file_sha256, plain_time, read_bars, time_text
 from envs.bar_folder import FolderManifest, read_folder
 from envs.checks import require
 from envs.data_config import DataConfig
@@ -125,12 +125,12 @@ def check_bars(frame: pd.DataFrame, cfg: DataConfig, source: str, sha256: str) -
 
 
 def report_lines(report: DataReport | dict[str, Any]) -> list[str]:
-    """A report for a person: what the file holds, then one line for each thing that was mended."""
+    """A report for a person: what the file holds, then a line for each thing that was mended."""
     r = asdict(report) if isinstance(report, DataReport) else report
     lines = [
-        f"{r['bars']:,} bars of {r['interval_s']:g} s from {r['first']} to {r['last']}, in "
-        f"{r['segments']} segment{'s' * (r['segments'] != 1)}; largest move "
-        f"{r['largest_move_frac']:.1%} at {r['largest_move_at']}; "
+        f"{r['bars']:,} bars of {r['interval_s']:g} s, {plain_time(r['first'])} to "
+        f"{plain_time(r['last'])} UTC, in {r['segments']} segment{'s' * (r['segments'] != 1)}",
+        f"largest move {r['largest_move_frac']:.1%} at {plain_time(r['largest_move_at'])}; "
         f"{r['zero_volume_bars']:,} bars without volume",
     ]
     mended = [
@@ -149,7 +149,7 @@ def report_lines(report: DataReport | dict[str, Any]) -> list[str]:
         hole = r["longest_holes"][0]
         lines.append(
             f"long holes, each ends a segment: {r['holes']:,}, the longest of "
-            f"{hole['missing_bars']:,} bars after {hole['after']}"
+            f"{hole['missing_bars']:,} bars after {plain_time(hole['after'])}"
         )
     return lines
 

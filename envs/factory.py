@@ -19,10 +19,10 @@ from torchrl.envs import (
     TransformedEnv,
 )
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.market import MarketEnv
 from envs.observation import account_scale
-from envs.table import BarTable
 from envs.workers import limit_waiting
 
 

@@ -17,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import TransformedEnv
 
+from envs.bar_table import BarTable
 from envs.checks import require
 from envs.config import EnvConfig
 from envs.data_config import DataConfig
@@ -24,7 +25,7 @@ from envs.factory import account_norm
 from envs.ledger import FILLS, HEADS
 from envs.market import MarketEnv
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable, build_table
+from envs.table import build_table
 
 FEATURE_CLIP = 10.0  # standard deviations, as a network cuts its window
 ACCOUNT_BOUND = 1e6  # columns are of order one; a ruinous gap may put a distance far out

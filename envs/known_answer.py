@@ -22,13 +22,13 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.checks import require
 from envs.config import BPS, EnvConfig
 from envs.known_bracket import solve_bracket
 from envs.known_config import SyntheticConfig
 from envs.known_solver import side_problem, solve_forever, value_of
 from envs.ledger import HEADS
-from envs.table import BarTable
 
 GRID = 121  # states of a continuous signal, or more where it moves in smaller steps
 LONGEST = 2_000.0  # bars of a half-life that are solved for: minutes beyond

@@ -10,6 +10,7 @@ from torchrl.data import Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from envs.action import ActionBuckets, find_outside, read_indices, read_order
+from envs.bar_table import BarTable
 from envs.compiled import CompiledBar, log
 from envs.config import EnvConfig
 from envs.episodes import FixedStarts, RandomStarts, check_shared_clock
@@ -18,7 +19,6 @@ from envs.observation import NUM_ACCOUNT, account_observation, relative_equity
 from envs.rules import Rules, check_tick
 from envs.simulator import Account, Bar, Outcome, advance
 from envs.step_columns import fill_columns
-from envs.table import BarTable
 
 REWARD_EQUITY_FLOOR = 0.01
 
@@ -92,7 +92,7 @@ class MarketEnv(EnvBase):
         ValueError: if no episode fits into the split, or the tick is too coarse for the stops.
 
     Examples:
-        >>> from envs.table import BarTable
+        >>> from envs.bar_table import BarTable
         >>> bars = [[60_000.0, 60_050.0, 59_950.0, 60_010.0, 7.0]] * 400
         >>> env = MarketEnv(BarTable.from_arrays(bars), EnvConfig(paths=2, accounts=3))
         >>> env.rollout(4)["next", "reward"].shape

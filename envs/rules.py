@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
+from envs.bar_table import BarTable
 from envs.checks import require
 from envs.config import BPS, EnvConfig
 from envs.fills import GRID_TOLERANCE, Grid
-from envs.table import BarTable
 
 SECONDS_A_DAY = 86_400.0
 

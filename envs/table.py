@@ -37,8 +37,24 @@ def build_table(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:
     """
     if cfg.assets is not None:
         return _build_joint(cfg, window=window, episode_bars=episode_bars)
-    bars, columns, names = _known_bars(cfg) if cfg.synthetic.market else _file_bars(cfg)
+    bars, columns, names = load_columns(cfg)
     return cut_table(bars, columns, names, cfg, window=window, episode_bars=episode_bars)
+
+
+def load_columns(cfg: DataConfig) -> tuple[Bars, np.ndarray, list[str]]:
+    """Bars of one market and their features, for who adds columns before `cut_table`.
+
+    Args:
+        cfg: the file, or the generated market.
+
+    Returns:
+        N bars, float32 [N, F] features, NaN in warm-up rows, and F names.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for data that cannot be used, naming the file, the row and what is wrong.
+    """
+    return _known_bars(cfg) if cfg.synthetic.market else _file_bars(cfg)
 
 
 def _build_joint(cfg: DataConfig, *, window: int, episode_bars: int) -> BarTable:

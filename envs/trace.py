@@ -1,7 +1,8 @@
 """The trace: one row a step and lane, enough to re-simulate a run with nothing but its price file.
 
-`TraceWriter` takes whole rollouts and writes their rows on a thread of its own; `read_trace` gives
-the rows back, every number bit for bit. The columns are those of ``docs/simulator.md``.
+`TraceWriter` takes whole rollouts and writes their rows on a thread of its own;
+`envs.trace_reader.read_trace` gives the rows back, every number bit for bit. The columns are those
+of ``docs/simulator.md``.
 """
 
 import json
@@ -17,17 +18,14 @@ import numpy as np
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.checks import require, require_cell
 from envs.config import EnvConfig
 from envs.durable import write_file
-from envs.table import BarTable
 from envs.trace_beside import about_trace, find_changes, path_beside
 from envs.trace_files import CsvFile
-from envs.trace_reader import pack_trace, read_trace
 from envs.trace_rows import Chunk, RowMaker
-from envs.trace_schema import COLUMNS, SCHEMA
-
-__all__ = ["COLUMNS", "TraceMark", "TraceWriter", "pack_trace", "read_trace"]
+from envs.trace_schema import SCHEMA
 
 # Rollouts that may wait for the thread before `write` does.
 _QUEUE_LENGTH = 2

@@ -9,6 +9,9 @@ from typing import Any
 from envs.config import EnvConfig
 from envs.table_meta import TableMeta
 
+# Of the simulator's parameters, those that the trades are made out with.
+_NEEDED = ("initial_cash", "taker_fee_bps", "maker_fee_bps")
+
 
 def about_trace(meta: TableMeta, cfg: EnvConfig) -> dict[str, object]:
     """What a reader needs besides the rows."""
@@ -28,6 +31,24 @@ def about_trace(meta: TableMeta, cfg: EnvConfig) -> dict[str, object]:
 def path_beside(path: Path) -> Path:
     """The JSON file beside a trace."""
     return path.with_suffix(".json")
+
+
+def read_simulator(trace: Path) -> EnvConfig:
+    """The parameters that a trace was played under, from the JSON file beside it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no parameters.
+    """
+    path = path_beside(trace)
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["simulator"]
+        needed = {name: known[name] for name in _NEEDED}
+        # A key that is newer than the trace changes nothing that is read here.
+        names = {field.name for field in dataclasses.fields(EnvConfig)} & set(known)
+        return EnvConfig(**{name: known[name] for name in names} | needed)
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: no parameters of a simulator: {error!r}") from error
 
 
 def require_unchanged(path: Path, about: Mapping[str, Any]) -> None:

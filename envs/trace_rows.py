@@ -13,9 +13,9 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
-from envs.table import BarTable
 from envs.trace_schema import MARKET, MEANINGS, REASON_COLUMNS, SCHEMA, action_values
 
 

@@ -14,12 +14,12 @@ from torchrl.collectors import Collector
 from torchrl.envs import TransformedEnv
 from torchrl.modules import ActorValueOperator, ProbabilisticActor, ValueOperator
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.factory import training_transforms
 from envs.ledger import HEADS
 from envs.market import MarketEnv
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable
 from modules.policy import make_collection_policy
 from pipelines.learner import Learner
 from pipelines.loss_config import LossConfig

@@ -23,7 +23,7 @@ from pathlib import Path
 from envs.assets import parse_assets
 from envs.bar_files import default_bars_path
 from pipelines.auditing.audit_report import explain, summary
-from pipelines.auditing.audit_rows import DoesNotAddUp
+from pipelines.auditing.audit_rows import DoesNotAddUp, read_sidecar
 from pipelines.auditing.trace_audit import audit_trace
 from pipelines.refusal import plain_refusals
 
@@ -35,7 +35,16 @@ def main(cfg: AuditConfig) -> int:
 
 
 def check_trace(cfg: AuditConfig) -> int:
-    """Print one page on a trace that adds up, or the first row that does not."""
+    """Print one page on a trace that adds up, or the first row that does not.
+
+    Raises:
+        OSError: for a file that cannot be read.
+        ValueError: for one that cannot be audited; for a trace of a generated market.
+    """
+    made_on = _made_on(Path(str(cfg.trace)))
+    if made_on.startswith("synthetic/"):
+        why = "a generated market: there is no price file to hold it against"
+        raise ValueError(f"{cfg.trace}: was made on {made_on}, {why}")
     prices: Path | dict[str, str]
     if cfg.data.assets is not None:
         prices = dict(parse_assets(cfg.data.assets))
@@ -45,9 +54,18 @@ def check_trace(cfg: AuditConfig) -> int:
         totals = audit_trace(str(cfg.trace), prices, fill_gap_bars=cfg.data.fill_gap_bars)
     except DoesNotAddUp as verdict:
         print(explain(verdict.finding, str(cfg.trace)))
+        own = (made_on, Path(made_on).stem)  # of a folder of bars without the .parquet
+        if made_on and isinstance(prices, Path) and prices.name not in own:
+            print(f"  bars      of {prices.name}; the trace was made on {made_on}: see data.path")
         return 1
     print(summary(totals, str(cfg.trace)))
     return 0
+
+
+def _made_on(trace: Path) -> str:
+    """The name of the bars that stands beside a trace; of several markets all, with + between."""
+    data = read_sidecar(trace)["data"]
+    return str(data.get("file", "")) if isinstance(data, dict) else ""
 
 
 def check_free_lunch(cfg: AuditConfig) -> int:

@@ -26,12 +26,14 @@ from pathlib import Path
 import numpy as np
 
 from envs.assets import asset_folder, of_market
+from envs.bar_table import BarTable
 from envs.bars import Bars, check_bars, read_raw, report_lines
 from envs.data_config import DataConfig
 from envs.durable import make_writable, write_file
-from envs.table import BarTable, cut_markets, each_market, file_features
+from envs.table import cut_markets, each_market, file_features
 from pipelines.market_data.data_page import headline, write_data_page
 from pipelines.market_data.data_quality import DataQuality, measure_quality
+from pipelines.number_text import minute
 from pipelines.refusal import plain_failures, plain_refusals
 
 # Of a folder for the page that a person has named; what else the system refuses is the disk's.
@@ -113,7 +115,7 @@ def summary(quality: DataQuality) -> list[str]:
     for row in quality.splits:
         lines.append(
             f"{row['split']}: {row['tradable_bars']:,} tradable bars of {row['bars']:,}, "
-            f"{row['first']} to {row['last']}, {row['starts']:,} starts"
+            f"{minute(row['first'])} to {minute(row['last'])}, {row['starts']:,} starts"
         )
     if quality.refusal:
         lines.append(f"a training would refuse: {quality.refusal}")

@@ -19,8 +19,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from envs.bar_table import BarTable
 from envs.durable import write_folder
-from envs.table import BarTable
 from envs.trace_schema import action_values
 from pipelines.config import RunConfig, restore_config
 from pipelines.run_folder import RunFolder

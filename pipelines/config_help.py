@@ -3,10 +3,12 @@
 import dataclasses
 import inspect
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 _FIELD = re.compile(r"    (\w+): .*?(?:  (# .*))?$")
+_WIDTH = 100
 _COMMENT = re.compile(r"    (# .*)$")
 
 
@@ -32,7 +34,12 @@ def help_text(
     ]
     if presets:
         lines += ["", "Presets, GROUP=PRESET:"]
-        lines += [f"  {group}={' | '.join(names)}" for group, names in presets.items()]
+        for group, names in presets.items():
+            begin = f"  {group}="
+            lines += textwrap.wrap(
+                " | ".join(names), _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin),
+                break_on_hyphens=False,
+            )  # fmt: skip
     lines += ["", "Keys, KEY=VALUE, with the values of this command line:"]
     return "\n".join([*lines, *_key_lines(config, values)])
 

@@ -96,7 +96,7 @@ def describe(manifest: ArchiveManifest) -> str:
     about = manifest.about
     return (
         f"{manifest.run}: {counted(len(manifest.files), 'file')}, {manifest.size / 1e6:,.1f} MB, "
-        f"checkpoint {about.get('checkpoint')}, commit {about.get('git_revision')}, "
+        f"checkpoint {about.get('checkpoint')}, commit {str(about.get('git_revision'))[:12]}, "
         f"{counted(len(manifest.looks), 'look')} at held-out bars"
     )
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from envs.bar_files import time_text
+from envs.bar_table import BarTable
 from envs.checks import require
 from envs.data_config import SPLITS, DataConfig
 from envs.episodes import RandomStarts
-from envs.table import BarTable, build_table
+from envs.table import build_table
 from pipelines.checkpoint_store import load_newest
 from pipelines.config import RunConfig, compose_config
 from pipelines.ending import ENDING

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from envs.table import BarTable
+from envs.bar_table import BarTable
 from pipelines.checkpoint import Checkpoint, load_checkpoint
 from pipelines.checkpoint_store import load_newest
 from pipelines.run_folder import RunFolder, list_checkpoints

@@ -2,9 +2,9 @@
 
 from torchrl.modules import ActorValueOperator
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable
 from modules.config import ModelConfig
 from modules.policy import make_actor_value
 

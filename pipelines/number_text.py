@@ -1,5 +1,6 @@
 """Numbers as a person reads them, with their units."""
 
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,14 @@ _UNREAL = 1_000.0
 NONE = "\u2013"  # a dash
 
 Format = Callable[[Any], str]
+TERMINAL_WIDTH = 100
+
+
+def wrapped(text: str, begin: str = "") -> list[str]:
+    """A sentence as lines of a terminal, the first behind `begin`, the others under its words."""
+    return textwrap.wrap(
+        text, TERMINAL_WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin)
+    )
 
 
 def counted(number: int, noun: str) -> str:

@@ -17,6 +17,7 @@ from envs.checks import require
 
 _ALLOWED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _BOOLS = {"true": True, "false": False}
+_SHOWN = 6  # keys that an error names
 _NULLS = ("null", "none", "~", "")
 # Shells leave it as it is after KEY=, and a folder called ~ is nobody's wish.
 _HOME = re.compile(r"(?:^|(?<==))~(?=/)")
@@ -103,7 +104,8 @@ def refuse_unknown(key: str, known: Sequence[str]) -> None:
         return
     inner = [name for name in known if name.startswith(f"{key}.")]
     if inner:
-        raise ValueError(f"{key} is not a key but has keys: {', '.join(inner)}")
+        shown = ", ".join(inner[:_SHOWN]) + ", ...; --help lists all" * (len(inner) > _SHOWN)
+        raise ValueError(f"{key} is not a key but has keys: {shown}")
     raise ValueError(f"unknown key {key}{_suggest(key, known) or '; --help lists all keys'}")
 
 

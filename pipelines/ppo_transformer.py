@@ -28,10 +28,11 @@ from typing import Any
 
 from torchrl.modules import ActorValueOperator
 
+from envs.bar_table import BarTable
 from envs.compiled import require_compiler
 from envs.factory import make_env
 from envs.rules import check_tick
-from envs.table import BarTable, build_table
+from envs.table import build_table
 from envs.trace import TraceWriter
 from envs.trace_reader import pack_trace
 from envs.workers import watch_workers

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from envs.durable import DISK_ERRORS, UnwritableError
 from envs.worker_lost import WorkerLostError
 from pipelines.exit_codes import DISK, NETWORK, NON_FINITE, REFUSED, WORKER_LOST
-from pipelines.market_data.patience import SourceError
 from pipelines.non_finite_error import NonFiniteError
+from pipelines.source_error import SourceError
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from envs.table import BarTable
+from envs.bar_table import BarTable
 from pipelines.checkpoint import Checkpoint, describe
 from pipelines.checkpoint_store import load_newest
 from pipelines.config import RunConfig

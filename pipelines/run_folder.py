@@ -18,7 +18,7 @@ _CHECKPOINT = re.compile(r"\d{9}")
 
 
 class Savable(Protocol):
-    """What a run's workers share: `envs.table.BarTable`, which not everybody needs who looks."""
+    """What the workers of a run share, an `envs.bar_table.BarTable`: not everybody needs one."""
 
     def save(self, directory: Path, *, replace: bool) -> None:
         """Write it into a folder; one that is there goes only when the new one is whole."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from envs.bar_files import time_text
-from envs.table import BarTable
+from envs.bar_table import BarTable
 
 # First and last bar of each span, opening times, ISO 8601; of bars that were drawn a third text
 # says which: they know nothing of others at the same times.

@@ -11,9 +11,9 @@ from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 from torchrl.modules import ActorValueOperator
 
+from envs.bar_table import BarTable
 from envs.env_state import get_carrier, get_env_state, set_carrier, set_env_state
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable
 from envs.workers import name_lost_workers
 from modules.hindsight import make_hindsight_critic
 from pipelines.advantage import sequences

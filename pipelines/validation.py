@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torchrl.modules import ActorValueOperator
 
-from envs.table import BarTable
+from envs.bar_table import BarTable
 from pipelines.config import RunConfig
 from pipelines.held_out.baselines import buy_and_hold
 from pipelines.held_out.rollout import log_growth, market_tiles, play_tiles

@@ -6,10 +6,11 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.market import MarketEnv
-from envs.table import BarTable
-from envs.trace import TraceWriter, read_trace
+from envs.trace import TraceWriter
+from envs.trace_reader import read_trace
 from pipelines.run_insights import trace_index
 from pipelines.run_insights.trace_index import index_trace
 from pipelines.run_insights.trace_queries import Part, TraceQueries

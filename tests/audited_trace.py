@@ -11,11 +11,13 @@ import torch
 from tensordict import TensorDict
 
 from candle_tables import NO_COSTS
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import HEADS
 from envs.market import MarketEnv
-from envs.table import BarTable
-from envs.trace import COLUMNS, TraceWriter, pack_trace
+from envs.trace import TraceWriter
+from envs.trace_reader import pack_trace
+from envs.trace_schema import COLUMNS
 from pipelines.auditing.audit_rows import DoesNotAddUp
 from pipelines.auditing.trace_audit import audit_trace
 from pipelines.held_out.rollout import play_tiles, split_tiles

@@ -14,11 +14,11 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, LEDGER, REASONS
 from envs.market import MarketEnv
 from envs.observation import ACCOUNT
-from envs.table import BarTable
 
 CENTRE = 10_000.0  # mirrored tables are reflected at this price
 NO_COSTS = {

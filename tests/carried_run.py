@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.known_config import SyntheticConfig
 from envs.table import build_table
 from pipelines.checkpoint import describe, save_checkpoint
-from pipelines.config import RunConfig, WandbConfig, compose_config
+from pipelines.config import RunConfig, compose_config
 from pipelines.export import main
 from pipelines.model import make_model
+from pipelines.tracking.tracking_config import WandbConfig
 from pipelines.train_config import TrainConfig
 from untrained_run import ENV, MODEL
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from envs.bar_folder import FolderManifest
-from envs.bars import DataConfig, load_bars
+from envs.bars import load_bars
+from envs.data_config import DataConfig
 from local_exchange import seconds
 
 BITSTAMP = ("source=ccxt", "exchange=bitstamp", "symbol=BTC/USD")

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.market import MarketEnv
-from envs.table import BarTable
 from envs.trace import TraceWriter
 from envs.trace_schema import SCHEMA
 from pipelines.run_insights.trace_answer import answer

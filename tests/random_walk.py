@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from envs.table import BarTable
+from envs.bar_table import BarTable
 
 
 def draw_walk(

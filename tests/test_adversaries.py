@@ -12,10 +12,10 @@ import torch
 from tensordict import TensorDict
 
 from candle_tables import NO_COSTS
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, LEDGER, REASONS
 from envs.market import MarketEnv
-from envs.table import BarTable
 from random_walk import wild_bars
 
 LIQUIDATION = REASONS.index("liquidation")

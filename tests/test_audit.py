@@ -20,10 +20,12 @@ from audited_trace import (
     make_trace,
     read_rows,
 )
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.market import MarketEnv
 from envs.table import build_table
-from envs.trace import COLUMNS, TraceWriter, read_trace
+from envs.trace import TraceWriter
+from envs.trace_reader import read_trace
+from envs.trace_schema import COLUMNS
 from pipelines.audit import main
 from pipelines.auditing.audit_report import explain
 from pipelines.auditing.audit_rows import DoesNotAddUp, Finding, Row
@@ -221,3 +223,30 @@ def test_another_file_with_the_same_bars_is_noted(tmp_path):
     about["data"]["sha256"] = "0" * 64
     trace.with_suffix(".json").write_text(json.dumps(about))
     assert "not the very file" in audit_trace(trace, Path(prices)).notes[0]
+
+
+def rename_bars(trace, name):
+    """Have the JSON beside a trace say that it was made on bars of a name."""
+    beside = trace.with_suffix(".json")
+    about = json.loads(beside.read_text())
+    about["data"]["file"] = name
+    beside.write_text(json.dumps(about))
+
+
+def test_other_bars_than_the_trace_was_made_on_are_named(tmp_path, capsys):
+    trace, prices = make_trace(tmp_path)
+    rename_bars(trace, prices.name)
+    assert main(compose_config("audit", [f"trace={trace}"])) == 1  # the embedded bars
+    said = capsys.readouterr().out
+    assert "does not add up" in said
+    assert f"BTC-USD-15-MIN.csv; the trace was made on {prices.name}: see data.path" in said
+    assert main(compose_config("audit", [f"trace={trace}", f"data.path={prices}"])) == 0
+    assert "see data.path" not in capsys.readouterr().out
+
+
+def test_a_trace_of_a_generated_market_has_no_price_file(tmp_path, capsys):
+    trace, _ = make_trace(tmp_path)
+    rename_bars(trace, "synthetic/planted, seed 0")
+    with pytest.raises(SystemExit, match="2"):
+        main(compose_config("audit", [f"trace={trace}"]))
+    assert "synthetic/planted, seed 0, a generated market: there is no" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import pytest
 
 from audited_trace import WILD, audit_changed, make_clean, make_replay, read_rows
 from envs.ledger import HEADS
-from envs.trace import COLUMNS
+from envs.trace_schema import COLUMNS
 
 UNKNOWN = ("log_prob", "state_value")  # only the policy knows
 

@@ -9,7 +9,7 @@ import envs.fills
 import envs.market
 import envs.simulator
 from audited_trace import BASE, CONFIGS, make_clean, make_trace, read_rows
-from envs.trace import COLUMNS
+from envs.trace_schema import COLUMNS
 from faulty_module import load_faulty
 from pipelines.auditing.audit_rows import DoesNotAddUp
 from pipelines.auditing.trace_audit import audit_trace

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from envs.bar_folder import FolderManifest, read_folder
-from envs.bars import DataConfig, load_bars
+from envs.bars import load_bars
+from envs.data_config import DataConfig
 from pipelines.auditing.price_file import prices_sha256, read_prices
 
 MINUTE_NS = 60 * 10**9

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from clean_frame import clean
-from envs.bars import DataConfig, load_bars, report_lines
+from envs.bars import load_bars, report_lines
+from envs.data_config import DataConfig
 
 NAMES = ["timestamp", "open", "high", "low", "close", "volume"]
 
@@ -53,14 +54,14 @@ def test_the_report_is_plain_json_and_short_text():
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     lines = report_lines(report)
     assert lines == report_lines(plain)
-    assert lines[0].startswith("8,692 bars of 900 s from 2021-09-27T13:45:00+00:00 to 2021-12-29")
+    assert lines[0].startswith("8,692 bars of 900 s, 2021-09-27 13:45 to 2021-12-29")
     assert "quotes off the grid, dropped: 3" in lines
     assert lines[-1].startswith("long holes, each ends a segment: 3, the longest of 223 bars")
 
 
-def test_a_clean_file_has_a_report_of_one_line(tmp_path):
+def test_a_clean_file_has_a_report_of_two_lines(tmp_path):
     report = load(clean(), tmp_path).report
-    assert len(report_lines(report)) == 1
+    assert len(report_lines(report)) == 2
 
 
 def test_the_largest_move_does_not_reach_over_a_hole(tmp_path):

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
-from envs.table import BarTable
 from pipelines.held_out.baselines import (
     RANDOM_ACCOUNTS,
     RandomPolicy,

@@ -11,10 +11,11 @@ import torch
 from torchrl.envs import check_env_specs
 
 from browser import contrast
-from envs.bars import DataConfig
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 from envs.market import MarketEnv
-from envs.table import BarTable, build_table
+from envs.table import build_table
 from pipelines import benchmark
 from pipelines.benchmarks import benchmark_speed
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig

@@ -2,7 +2,7 @@
 
 import pytest
 
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from pipelines.config import RunConfig
 from pipelines.held_out.candidate import differing_keys, load_candidate
 

@@ -16,13 +16,14 @@ import torch
 from torchrl.envs import TransformedEnv
 from torchrl.envs.utils import set_exploration_type
 
-from envs.bars import DataConfig
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 from envs.factory import make_env, training_transforms
 from envs.ledger import FILLS
 from envs.market import MarketEnv
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable, build_table
+from envs.table import build_table
 from envs.trace import TraceWriter
 from modules.config import ModelConfig
 from modules.policy import make_actor_value, make_collection_policy

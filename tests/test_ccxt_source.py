@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from envs.bar_folder import FolderManifest
-from envs.bars import DataConfig, load_bars
+from envs.bars import load_bars
+from envs.data_config import DataConfig
 from fetched_bars import BITSTAMP, KRAKEN, expect
 from local_exchange import seconds
 from pipelines.exit_codes import NETWORK, REFUSED

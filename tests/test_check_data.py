@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.bars import DataConfig, load_bars
+from envs.bars import load_bars
+from envs.data_config import DataConfig
 from envs.splits import tradable_runs
 from envs.table import build_table
 from html_document import Document
@@ -152,7 +153,7 @@ def test_a_name_that_is_markup_stays_text(check):
 def test_the_summary_names_splits_and_page(check):
     _, printed, _, _ = check(market())
     lines = printed.out.splitlines()
-    assert lines[0].startswith("3,940 bars of 60 s from 2024-03-01")
+    assert lines[0].startswith("3,940 bars of 60 s, 2024-03-01")
     assert "Coverage: 98.45 %" in lines
     assert any(line.startswith("test: ") and line.endswith(" starts") for line in lines)
     assert lines[-1].endswith("out/bars.parquet.html")

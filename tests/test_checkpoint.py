@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable
 from forged_checkpoint import rehash
 from modules.policy import make_actor_value
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.durable import UNFINISHED
-from envs.table import BarTable
 from pipelines.checkpoint import describe
-from pipelines.checkpoint_store import CheckpointStore, list_checkpoints, load_best, load_newest
+from pipelines.checkpoint_store import CheckpointStore, load_best, load_newest
 from pipelines.config import compose_config
 from pipelines.initial_weights import find_initial_weights
+from pipelines.run_folder import list_checkpoints
 
 
 @pytest.fixture(scope="module")

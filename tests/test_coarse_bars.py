@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.bars import DataConfig, check_bars
+from envs.bars import check_bars
 from envs.coarse_bars import COARSE_NAMES, WARMUP_BARS, coarse_bars, coarse_features, coarse_names
+from envs.data_config import DataConfig
 from envs.features import FEATURE_NAMES
 from envs.table import build_table
 from envs.timeframes import timeframe_name, timeframe_seconds

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from candle_tables import NO_COSTS
+from envs.bar_table import BarTable
 from envs.compiled import CompiledBar, log
 from envs.config import EnvConfig
 from envs.episodes import RandomStarts
 from envs.factory import make_env
 from envs.market import MarketEnv
-from envs.table import BarTable
 from pipelines.resume import differences
 
 GRID = {"paths": 3, "accounts": 5, "workers": 0, "window": 8, "episode_bars": 15}
@@ -215,7 +215,7 @@ def test_kernels_are_kept_where_the_variable_says(tmp_path):
     program = (
         "from envs.config import EnvConfig\n"
         "from envs.market import MarketEnv\n"
-        "from envs.table import BarTable\n"
+        "from envs.bar_table import BarTable\n"
         "bars = [[60_000.0, 60_050.0, 59_950.0, 60_010.0, 7.0]] * 400\n"
         "cfg = EnvConfig(paths=2, accounts=2, workers=0, compile=True)\n"
         "MarketEnv(BarTable.from_arrays(bars), cfg).rollout(3)\n"

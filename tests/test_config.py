@@ -249,6 +249,13 @@ def test_help_lists_every_preset_and_key_with_its_value_and_comment(capsys):
     assert "  # Width of a token, and of the market's state.\n  model.d_model" in text
 
 
+@pytest.mark.parametrize("program", ["ppo_transformer", "evaluate", "replay", "benchmark"])
+def test_help_fits_a_terminal(program, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        load_config(program, ["--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+
+
 def test_help_says_what_counts_of_a_group_of_keys(capsys):
     with pytest.raises(SystemExit):
         load_config("check_data", ["--help"])

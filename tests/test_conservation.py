@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from candle_tables import NO_COSTS
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, LEDGER, REASONS
 from envs.market import MarketEnv
-from envs.table import BarTable
 from random_walk import wild_bars
 
 PATHS, ACCOUNTS, STEPS = 16, 16, 100

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from clean_frame import clean
-from envs.bars import DataConfig, load_bars
+from envs.bars import load_bars
+from envs.data_config import DataConfig
 from pipelines.market_data.data_outliers import find_outliers
 
 ROWS = 60

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
-from envs.table import BarTable
 from envs.trace import TraceWriter
 from pipelines.held_out.baselines import ConstantPolicy, RandomPolicy
 from pipelines.held_out.cost_curve import growth_at_costs, order_cost_bps, scaled_costs

@@ -13,29 +13,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torchrl.envs import ObservationNorm
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.factory import account_norm, make_env
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable
-from modules.config import ModelConfig
 from pipelines import learner, training
 from pipelines.config import RunConfig
 from pipelines.cuda_graph import CudaGraph
-from pipelines.loss import LossConfig
+from pipelines.loss_config import LossConfig
 from pipelines.model import make_model
 from pipelines.non_finite_error import NonFiniteError
 from pipelines.rollout_policy import RolloutPolicy
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training
+from small_networks import SHALLOW
 
 ENV = EnvConfig(paths=4, accounts=3, workers=0, window=8, episode_bars=16, tick_size=0.01)
-SIZES = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num_heads": 2}
-BLOCKS = {"num_layers": 1, "num_context_blocks": 1, "context_ff_dim": 16}
-MODELS = {
-    "transformer": ModelConfig(**BLOCKS, **SIZES),
-    "streaming": ModelConfig(encoder="streaming", **BLOCKS, **SIZES),
-    "mlp": ModelConfig(encoder="mlp", num_layers=2, **SIZES),
-}
 ASKING = ("local_scalar", "lift_fresh", "nonzero", "masked_select")
 OTHER_LOSS = LossConfig(clip_value=0.2, mask_unused_heads=False, normalize_value=False)
 
@@ -136,7 +129,7 @@ def configure(encoder, loss=None, **keys):
     train = TrainConfig(steps=16, epochs=2, minibatch=items * ENV.accounts, **keys)
     frames = 5 * 16 * ENV.lanes
     loss = loss or LossConfig()
-    return RunConfig(total_frames=frames, env=ENV, model=MODELS[encoder], train=train, loss=loss)
+    return RunConfig(total_frames=frames, env=ENV, model=SHALLOW[encoder], train=train, loss=loss)
 
 
 def assert_same(one, two):
@@ -145,7 +138,7 @@ def assert_same(one, two):
             assert torch.equal(value, two[group][name]), f"{group} {name}"
 
 
-@pytest.mark.parametrize("encoder", MODELS)
+@pytest.mark.parametrize("encoder", SHALLOW)
 @pytest.mark.parametrize(
     ("loss", "keys"),
     [

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.bars import DataConfig, check_bars
+from envs.bars import check_bars
+from envs.data_config import DataConfig
 from pipelines.market_data.data_outliers import BACK_BARS, LEAST_USUAL, TIMES_USUAL, find_outliers
 from pipelines.market_data.data_quality import (
     MAX_ROWS,

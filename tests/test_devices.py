@@ -4,13 +4,11 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from envs.config import EnvConfig
 from envs.factory import make_env
 from envs.ledger import HEADS
-from modules.config import ModelConfig
 from modules.live import LiveMarket
 from modules.path_encoder import PathEncoder
 from modules.policy import market_encoder
@@ -18,37 +16,24 @@ from pipelines.config import RunConfig
 from pipelines.held_out.rollout import play_tiles, split_tiles
 from pipelines.held_out.ties import partings
 from pipelines.learner import Learner
-from pipelines.loss import LossConfig
+from pipelines.loss_config import LossConfig
 from pipelines.model import make_model
 from pipelines.rollout_policy import RolloutPolicy
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training
 from random_walk import fine_table
+from small_networks import SHALLOW, make_opinionated
 
 ENV = EnvConfig(paths=4, accounts=3, workers=0, window=8, episode_bars=16, tick_size=0.01)
-SIZES = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num_heads": 2}
-MODELS = {
-    "transformer": ModelConfig(num_layers=1, num_context_blocks=1, context_ff_dim=16, **SIZES),
-    "streaming": ModelConfig(
-        encoder="streaming", num_layers=1, num_context_blocks=1, context_ff_dim=16, **SIZES
-    ),
-    "mlp": ModelConfig(encoder="mlp", num_layers=2, **SIZES),
-}
 # One epoch, one minibatch: what is summed in another order, on another device, is little.
 TRAIN = TrainConfig(
     steps=16, epochs=1, minibatch=16 * ENV.lanes, precision="float32", compile=False
 )
-ENCODERS = pytest.mark.parametrize("encoder", MODELS)
+EVERY_ENCODER = pytest.mark.parametrize("encoder", SHALLOW)
 
 
 def model_with_opinions(encoder, device):
-    """The same weights wherever they lie; logits that differ from each other."""
-    torch.manual_seed(0)
-    model = make_model(MODELS[encoder], ENV, fine_table(volatility=4e-3))
-    with torch.no_grad():
-        nn.init.normal_(model.get_policy_head()[0].module.linear.weight, std=3.0)
-        nn.init.normal_(model.get_value_head().module.linear.weight)
-    return model.to(device)
+    return make_opinionated(SHALLOW[encoder], ENV, fine_table(volatility=4e-3)).to(device)
 
 
 @torch.no_grad()
@@ -79,7 +64,7 @@ def train(cfg, device):
     return iterations, training
 
 
-@ENCODERS
+@EVERY_ENCODER
 def test_encoded_ahead_is_step_by_step(encoder, device):
     ahead, each = roll(encoder, device, 16), roll(encoder, device, 0)
     assert ahead.device.type == device
@@ -88,7 +73,7 @@ def test_encoded_ahead_is_step_by_step(encoder, device):
     torch.testing.assert_close(ahead["state_value"], each["state_value"], atol=1e-4, rtol=1e-4)
 
 
-@ENCODERS
+@EVERY_ENCODER
 def test_a_rollout_is_that_of_a_cpu(encoder, device):
     here, there = roll(encoder, device, 16), roll(encoder, "cpu", 16)
     for head in HEADS:
@@ -98,7 +83,7 @@ def test_a_rollout_is_that_of_a_cpu(encoder, device):
     torch.testing.assert_close(ledger, there["next", "ledger"], atol=1e-6, rtol=1e-12)
 
 
-@ENCODERS
+@EVERY_ENCODER
 def test_an_update_is_that_of_a_cpu(encoder, device):
     rollout, losses, weights = roll(encoder, "cpu", 16), [], []
     for where in (device, "cpu"):
@@ -115,14 +100,14 @@ def test_an_update_is_that_of_a_cpu(encoder, device):
         torch.testing.assert_close(weights[0][key], value, atol=1e-3, rtol=1e-3, msg=key)
 
 
-@ENCODERS
+@EVERY_ENCODER
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_training_keeps_money_and_weights_in_full_precision(encoder, precision, device):
     if device == "cpu" and precision == "bfloat16" and encoder == "mlp":
         pytest.skip("bfloat16 of a perceptron is a matter of GPUs")
     train_cfg = dataclasses.replace(TRAIN, precision=precision, minibatch=48)
     cfg = RunConfig(
-        total_frames=2 * 16 * ENV.lanes, env=ENV, model=MODELS[encoder], train=train_cfg
+        total_frames=2 * 16 * ENV.lanes, env=ENV, model=SHALLOW[encoder], train=train_cfg
     )
     iterations, training = train(cfg, device)
     last = iterations[-1]
@@ -135,9 +120,9 @@ def test_a_training_keeps_money_and_weights_in_full_precision(encoder, precision
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@ENCODERS
+@EVERY_ENCODER
 def test_a_compiled_training_in_bfloat16_begins_like_an_eager_one(encoder):
-    cfg = RunConfig(total_frames=2 * 16 * ENV.lanes, env=ENV, model=MODELS[encoder], train=TRAIN)
+    cfg = RunConfig(total_frames=2 * 16 * ENV.lanes, env=ENV, model=SHALLOW[encoder], train=TRAIN)
     compiled = dataclasses.replace(TRAIN, precision="bfloat16", compile=True)
     (first, _), _ = train(cfg, "cuda")
     (other, _), _ = train(dataclasses.replace(cfg, train=compiled), "cuda")
@@ -147,14 +132,14 @@ def test_a_compiled_training_in_bfloat16_begins_like_an_eager_one(encoder):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@ENCODERS
+@EVERY_ENCODER
 @pytest.mark.parametrize("others", [False, True])
 def test_a_replayed_training_is_the_launched_one_bit_for_bit(encoder, others):
     """Over iterations, in which weights, the scale of values and the last minibatch change."""
     items = 3 * 16 if encoder == "streaming" else 10
     train_cfg = dataclasses.replace(TRAIN, epochs=3, minibatch=items * ENV.accounts)
     cfg = RunConfig(
-        total_frames=4 * 16 * ENV.lanes, env=ENV, model=MODELS[encoder], train=train_cfg
+        total_frames=4 * 16 * ENV.lanes, env=ENV, model=SHALLOW[encoder], train=train_cfg
     )
     if others:  # what the defaults leave out of the losses
         train_cfg = dataclasses.replace(train_cfg, hindsight_bars=8, target_kl=1.0)
@@ -173,7 +158,7 @@ def test_a_replayed_training_is_the_launched_one_bit_for_bit(encoder, others):
         assert torch.equal(p, q)
 
 
-@ENCODERS
+@EVERY_ENCODER
 def test_bar_by_bar_says_what_a_pass_says(encoder, device):
     model, window, count = model_with_opinions(encoder, device), ENV.window, 30
     table = market_encoder(model).module["window"].module.features
@@ -185,7 +170,7 @@ def test_bar_by_bar_says_what_a_pass_says(encoder, device):
     torch.testing.assert_close(torch.stack(states[window - 1 :])[None], once, atol=1e-4, rtol=1e-4)
 
 
-@ENCODERS
+@EVERY_ENCODER
 def test_a_replay_decides_as_on_a_cpu(encoder, device):
     table = fine_table(volatility=4e-3)
     bounds = split_tiles(table, ENV, "train", 4)

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.bars import DataConfig, load_bars
+from envs.bars import load_bars
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 from pipelines.auditing.double_entry import Account, Order, Prices, Steps, Terms
 from pipelines.auditing.price_file import PriceFile, read_prices
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from envs.bar_folder import FolderManifest
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.table import build_table
 from fetched_bars import BITSTAMP, expect, loaded, months
 from pipelines.exit_codes import REFUSED

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torchrl.envs import Compose, ParallelEnv, TransformedEnv
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.env_state import get_env_state, set_env_state
 from envs.market import MarketEnv
-from envs.table import BarTable
 
 A_WORKERS = EnvConfig(workers=0, paths=1, accounts=2, window=8, episode_bars=20, tick_size=0.01)
 STEP_S = 0.2

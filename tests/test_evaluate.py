@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.trace import COLUMNS, read_trace
+from envs.trace_reader import read_trace
+from envs.trace_schema import COLUMNS
 from pipelines.config import compose_config
 from pipelines.evaluate import evaluate, main
 from pipelines.folder_lock import lock_folder
@@ -158,8 +159,8 @@ def test_runs_of_one_name_keep_their_traces_apart(three_runs, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "run, runs, folds='nothing' is not allowed"),
-        (["run=a", "folds=2"], "run, runs, folds='run, folds'"),
+        ([], r"give one of run=PATH, runs=\[PATH,PATH\], folds=NUMBER"),
+        (["run=a", "folds=2"], "run and folds are not allowed together"),
         (["run=a", "train=[seed=1]"], r"train=\['seed=1'\] is not allowed: empty without folds"),
         (["folds=2", "mode=nested"], "mode='nested' is not allowed: one of anchored, rolling"),
         (["folds=2", "seeds=[1,1]"], r"seeds=\[1, 1\] is not allowed: each of them once"),

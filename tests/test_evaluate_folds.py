@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from envs.trace import read_trace
+from envs.trace_reader import read_trace
 from pipelines import fold_training
 from pipelines.config import RunConfig
 from pipelines.evaluate import main
@@ -49,6 +49,9 @@ def test_an_interrupted_walk_forward_goes_on_without_training_again(tmp_path, mo
     alone = [1.0 + fold["returns"]["seed 3"] for fold in found.folds]
     total = found.seeds[0].performance.equity.total_return_fraction
     assert np.prod(alone) == pytest.approx(1.0 + total, rel=1e-12)
+    held = [1.0 + fold["buy_and_hold"] for fold in found.folds]
+    total = found.accounts["buy_and_hold"].equity.total_return_fraction
+    assert np.prod(held) == pytest.approx(1.0 + total, abs=0.004)  # each buys and sells once
     # The tail of 750 bars, every one of them once.
     assert found.bars.bars == 750
     assert found.folds[0]["test"][0] == found.bars.first_bar

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.held_out import evaluation, mean_reversion, momentum
+from pipelines.held_out import evaluation
 from pipelines.held_out.baselines import BASELINES, RANDOM_ACCOUNTS
 from pipelines.held_out.evaluate_config import DRAWS
+from pipelines.held_out.technical_rules import MOMENTUM_Z, REVERSION_Z
 from pipelines.judging.break_even import COST_MULTIPLES
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
@@ -19,8 +20,8 @@ PAGE = (Path(__file__).resolve().parents[1] / "docs" / "evaluation.md").read_tex
         f"of {RANDOM_ACCOUNTS} such accounts",
         f"{DRAWS:,} accounts (`draws=`)",
         f"times {', '.join(FIRST)} and {LAST}.",
-        f"long above {momentum.ENTRY_Z:g}, short below -{momentum.ENTRY_Z:g},",
-        f"long below -{mean_reversion.ENTRY_Z:g}, short above {mean_reversion.ENTRY_Z:g},",
+        f"long above {MOMENTUM_Z:g}, short below -{MOMENTUM_Z:g},",
+        f"long below -{REVERSION_Z:g}, short above {REVERSION_Z:g},",
         f"at most {evaluation.MAX_POINTS:,} bars",
         *(f"`{name}`" for name in (evaluation.EVALUATION, evaluation.EQUITY, evaluation.RETURNS)),
     ],

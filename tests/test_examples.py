@@ -26,6 +26,20 @@ def test_a_hand_made_network_learns_the_sine(capsys) -> None:
     assert rewards[-1] > 0.15
 
 
+def test_a_policy_of_one_s_own_is_judged_beside_a_rule_of_one_s_own(capsys) -> None:
+    """On a market whose next move is given away: a network finds it, and an idle one does not."""
+    example = load("judge_your_own_policy")
+    verdict = example.main(iterations=30)
+    assert verdict.word == "edge"
+    assert any("better than my-rule" in reason for reason in verdict.reasons)
+    assert "mine" in capsys.readouterr().out
+    table = example.make_table()
+    assert table.meta.feature_names[-1] == "distance_8"
+    warm_up = torch.isnan(table.features[:, -1])
+    assert 0 < warm_up.sum() <= 7 * (int(table.segment[-1]) + 1)
+    assert not table.tradable[warm_up].any()
+
+
 def test_the_encoder_takes_windows_of_one_s_own(capsys) -> None:
     state = load("encode_your_own_windows").main()
     assert state.shape == (5, 64)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from carried_run import SECRET, export, make_card, make_run
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from pipelines.checkpoint import load_checkpoint
 from pipelines.config import compose_config
 from pipelines.evaluate import evaluate

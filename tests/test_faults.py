@@ -11,11 +11,12 @@ from queue import Queue
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.env_state import get_env_state
 from envs.factory import make_env
-from envs.table import BarTable
-from envs.workers import WorkerLostError, limit_waiting, name_lost_workers, watch_workers
+from envs.worker_lost import WorkerLostError
+from envs.workers import limit_waiting, name_lost_workers, watch_workers
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.benchmark_faults import try_faults
 from pipelines.benchmarks.faults_damage import damage_at_random

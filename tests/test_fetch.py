@@ -11,8 +11,8 @@ from pipelines.config import compose_config
 from pipelines.export import main
 from pipelines.exporting.fetch import fetch_archive
 from pipelines.exporting.unpack import verify_archive
-from pipelines.market_data.patience import SourceError
 from pipelines.refusal import plain_failures
+from pipelines.source_error import SourceError
 
 # Runs the command that ssh would run elsewhere, after its options and the host. Of what comes back
 # so many bytes pass as the file `limit` says. Written down: the words, and the bytes that passed.

@@ -9,8 +9,11 @@ import pytest
 
 from pipelines.benchmarks.benchmark_verdict import Job, draw_world, find_best, plan, tabulate
 from pipelines.benchmarks.driftless import BASELINES, World, draw_returns
+from pipelines.judging.bootstrap import block_length, draw_periods, redrawn_sharpes
 from pipelines.judging.findings import Evidence, find, recount
 from pipelines.judging.period_returns import PeriodReturns, aggregate
+from pipelines.judging.sharpe import SharpeEstimate, beyond_tries
+from pipelines.judging.superior_ability import excess_returns, superior_ability
 from pipelines.judging.verdict import EDGE, NO_EDGE, NOT_ENOUGH, judge, needed_days
 
 DAY = 86_400.0
@@ -42,6 +45,7 @@ def test_seeds_are_judged_as_one_account_of_equal_shares():
     assert together.sharpe_low == pytest.approx(alone.sharpe_low)
     assert len(together.seed_sharpes) == 2
     assert together.seeds_low <= min(together.seed_sharpes) + 1e-12
+    assert together.seeds_high >= max(together.seed_sharpes) - 1e-12
     assert alone.seeds_low == alone.seeds_sharpe == pytest.approx(alone.sharpe)
 
 
@@ -62,6 +66,39 @@ def test_a_year_s_ratio_comes_from_the_length_of_the_periods():
     returns = draw_returns(World(days=400.0, sharpe=2.0), 0).of("policy_0")
     assert found.sharpe == pytest.approx(returns.mean() / returns.std(ddof=1) * 365**0.5)
     assert (found.days, found.periods, found.period_hours) == (400.0, 400, 24.0)
+
+
+@pytest.mark.parametrize("memory", [0.6, -0.6])
+def test_intervals_and_errors_are_of_returns_drawn_again_in_their_own_blocks(memory):
+    """Returns that go on or turn around: the formula of their error is too small or too large."""
+    policy, hold, year = noise(8, mean=1e-3), noise(9, mean=1e-3), np.sqrt(365.0)
+    for t in range(1, 400):
+        policy[t] += memory * policy[t - 1]
+    policy += 0.3 * hold
+    returns = returns_of(policy=policy, flat=0 * hold, hold=hold)
+    evidence = Evidence(returns, ["policy"], ["flat", "hold"], trades=99.0, trials=3)
+    found = find(evidence, draws=400, seed=3)
+    assert found.block_periods == block_length(policy) > 2.0
+    drawn = draw_periods(400, found.block_periods, draws=400, seed=3)
+    own = policy[:, None]
+    for told, left in (
+        (found, own), (found.against[0], own), (found.against[1], excess_returns(own, hold)),
+    ):  # fmt: skip
+        again = year * redrawn_sharpes(left[:, 0], drawn)
+        assert told.sharpe == pytest.approx(year * left.mean() / left.std(ddof=1))
+        assert told.sharpe_high == pytest.approx(2 * told.sharpe - np.quantile(again, 0.05))
+        formula = year * SharpeEstimate.of(left[:, 0]).standard_error
+        assert (again.std(ddof=1) > formula) == (memory > 0.0)
+        assert told.standard_error == pytest.approx(max(formula, again.std(ddof=1)))
+        luck = beyond_tries(told.sharpe / told.standard_error, 3)
+        assert told.deflated == pytest.approx(luck)
+        if told is not found:
+            p_value = superior_ability(left, found.block_periods, draws=400, seed=3)
+            assert told.p_value == pytest.approx(p_value)
+        else:
+            assert told.sharpe_low == pytest.approx(2 * told.sharpe - np.quantile(again, 0.98))
+            alone = beyond_tries(told.sharpe / told.standard_error, 1)
+            assert told.probabilistic == pytest.approx(alone)
 
 
 def test_leverage_changes_the_return_and_nothing_else():

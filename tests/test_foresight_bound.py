@@ -8,10 +8,10 @@ import torch
 from tensordict import TensorDict
 
 from candle_tables import NO_COSTS
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS
 from envs.market import MarketEnv
-from envs.table import BarTable
 from pipelines.held_out.foresight import foresight_growth, most_equity
 
 SEQUENCES, GENERATIONS, DECISIONS = 10_000, 10, 40

@@ -11,12 +11,12 @@ from tensordict import TensorDict
 from torchrl.envs import TransformedEnv
 
 import pipelines.benchmarks.gym_ids
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.factory import account_norm
 from envs.gym_market import MarketGymEnv, MarketVectorEnv
 from envs.ledger import HEADS
 from envs.market import MarketEnv
-from envs.table import BarTable
 from modules.window import BarWindow
 
 CFG = EnvConfig(

@@ -8,7 +8,8 @@ import pytest
 
 from pipelines.market_data.download_config import HttpConfig
 from pipelines.market_data.http_client import HttpClient, _SafeRedirects, http_date_ns, wait_s
-from pipelines.market_data.patience import Patience, SourceError
+from pipelines.market_data.patience import Patience
+from pipelines.source_error import SourceError
 
 FILE = "/data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2025-03-01.zip"
 FAST = HttpConfig(retries=2, backoff_s=0.0, pause_s=0.0)

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 
 from envs.assets import AssetFile, asset_folder, parse_assets
-from envs.bars import DataConfig
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 from envs.joint_bars import common_splits, price_grid
 from envs.ledger import LEDGER
 from envs.market import MarketEnv
-from envs.table import BarTable, build_table
-from envs.trace import TraceWriter, read_trace
+from envs.table import build_table
+from envs.trace import TraceWriter
+from envs.trace_reader import read_trace
 from pipelines.check_data import check
 from pipelines.config import CheckConfig
 from random_walk import draw_cents

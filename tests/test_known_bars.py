@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.known_bars import draw_market
 from envs.known_config import MARKETS, SyntheticConfig
 from envs.table import build_table

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, REASONS
 from envs.market import MarketEnv
-from envs.table import BarTable
 
 PATHS, ACCOUNTS, STEPS = 64, 16, 8
 SEEN = ("fills", "bar", "ledger", "account", "reward", "head_used", "terminated", "truncated")

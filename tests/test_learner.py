@@ -9,17 +9,17 @@ from torchrl.envs import TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.objectives.value import GAE
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.factory import training_transforms
 from envs.market import MarketEnv
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable
 from modules.config import ModelConfig
 from modules.hindsight import make_hindsight_critic
 from modules.policy import make_actor_value, make_collection_policy
 from pipelines.advantage import bootstrap, path_times
 from pipelines.learner import Learner
-from pipelines.loss import LossConfig
+from pipelines.loss_config import LossConfig
 from pipelines.precision import MixedPrecision
 from pipelines.train_config import TrainConfig, check_minibatch
 

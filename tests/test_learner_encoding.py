@@ -8,7 +8,6 @@ from tensordict import TensorDict
 
 from envs.config import EnvConfig
 from envs.factory import make_env
-from modules.config import ModelConfig
 from pipelines.advantage import path_times, sequences
 from pipelines.config import RunConfig
 from pipelines.loss import PolicyLoss
@@ -17,16 +16,9 @@ from pipelines.non_finite_error import NonFiniteError
 from pipelines.train_config import TrainConfig, sequence_length
 from pipelines.training import Training
 from random_walk import fine_table
+from small_networks import ENCODERS
 
 ENV = EnvConfig(paths=6, accounts=2, workers=0, window=8, episode_bars=20, tick_size=0.01)
-SIZES = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num_heads": 2}
-ENCODERS = {
-    "transformer": ModelConfig(num_layers=1, num_context_blocks=1, context_ff_dim=16, **SIZES),
-    "streaming": ModelConfig(
-        encoder="streaming", num_layers=2, num_context_blocks=1, context_ff_dim=16, **SIZES
-    ),
-    "mlp": ModelConfig(encoder="mlp", num_layers=2, **SIZES),
-}
 LOSSES = ("loss_objective", "loss_critic", "loss_entropy")
 
 

@@ -10,7 +10,8 @@ from torch.nn.functional import log_softmax
 
 from modules.config import ModelConfig
 from modules.policy import make_actor_value, make_collection_policy
-from pipelines.loss import LossConfig, PolicyLoss
+from pipelines.loss import PolicyLoss
+from pipelines.loss_config import LossConfig
 
 HEADS = {"direction": 3, "size": 4, "stop_loss": 5, "take_profit": 4}
 ITEMS, ACCOUNTS, WINDOW, NUM_ACCOUNT = 40, 3, 4, 8

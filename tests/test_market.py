@@ -10,10 +10,10 @@ import torch
 from torchrl.envs import SerialEnv, TransformedEnv, check_env_specs
 from torchrl.envs.utils import step_mdp
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.factory import make_env, training_transforms
 from envs.market import MarketEnv
-from envs.table import BarTable
 from random_walk import draw_ohlcv
 
 SMALL = {"paths": 4, "accounts": 3, "workers": 0, "window": 8, "episode_bars": 6}

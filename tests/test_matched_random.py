@@ -1,6 +1,7 @@
 """Random accounts with the policy's own trades: what is matched, and that luck is all they have."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,16 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
-from envs.table import BarTable
 from pipelines.held_out import matched_random
 from pipelines.held_out.baselines import RandomPolicy
-from pipelines.held_out.matched_random import draw_accounts, play_account
-from pipelines.held_out.mean_reversion import MeanReversionPolicy
-from pipelines.held_out.momentum import MomentumPolicy
+from pipelines.held_out.matched_random import draw_accounts, play_account, play_matched_random
 from pipelines.held_out.placed_trades import Trades, place
-from pipelines.held_out.rollout import play_tiles, split_tiles
+from pipelines.held_out.rollout import play_tiles, split_tiles, tile_times
+from pipelines.held_out.technical_rules import RulePolicy, mean_reversion, momentum
 from pipelines.judging.metrics import completed_trades, in_order, measure
+from pipelines.judging.performance import performance
 from random_walk import tick_table
 
 CFG = EnvConfig(window=4, episode_bars=40, workers=0, stop_step_bps=100.0)
@@ -90,7 +91,7 @@ def test_a_random_account_does_in_each_tile_what_the_policy_did_in_one_as_long(t
     assert sorted(made) == list(range(len(trades)))
 
 
-@pytest.mark.parametrize("rule", [MeanReversionPolicy, MomentumPolicy])
+@pytest.mark.parametrize("rule", [mean_reversion, momentum])
 def test_on_a_fair_market_luck_costs_what_the_orders_cost_whatever_the_policy_looks_at(rule):
     """Who buys after falls, or after rises, has no shadows that buy before them."""
     cfg = EnvConfig(
@@ -101,7 +102,7 @@ def test_on_a_fair_market_luck_costs_what_the_orders_cost_whatever_the_policy_lo
     )  # fmt: skip
     table = tick_table(60 * 150, seed=4, move=0.003, wick=0.5)
     bounds = split_tiles(table, cfg, "test")
-    rollout = play_tiles(table, cfg, bounds, rule(table, cfg))
+    rollout = play_tiles(table, cfg, bounds, RulePolicy(rule, table, cfg))
     trades = Trades.of(in_order(rollout.rows(table, cfg)), cfg)
     drawn = np.log1p(draw_accounts(table, cfg, bounds, trades, draws=60).returns)
     moves = table.ohlcv[:, 3].log().diff()
@@ -194,3 +195,41 @@ def test_without_trades_nobody_does_anything():
     drawn = draw_accounts(TABLE, CFG, BOUNDS, none, draws=4)
     assert drawn.returns.tolist() == [0.0] * 4
     assert (drawn.trades, drawn.exposure_fraction) == (0.0, 0.0)
+
+
+def with_return(played, fraction):
+    equity = dataclasses.replace(played.performance.equity, total_return_fraction=fraction)
+    figures = dataclasses.replace(played.performance, equity=equity)
+    return SimpleNamespace(trades=played.trades, performance=figures)
+
+
+def test_a_policy_is_placed_among_the_means_of_its_seeds_shadows(monkeypatch):
+    candidate = SimpleNamespace(table=TABLE, env=CFG, bounds=BOUNDS, device="cpu")
+    times, played, shadows = tile_times(TABLE, BOUNDS), {}, {}
+    for seed in (0, 1):
+        rollout = play_tiles(TABLE, CFG, BOUNDS, RandomPolicy(CFG.num_actions, seed))
+        rows = in_order(rollout.rows(TABLE, CFG))
+        made, figures = Trades.of(rows, CFG), performance(rows, CFG, 60.0, times)
+        trades = Trades(made.tile[::20], made.bars[::20], made.action[::20])
+        played[f"seed {seed}"] = SimpleNamespace(trades=trades, performance=figures)
+        shadows[7 + seed] = draw_accounts(TABLE, CFG, BOUNDS, trades, draws=20, seed=7 + seed)
+    # To draw them once is enough.
+    monkeypatch.setattr(matched_random, "draw_accounts", lambda *_, seed, **__: shadows[seed])
+    returns = np.mean([drawn.returns for drawn in shadows.values()], axis=0)
+    for rank in (0, 15):  # as good as so many shadows, and not as another one
+        own = float(np.sort(returns)[rank])
+        equal = {name: with_return(seed, own) for name, seed in played.items()}
+        matched, curves = play_matched_random(candidate, equal, 20, 7)
+        assert matched.policy_return_fraction == pytest.approx(own)
+        assert matched.better_than_fraction == rank / 20
+        assert matched.p_value == pytest.approx((1 + 20 - rank) / 21)
+        assert f"less in {100 * rank / 20:.1f} % of 20 draws" in matched.sentence
+    spread = [matched.low_return_fraction, matched.median_return_fraction]
+    spread.append(matched.high_return_fraction)
+    assert spread == pytest.approx(np.quantile(returns, [0.05, 0.5, 0.95]).tolist())
+    # The curve that is drawn is the account in the middle, one for each seed.
+    middle = int(np.argsort(returns)[10])
+    ends = [curve.iloc[-1] - 1.0 for curve in curves.values()]
+    assert ends == pytest.approx([drawn.returns[middle] for drawn in shadows.values()], rel=1e-9)
+    counts = [seed.performance.trades.trades for seed in played.values()]
+    assert matched.policy_trades == np.mean(counts)

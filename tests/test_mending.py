@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.bars import DataConfig, check_bars
+from envs.bars import check_bars
+from envs.data_config import DataConfig
 
 MINUTE_NS = 60_000_000_000
 BAR = (10.0, 12.0, 9.0, 11.0, 5.0)

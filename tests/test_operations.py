@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable
 from modules.config import ModelConfig
 from pipelines import operations
 from pipelines.model import make_model

@@ -18,10 +18,10 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
 from envs.market import MarketEnv
-from envs.table import BarTable
 
 pytestmark = [
     pytest.mark.oracle,

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, REASONS
 from envs.market import MarketEnv
-from envs.table import BarTable
 
 pytestmark = [
     pytest.mark.oracle,

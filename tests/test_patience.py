@@ -3,7 +3,8 @@
 import pytest
 
 from pipelines.market_data.download_config import HttpConfig
-from pipelines.market_data.patience import BadAnswerError, BadDataError, Patience, SourceError
+from pipelines.market_data.patience import BadAnswerError, BadDataError, Patience
+from pipelines.source_error import SourceError
 
 
 class Clock:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from envs.bar_files import default_bars_path
-from envs.trace import COLUMNS, read_trace
+from envs.trace_reader import read_trace
+from envs.trace_schema import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS
 from envs.market import MarketEnv
-from envs.table import BarTable
 from envs.trace import TraceWriter
 from pipelines.held_out.recorded import Recording, first_difference, play_recording
 from random_walk import draw_ticks

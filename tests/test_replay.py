@@ -18,10 +18,11 @@ import torch
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from envs.bars import DataConfig
+from envs.bar_table import BarTable
+from envs.data_config import DataConfig
 from envs.observation import NUM_ACCOUNT
-from envs.table import BarTable
-from envs.trace import COLUMNS, read_trace
+from envs.trace_reader import read_trace
+from envs.trace_schema import COLUMNS
 from modules.config import ModelConfig
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
 from pipelines.config import load_config

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.table import build_table
-from envs.trace import TraceWriter, read_trace
+from envs.trace import TraceWriter
+from envs.trace_reader import read_trace
 from evaluated_seeds import ENV, poison
 from html_document import EVIL, Document
 from pipelines.config import compose_config
@@ -272,3 +273,10 @@ def test_returns_of_periods_are_compounded_to_days():
     found = daily(pd.DataFrame({"policy": [0.1, 0.1, -0.5, 1.0]}, times))
     assert found["policy"].tolist() == pytest.approx([0.21, 0.0])
     assert found.index.tolist() == [pd.Timestamp("2025-01-01"), pd.Timestamp("2025-01-02")]
+
+
+def test_the_folder_of_a_run_is_refused_with_that_of_its_evaluation(tmp_path):
+    (tmp_path / "run" / "evaluation").mkdir(parents=True)
+    (tmp_path / "run" / "evaluation" / "evaluation.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"there is folder=.*/run/evaluation$"):
+        write_report(tmp_path / "run")

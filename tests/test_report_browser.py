@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from envs.trace import read_trace
+from envs.trace_reader import read_trace
 from evaluated_seeds import poison
 from html_document import EVIL
 from pipelines.report import write_report

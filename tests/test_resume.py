@@ -1,17 +1,21 @@
 """A stopped run goes on bit for bit, or not at all: in processes of their own."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 import torch
 
-from envs.table import BarTable
+from envs.bar_table import BarTable
 from pipelines.auditing.audit_rows import read_sidecar
 from pipelines.benchmarks.faults_kills import kill_at_random
 from pipelines.benchmarks.faults_run import Victim, fingerprint
 from pipelines.checkpoint_store import load_newest
+from pipelines.config import RunConfig, RunDirConfig
 from pipelines.held_out.recorded import Recording
+from pipelines.resume import find_run, inexact_notes, require_same
+from pipelines.source import git_revision
 
 
 @pytest.mark.parametrize(("workers", "kills"), [(0, 3), (2, 1)])
@@ -75,6 +79,49 @@ def test_other_bars_are_refused_and_another_name_for_the_same_is_not(finished, t
     assert code == 2
     assert "data file: sha256" in said
     assert "data.synthetic.market" in said
+
+
+def test_a_run_that_is_gone_on_with_is_the_newest_of_its_tag_with_a_checkpoint(tmp_path):
+    def meant():
+        found = find_run(RunConfig(tag="a", resume="auto", run=RunDirConfig(str(tmp_path))))
+        return None if found is None else found.path.name
+
+    begun = ("20250101-000000_a", "20250102-000000_a", "20250103-000000_a", "20250104-000000_b",
+             "20250105-000000_a_a", "copy_a")  # fmt: skip
+    for name in begun:
+        (tmp_path / name).mkdir()
+    assert meant() is None
+    for name in begun[:2] + begun[3:]:
+        (tmp_path / name / "checkpoints" / "000000001").mkdir(parents=True)
+    assert meant() == "20250102-000000_a"
+    named = RunConfig(resume="auto", run=RunDirConfig(str(tmp_path), str(tmp_path / begun[0])))
+    assert find_run(named).path.name == begun[0]
+    assert find_run(dataclasses.replace(named, resume="none")) is None
+
+
+def test_what_may_change_the_last_bits_of_a_sum_is_said_and_nothing_else(finished):
+    """The same bars by another name, another place and another logger are the same run."""
+    checkpoint = load_newest(finished / "checkpoints")
+    cfg, table = checkpoint.config, BarTable.load(finished / "bars")
+    elsewhere = dataclasses.replace(
+        cfg,
+        logger="csv",
+        run=RunDirConfig("elsewhere"),
+        data=dataclasses.replace(cfg.data, path="x"),
+    )
+    require_same(checkpoint, elsewhere, table)
+    threads = torch.get_num_threads()
+    here = {"threads": threads, "git_revision": git_revision()}
+    now = dataclasses.replace(checkpoint, manifest=checkpoint.manifest | here)
+    assert inexact_notes(now, cfg, table) == []
+    versions = now.manifest["versions"] | {"torch": "1.0"}
+    before = {"threads": threads + 3, "git_revision": "abc", "versions": versions}
+    other = dataclasses.replace(now, manifest=now.manifest | before)
+    notes = inexact_notes(other, elsewhere, table)
+    assert len(notes) == 3
+    for words in ("'abc' then", f"threads: {threads + 3} then, {threads} now", "versions.torch"):
+        assert sum(words in note for note in notes) == 1
+    assert all(note.startswith("not bit for bit") for note in notes)
 
 
 def test_a_run_is_never_gone_on_with_unasked(finished, tmp_path):

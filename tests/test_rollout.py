@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.market import MarketEnv
 from envs.observation import account_scale
-from envs.table import BarTable
 from pipelines.held_out.baselines import ConstantPolicy, RandomPolicy
 from pipelines.held_out.rollout import play_tiles, split_tiles
 from pipelines.judging.metrics import completed_trades, in_order, measure

@@ -9,26 +9,17 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from envs.config import EnvConfig
 from envs.factory import make_env
-from modules.config import ModelConfig
 from modules.path_encoder import PathEncoder
 from pipelines import rollout_policy
 from pipelines.held_out.rollout import play_tiles, split_tiles
 from pipelines.held_out.ties import partings
-from pipelines.model import make_model
 from pipelines.rollout_policy import RolloutPolicy
 from random_walk import fine_table
+from small_networks import ENCODERS, make_opinionated
 
 ENV = EnvConfig(
     paths=3, accounts=2, workers=0, window=8, episode_bars=10, tick_size=0.01, ruin_equity_frac=0.98
 )
-SIZES = {"d_model": 16, "ff_dim": 16, "account_dim": 8, "features_dim": 16, "num_heads": 2}
-ENCODERS = {
-    "transformer": ModelConfig(num_layers=1, num_context_blocks=1, context_ff_dim=16, **SIZES),
-    "streaming": ModelConfig(
-        encoder="streaming", num_layers=2, num_context_blocks=1, context_ff_dim=16, **SIZES
-    ),
-    "mlp": ModelConfig(encoder="mlp", num_layers=2, **SIZES),
-}
 
 
 class Counter(PathEncoder):
@@ -45,12 +36,7 @@ class Counter(PathEncoder):
 
 
 def make_policy(table, encoder="transformer", env=ENV):
-    """A policy with opinions: logits that differ from each other."""
-    torch.manual_seed(0)
-    model = make_model(ENCODERS[encoder], env, table)
-    with torch.no_grad():
-        nn.init.normal_(model.get_policy_head()[0].module.linear.weight, std=3.0)
-        nn.init.normal_(model.get_value_head().module.linear.weight)
+    model = make_opinionated(ENCODERS[encoder], env, table)
     counter = Counter(model)
     return RolloutPolicy(model, encode=counter, with_logits=True), counter
 

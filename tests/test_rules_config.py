@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import HEADS
 from envs.market import MarketEnv
-from envs.table import BarTable
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, LEDGER, REASONS
 from envs.market import MarketEnv
-from envs.table import BarTable
 from pipelines.held_out.rollout import evaluation_config, split_tiles
 from random_walk import draw_ticks
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import HEADS
 from envs.market import MarketEnv
-from envs.table import BarTable
 from random_walk import draw_ticks
 
 QUIET = (10_000, 10_000, 10_000, 10_000, 100)

@@ -52,6 +52,15 @@ def test_every_run_is_found_and_its_state_is_right(runs):
     assert [judged.name for judged in read_all(runs)[1]] == ["walk"]
 
 
+def test_a_walk_forward_is_no_run_and_hides_none_of_its_own_before_it_is_judged(tmp_path):
+    make_run(tmp_path / "walk" / "runs" / "seed0_fold1", config(), replayed=False)
+    (tmp_path / "walk" / ".lock").touch()
+    assert list(by_name(tmp_path)) == ["walk/runs/seed0_fold1"]
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / ".lock").touch()
+    assert by_name(tmp_path)["begun"].state.word == "broken"
+
+
 def test_a_run_that_is_being_written_is_running_and_is_left_alone(runs):
     code = (
         "import sys; from pathlib import Path; from pipelines.folder_lock import lock_folder; "

@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.bars import DataConfig
-from envs.table import BarTable, build_table
-from envs.trace import read_trace
+from envs.bar_table import BarTable
+from envs.data_config import DataConfig
+from envs.table import build_table
+from envs.trace_reader import read_trace
 from forged_checkpoint import rehash, write_manifest
 from pipelines.benchmarks.faults_run import SMALL, Victim
 from pipelines.checkpoint import load_checkpoint
-from pipelines.checkpoint_store import list_checkpoints
 from pipelines.config import compose_config
+from pipelines.run_folder import list_checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("envs", "modules", "pipelines", "configs")

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
-from envs.bars import DataConfig
+from envs.bar_table import BarTable
+from envs.data_config import DataConfig
 from envs.known_config import SyntheticConfig
-from envs.table import BarTable, build_table
+from envs.table import build_table
 from pipelines.seen_times import count_seen, seen_times
 
 SPLITS = {"train": (0, 60), "val": (70, 80), "test": (90, 100)}

@@ -8,14 +8,15 @@ import shutil
 
 import pytest
 
-from envs.bars import DataConfig
-from envs.table import BarTable, build_table
-from envs.trace import read_trace
+from envs.bar_table import BarTable
+from envs.data_config import DataConfig
+from envs.table import build_table
+from envs.trace_reader import read_trace
 from pipelines.audit import main as audit
 from pipelines.auditing.audit_rows import DoesNotAddUp
 from pipelines.auditing.trace_audit import audit_trace
 from pipelines.checkpoint import describe
-from pipelines.checkpoint_store import list_checkpoints, load_newest
+from pipelines.checkpoint_store import load_newest
 from pipelines.config import RunConfig, compose_config
 from pipelines.evaluate import main as evaluate
 from pipelines.held_out.replay_inputs import load_inputs
@@ -23,7 +24,7 @@ from pipelines.held_out.rollout import market_tiles, split_tiles
 from pipelines.ppo_transformer import main as train
 from pipelines.replay import main as replay
 from pipelines.resume import differences, require_same
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, list_checkpoints
 from random_walk import draw_cents
 
 WORDS = [

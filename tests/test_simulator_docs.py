@@ -10,7 +10,7 @@ import pytest
 from envs.config import EnvConfig
 from envs.ledger import REASONS
 from envs.observation import ACCOUNT
-from envs.trace import COLUMNS
+from envs.trace_schema import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")

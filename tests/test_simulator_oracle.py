@@ -13,11 +13,11 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
 from envs.market import MarketEnv
 from envs.observation import ACCOUNT
-from envs.table import BarTable
 
 EPSILON = 1e-6  # of a tick or a lot
 

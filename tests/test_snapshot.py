@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.factory import make_env
-from envs.table import BarTable
 from modules.config import ModelConfig
 from pipelines.config import RunConfig
 from pipelines.model import make_model

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.splits import fit_normaliser, require_room, split_by_time, tradable_runs
 
 MINUTE = 60 * 10**9

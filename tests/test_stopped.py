@@ -7,7 +7,8 @@ import pytest
 
 from pipelines.benchmarks.faults_run import Victim
 from pipelines.benchmarks.faults_signals import LIMIT_S
-from pipelines.checkpoint_store import list_checkpoints, load_newest
+from pipelines.checkpoint_store import load_newest
+from pipelines.run_folder import list_checkpoints
 
 # A gradient step of the mission's network on these windows lasts longer than the limit.
 LONG = ("model=mission", "train.minibatch=256", "total_frames=1024", "checkpoint.val_episodes=4")

@@ -21,6 +21,19 @@ def modules(path: Path) -> Iterator[str]:
             yield node.module
 
 
+def defined(path: Path) -> set[str]:
+    """Names that a file makes at its top: functions, classes, and what is assigned."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            parts = (part for target in targets for part in ast.walk(target))
+            names |= {part.id for part in parts if isinstance(part, ast.Name)}
+    return names
+
+
 def imports(path: Path) -> Iterator[str]:
     """Top-level names of everything that a file imports."""
     return (name.split(".")[0] for name in modules(path))
@@ -53,6 +66,21 @@ def test_the_folders_of_pipelines_know_each_other_one_way() -> None:
     assert "judging" in known["held_out"]
     order = TopologicalSorter({name: (seen & folders) - {name} for name, seen in known.items()})
     order.prepare()  # raises, naming those that go round
+
+
+def test_a_name_is_taken_from_the_file_that_makes_it() -> None:
+    """But for the configurations of programs, which one file composes and hands out."""
+    files = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in sources(*PACKAGES)}
+    made = {name: defined(path) for name, path in files.items()}
+    elsewhere = []
+    for path in sources(*PACKAGES, "tests", "examples"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in made:
+                taken = {alias.name for alias in node.names} - made[node.module]
+                elsewhere += [(path.name, node.module, name) for name in taken]
+    configs = {name for _, module, name in elsewhere if module == "pipelines.config"}
+    assert all(name.endswith("Config") for name in configs)
+    assert [found for found in elsewhere if found[1] != "pipelines.config"] == []
 
 
 def test_one_file_imports_wandb() -> None:

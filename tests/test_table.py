@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from envs.bars import DataConfig
+from envs.bar_table import BarTable
+from envs.data_config import DataConfig
 from envs.features import FEATURE_NAMES, WARMUP_ROWS
-from envs.table import BarTable, build_table
+from envs.table import build_table
 
 ROWS, WINDOW, EPISODE = 3000, 16, 32
 FIELDS = [field.name for field in dataclasses.fields(BarTable) if field.name != "meta"]
@@ -119,7 +120,7 @@ def test_the_report_counts_what_is_left_to_trade(table):
 
 def test_the_summary_says_what_each_split_has_to_trade(table):
     lines = table.summary_lines()
-    assert lines[0].startswith(f"{len(table):,} bars of 60 s from 2024-03-01T00:00:00+00:00")
+    assert lines[0].startswith(f"{len(table):,} bars of 60 s, 2024-03-01 00:00 to ")
     first, end = table.meta.splits["train"]
     tradable = table.meta.report["train_tradable_bars"]
     assert lines[-3].startswith(f"train: {tradable:,} tradable bars of {end - first:,}, 2024-03-01")

@@ -5,12 +5,11 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import LEDGER
-from envs.table import BarTable
-from pipelines.held_out.mean_reversion import MeanReversionPolicy
-from pipelines.held_out.momentum import MomentumPolicy
 from pipelines.held_out.rollout import play_tiles, split_tiles
+from pipelines.held_out.technical_rules import RulePolicy, mean_reversion, momentum
 from pipelines.judging.metrics import completed_trades, in_order
 
 CFG = EnvConfig(window=8, episode_bars=40, workers=0)
@@ -32,31 +31,31 @@ def side_of(rule, closes, held=0.0, bar=None):
     ledger[..., LEDGER.index("position")] = held
     bar = len(closes) - 1 if bar is None else bar
     state = TensorDict({"bar": torch.full((1, 2, 1), bar), "ledger": ledger}, [1, 2])
-    direction = rule(table_of(closes), CFG)(state)["action", "direction"]
+    direction = RulePolicy(rule, table_of(closes), CFG)(state)["action", "direction"]
     assert direction.unique().numel() == 1
     return int(direction[0, 0]) - 1
 
 
 @pytest.mark.parametrize("held", [-2.0, 0.0, 3.0])
 def test_momentum_goes_with_a_move_beyond_its_noise_and_else_keeps_what_it_holds(held):
-    assert side_of(MomentumPolicy, moved(UP5), held) == 1
-    assert side_of(MomentumPolicy, moved(-np.array(UP5)), held) == -1
-    assert side_of(MomentumPolicy, moved(UP4), held) == np.sign(held)
-    assert side_of(MomentumPolicy, [10_000.0] * 8, held) == np.sign(held)
+    assert side_of(momentum, moved(UP5), held) == 1
+    assert side_of(momentum, moved(-np.array(UP5)), held) == -1
+    assert side_of(momentum, moved(UP4), held) == np.sign(held)
+    assert side_of(momentum, [10_000.0] * 8, held) == np.sign(held)
 
 
 def test_mean_reversion_waits_for_two_deviations_and_leaves_at_the_mean():
     far = [10_000.0] * 7 + [10_100.0]  # z = sqrt(7), whatever the jump
-    assert side_of(MeanReversionPolicy, far) == -1
-    assert side_of(MeanReversionPolicy, [*far[:7], 9_900.0]) == 1
+    assert side_of(mean_reversion, far) == -1
+    assert side_of(mean_reversion, [*far[:7], 9_900.0]) == 1
     near = [10_000.0, 10_040.0, 9_960.0, 10_000.0, 10_040.0, 9_960.0, 10_000.0, 10_040.0]
-    assert side_of(MeanReversionPolicy, near) == 0
-    assert side_of(MeanReversionPolicy, near, held=-1.0) == -1
-    assert side_of(MeanReversionPolicy, near, held=1.0) == 0
-    assert side_of(MeanReversionPolicy, [10_000.0] * 8, held=1.0) == 0
+    assert side_of(mean_reversion, near) == 0
+    assert side_of(mean_reversion, near, held=-1.0) == -1
+    assert side_of(mean_reversion, near, held=1.0) == 0
+    assert side_of(mean_reversion, [10_000.0] * 8, held=1.0) == 0
 
 
-@pytest.mark.parametrize("rule", [MomentumPolicy, MeanReversionPolicy])
+@pytest.mark.parametrize("rule", [momentum, mean_reversion])
 def test_rules_see_no_bar_that_is_not_closed_and_none_before_the_window(rule):
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -73,8 +72,9 @@ def test_on_a_trend_momentum_earns_and_mean_reversion_pays():
     bounds = split_tiles(table, CFG, "test")
 
     def profit(rule):
-        rows = in_order(play_tiles(table, CFG, bounds, rule).rows(table, CFG))
+        played = play_tiles(table, CFG, bounds, RulePolicy(rule, table, CFG))
+        rows = in_order(played.rows(table, CFG))
         assert len(completed_trades(rows, CFG)) > 3
         return rows.groupby("tile")["equity"].last().sum() - CFG.initial_cash * len(bounds)
 
-    assert profit(MomentumPolicy(table, CFG)) > 0 > profit(MeanReversionPolicy(table, CFG))
+    assert profit(momentum) > 0 > profit(mean_reversion)

@@ -12,10 +12,12 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
-from envs.table import BarTable
-from envs.trace import COLUMNS, TraceWriter, pack_trace, read_trace
+from envs.trace import TraceWriter
+from envs.trace_reader import pack_trace, read_trace
+from envs.trace_schema import COLUMNS
 
 # The columns of docs/simulator.md, letter for letter.
 DOCUMENTED = """

@@ -52,6 +52,8 @@ def test_a_page_has_few_points_however_many_rows_there_are(trace_run, tmp_path):
     bars = whole.candles["data"][0]
     assert (min(bars["low"]), max(bars["high"])) == (long["low"].min(), long["high"].max())
     assert len(whole.trades) == 25
+    every = round(60_000 / len(bars["x"]))
+    assert any(f"A candle is {every} bars" in note for note in whole.notes)
 
 
 def test_the_range_of_a_chosen_episode_is_its_own(asked_trace, trace_run):
@@ -62,6 +64,20 @@ def test_the_range_of_a_chosen_episode_is_its_own(asked_trace, trace_run):
     assert count_points(found.metric) == len(own)
     with pytest.raises(ValueError, match="episode=99"):
         answer(queries, index, TraceView(episode=99), trace_run[0] / "train_actions.csv")
+
+
+def test_of_the_first_episodes_of_a_range_all_bars_are_drawn(asked_trace, trace_run, monkeypatch):
+    queries, index, rows = asked_trace
+    path = trace_run[0] / "train_actions.csv"
+    assert answer(queries, index, TraceView(lane=2), path).notes == []
+    every = TraceQueries.episodes
+    monkeypatch.setattr(TraceQueries, "episodes", lambda *given: every(*given).head(3))
+    found = answer(queries, index, TraceView(lane=2), path)
+    own = rows_of(rows, Part(0, 899, 2))
+    numbers = sorted(own["episode"].unique())
+    first = own[own["episode"].isin(numbers[:3])]
+    assert set(found.candles["data"][0]["x"]) == set(first["env_frame"])
+    assert any(f"the first 3 of {len(numbers)} episodes" in note for note in found.notes)
 
 
 def test_the_stop_of_one_episode_does_not_lead_to_that_of_the_next_on_the_same_side():

@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from envs.trace import pack_trace
+from envs.trace_reader import pack_trace
 
 pytest.importorskip("duckdb")
 from asked_trace import CFG

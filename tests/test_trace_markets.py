@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from envs.trace import read_trace
+from envs.trace_reader import read_trace
 from pipelines.judging.metrics import completed_trades
 
 pytest.importorskip("duckdb")

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from envs.trace import read_trace
+from envs.trace_reader import read_trace
 from served_runs import ROOT
 
 pytest.importorskip("dash")

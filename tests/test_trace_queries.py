@@ -113,6 +113,11 @@ def test_the_trades_of_a_trace_are_many_and_their_reasons_add_up(asked_trace):
     assert reasons["trades"].sum() == len(trades)
     assert len(reasons) > 2
     assert reasons["profit"].sum() == pytest.approx(trades["profit"].sum())
+    for order, column, first in (
+        ("best", "profit", max), ("worst", "profit", min), ("time", "entry_frame", min),
+    ):  # fmt: skip
+        (value,) = page_of(trades, order, 0, 1)[column]
+        assert value == first(trades[column])
     wanted = trades.loc[trades["profit"].abs().nlargest(5).index].sort_index()
     assert largest(trades, 5)["entry_frame"].tolist() == wanted["entry_frame"].tolist()
     entry = trades["entry_frame"].tolist()

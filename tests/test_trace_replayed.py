@@ -6,11 +6,12 @@ import json
 import numpy as np
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
 from envs.market import MarketEnv
-from envs.table import BarTable
-from envs.trace import TraceWriter, read_trace
+from envs.trace import TraceWriter
+from envs.trace_reader import read_trace
 from random_walk import draw_ticks
 
 

@@ -56,12 +56,25 @@ def test_an_address_that_makes_no_sense_is_refused(search):
     ("view", "words"),
     [({"lane": 6}, "lane=6"), ({"first": 2_000}, "frames from 0 to 899"),
      ({"first": 50, "last": 20}, "frames from 0 to 899"),
-     ({"lane": -1, "episode": 2}, "episode=2"), ({"page": 99}, "page=99.*0 to")],
+     ({"lane": -1, "episode": 2}, "episode=2"), ({"market": "XRP"}, "market='XRP'"),
+     ({"page": 99}, "page=99.*0 to")],
 )  # fmt: skip
 def test_a_view_that_does_not_fit_the_trace_is_refused(asked_trace, trace_run, view, words):
     queries, index, _ = asked_trace
     with pytest.raises(ValueError, match=words):
         answer(queries, index, TraceView(**view), trace_run[0] / "train_actions.csv")
+
+
+def test_another_place_keeps_nothing_that_belongs_to_the_one_before():
+    view = TraceView("r", "t", "cash", "A", 2, episode=3, first=10, last=90, page=4, trade=12)
+    assert view.changed(metric="equity") == TraceView(
+        "r", "t", "equity", "A", 2, episode=3, first=10, last=90, page=4, trade=12
+    )
+    assert view.changed(first=20) == TraceView("r", "t", "cash", "A", 2, 3, first=20, last=90)
+    assert view.changed(episode=4) == TraceView("r", "t", "cash", "A", 2, episode=4)
+    assert view.changed(lane=5) == TraceView("r", "t", "cash", "A", lane=5)
+    assert view.changed(market="B") == TraceView("r", "t", "cash", "B", lane=2)
+    assert view.changed(trace="u") == TraceView("r", "u", "cash")
 
 
 @MANY

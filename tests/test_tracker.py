@@ -8,10 +8,11 @@ import sys
 import pytest
 import torch
 
-from pipelines.config import RunConfig, WandbConfig
+from pipelines.config import RunConfig
 from pipelines.run_folder import RunFolder
 from pipelines.tracking import tracker as tracking
 from pipelines.tracking.tracker import Tracker
+from pipelines.tracking.tracking_config import WandbConfig
 
 
 @pytest.fixture

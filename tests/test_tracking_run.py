@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from envs.trace import read_trace
+from envs.trace_reader import read_trace
 from forged_checkpoint import rehash
 from pipelines.benchmarks.faults_run import fingerprint
 from pipelines.checkpoint import load_checkpoint
-from pipelines.checkpoint_store import list_checkpoints, load_best, load_newest
+from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.judging.metrics import completed_trades, in_order
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, list_checkpoints
 from pipelines.tracking.artifacts import run_artifacts
 from wandb_file import WandbFile
 

@@ -10,7 +10,7 @@ from envs.config import EnvConfig
 from envs.factory import make_env
 from modules.config import ModelConfig
 from pipelines.config import RunConfig
-from pipelines.loss import LossConfig
+from pipelines.loss_config import LossConfig
 from pipelines.model import make_model
 from pipelines.train_config import TrainConfig
 from pipelines.training import Training

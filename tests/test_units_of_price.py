@@ -11,10 +11,10 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS, REASONS
 from envs.market import MarketEnv
-from envs.table import BarTable
 
 STEPS = 200
 CFG = EnvConfig(

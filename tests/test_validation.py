@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.table import build_table
 from pipelines.config import RunConfig
 from pipelines.held_out.rollout import split_tiles

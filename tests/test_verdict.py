@@ -159,6 +159,8 @@ def test_an_account_that_lost_nearly_all_is_no_edge_whatever_its_ratio():
     judged = judge(found(total_return_fraction=-0.999))
     assert judged.word == NO_EDGE
     assert judged.reasons[0].startswith("It lost 99.90 % of its cash")
+    assert judge(found(total_return_fraction=-0.9)).word == NO_EDGE  # nine tenths, or more
+    assert judge(found(total_return_fraction=-0.899)).word == NOT_ENOUGH
 
 
 def test_what_the_market_explains_is_no_edge_though_it_earned():
@@ -166,6 +168,9 @@ def test_what_the_market_explains_is_no_edge_though_it_earned():
     judged = judge(found(against=left))
     assert judged.word == NO_EDGE
     assert "What it earned is what buy-and-hold earns" in judged.reasons[0]
+    for high, word in ((0.99, NO_EDGE), (1.0, NOT_ENOUGH)):
+        left = against("buy_and_hold", p_value=0.6, sharpe=-0.3, sharpe_high=high)
+        assert judge(found(against=left)).word == word
 
 
 def test_an_edge_that_is_sure_but_small_is_an_edge():

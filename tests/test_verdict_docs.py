@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.judging import verdict
+from pipelines.judging import bootstrap, findings, verdict
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "verdict.md"
 
@@ -18,9 +18,9 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "verdict.md"
         f"at least {verdict.MIN_DEFLATED:g} ",
         f"p at most {verdict.MAX_P_VALUE:g} ",
         f"interval is under {verdict.WORTH_HAVING:g},",
-        "above 0, one-sided 98 %",
-        "upper end (one-sided 95 %)",
-        "2,000 draws",
+        f"above 0, one-sided {100 * findings.EDGE_LEVEL:g} %",
+        f"upper end (one-sided {100 * findings.NO_EDGE_LEVEL:g} %)",
+        f"{bootstrap.DRAWS:,} draws",
     ],
 )
 def test_the_page_names_the_thresholds_of_the_code(number):

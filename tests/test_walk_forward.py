@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from envs.bars import DataConfig
+from envs.data_config import DataConfig
 from envs.splits import split_by_time
 from pipelines.held_out.walk_forward import Layout, fold_data, plan_folds, usable_rows
 

@@ -15,7 +15,7 @@ import torch
 from tensordict import TensorDict
 
 from envs.config import EnvConfig
-from pipelines.config import RunConfig, WandbConfig
+from pipelines.config import RunConfig
 from pipelines.held_out.baselines import RandomPolicy, buy_and_hold
 from pipelines.held_out.rollout import play_tiles
 from pipelines.judging.metrics import completed_trades, in_order, measure
@@ -24,6 +24,7 @@ from pipelines.run_folder import RunFolder
 from pipelines.tracking.alerts import Alert
 from pipelines.tracking.evaluated import Evaluated
 from pipelines.tracking.tracker import Tracker
+from pipelines.tracking.tracking_config import WandbConfig
 from pipelines.tracking.wandb_outlet import new_run_id
 from random_walk import tick_table
 from wandb_file import WandbFile

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from envs.bars import DataConfig
 from envs.config import EnvConfig
+from envs.data_config import DataConfig
 from envs.table import build_table
 from modules.config import ModelConfig
 from pipelines.checkpoint import describe, save_checkpoint

@@ -40,6 +40,7 @@ def judge(folder, word, reason):
     account = {"equity": {"total_return_fraction": 0.5, "max_drawdown_fraction": 0.25}}
     values = {"verdict": {"word": word, "reasons": [reason]}, "accounts": {"policy": account}}
     (folder / "evaluation.json").write_text(json.dumps(values))
+    (folder / ".lock").touch()  # as a run's folder has
 
 
 def config(**changes):

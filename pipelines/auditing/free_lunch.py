@@ -16,10 +16,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.config import BPS, EnvConfig
 from envs.ledger import FILLS, HEADS, LEDGER
 from envs.market import MarketEnv
-from envs.table import BarTable
 
 MAX_Z = 4.5
 EPISODE_BARS = 40

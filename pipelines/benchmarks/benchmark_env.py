@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase, TransformedEnv
+from tqdm import tqdm
 
 from envs.config import EnvConfig
 from envs.factory import make_env, training_transforms
@@ -62,11 +63,9 @@ def time_environments(folder: Path, repeats: int) -> list[dict[str, Any]]:
 
     The actions are drawn beforehand: their drawing is not counted.
     """
-    return [
-        _time_market(folder, paths, accounts, kind, repeats)
-        for paths, accounts in GRIDS
-        for kind in KINDS
-    ]
+    cells = [(paths, accounts, kind) for paths, accounts in GRIDS for kind in KINDS]
+    shown = tqdm(cells, unit="cell", disable=None)
+    return [_time_market(folder, *cell, repeats) for cell in shown]
 
 
 def _time_market(

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.data_config import DataConfig
 from envs.factory import make_env
-from envs.table import BarTable, build_table
+from envs.table import build_table
 from pipelines.benchmarks.benchmark_env import EPISODE_BARS
 from pipelines.benchmarks.benchmark_speed import Cell, alone, peak_memory, time_cell
 from pipelines.config import compose_config

@@ -6,9 +6,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.factory import make_env
-from envs.table import BarTable
 from envs.trace import TraceWriter
 from pipelines.benchmarks.benchmark_env import EPISODE_BARS
 from pipelines.config import RunConfig, compose_config

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from tqdm import tqdm
 
+from envs.bar_table import BarTable
 from envs.factory import make_env
 from envs.features import FEATURE_NAMES
-from envs.table import BarTable
 from pipelines.advantage import sequences
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.worker_pool import worker_pool

@@ -11,10 +11,11 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.data_config import DataConfig
 from envs.factory import make_env
-from envs.table import BarTable, build_table
+from envs.table import build_table
 from modules.config import ModelConfig
 from modules.window import BarWindow
 from pipelines.benchmarks.faults_run import row

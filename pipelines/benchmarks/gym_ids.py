@@ -9,9 +9,10 @@ from typing import Any
 
 import gymnasium
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.gym_market import MarketGymEnv, MarketVectorEnv
-from envs.table import BarTable, build_table
+from envs.table import build_table
 from pipelines.config import compose_config
 
 KNOWN_IDS = {

@@ -2,9 +2,9 @@
 
 import torch
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.factory import make_env
-from envs.table import BarTable
 from pipelines.benchmarks.learning_learners import LearnerSpec
 from pipelines.benchmarks.learning_score import Curve, Judge
 from pipelines.config import RunConfig

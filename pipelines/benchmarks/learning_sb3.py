@@ -12,10 +12,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.gym_market import MarketVectorEnv, normalised_windows
 from envs.ledger import HEADS
-from envs.table import BarTable
 from modules.config import ModelConfig
 from modules.fusion import AccountProjection, Fusion
 from modules.mlp import MlpEncoder

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.known_answer import KnownAnswer
-from envs.table import BarTable
 from pipelines.held_out.rollout import Policy, log_growth, play_tiles, split_tiles
 
 LEVELS = (0.5, 0.75, 0.9)

@@ -9,7 +9,7 @@ from envs.checks import require
 from envs.durable import make_writable
 from pipelines.exporting.archive_manifest import ArchiveManifest
 from pipelines.exporting.unpack import verify_archive
-from pipelines.market_data.patience import SourceError
+from pipelines.source_error import SourceError
 
 # What neither ssh, nor rsync, nor the other machine's shell can take for anything else.
 _SOURCE = re.compile(

@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 from envs.durable import new_folder
 from pipelines.exporting.model_card import write_card
 from pipelines.exporting.published_run import Model, save_published
-from pipelines.market_data.patience import SourceError
 from pipelines.refusal import first_line
+from pipelines.source_error import SourceError
 
 # Another checkpoint of an earlier push would be taken for the newest one.
 _REPLACED = "checkpoints/*"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.assets import parse_assets
-from envs.table import BarTable
+from envs.bar_table import BarTable
 from pipelines.checkpoint import MODEL, Checkpoint, load_checkpoint, save_checkpoint
 from pipelines.checkpoint_store import load_best, load_newest
 

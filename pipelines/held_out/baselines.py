@@ -12,10 +12,10 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.checks import require
 from envs.config import BPS, EnvConfig
 from envs.fills import Book, Grid, fill_price
-from envs.table import BarTable
 from pipelines.held_out.rollout import Policy, Rollout, chain, final_equity, play_parts, play_tiles
 from pipelines.judging.metrics import COLUMNS, Metrics, in_order, measure
 

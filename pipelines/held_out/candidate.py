@@ -14,8 +14,8 @@ from torch import Tensor
 
 from envs.assets import parse_assets
 from envs.bar_files import time_text
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
-from envs.table import BarTable
 from pipelines.config import RunConfig
 from pipelines.held_out.replay_inputs import Inputs, load_inputs
 from pipelines.judging.opening import Opening

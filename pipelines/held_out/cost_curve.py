@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.ledger import FILLS
-from envs.table import BarTable
 from pipelines.held_out.recorded import Recording, play_recording
 from pipelines.judging.metrics import in_order, join_parts
 from pipelines.judging.period_returns import growth_curve

@@ -55,8 +55,12 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         told = [bool(self.run), bool(self.runs), self.folds is not None]
         names = [n for n, t in zip(("run", "runs", "folds"), told, strict=True) if t]
-        what = "one of run=PATH, runs=[PATH,PATH] and folds=NUMBER"
-        require(len(names) == 1, "run, runs, folds", ", ".join(names) or "nothing", what)
+        if len(names) != 1:
+            raise ValueError(
+                "nothing to judge: give one of run=PATH, runs=[PATH,PATH], folds=NUMBER"
+                if not names
+                else f"{' and '.join(names)} are not allowed together: give one of them"
+            )
         self._check_walk_forward()
         require_one_of("checkpoint", self.checkpoint, CHECKPOINTS)
         require_at_least("draws", self.draws, 1)

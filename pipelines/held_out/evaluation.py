@@ -12,7 +12,9 @@ import pandas as pd
 from envs.bar_files import file_sha256
 from envs.durable import write_file
 from pipelines.held_out.evaluation_files import EQUITY, EVALUATION, FORMAT, RETURNS
-from pipelines.held_out.held_out_baselines import Account, Foresight, MatchedRandom
+from pipelines.held_out.foresight import Foresight
+from pipelines.held_out.held_out_baselines import Account
+from pipelines.held_out.matched_random import MatchedRandom
 from pipelines.held_out.result import Replayed
 from pipelines.judging.bootstrap import Interval
 from pipelines.judging.break_even import BreakEven

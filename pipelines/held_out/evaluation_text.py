@@ -1,15 +1,12 @@
 """An evaluation for a terminal: the verdict first, then what it rests on."""
 
 import os.path
-import textwrap
 from pathlib import Path
 
 from pipelines.held_out.evaluation import Evaluation
 from pipelines.held_out.result import aligned
 from pipelines.judging.performance import EquityFigures, TradeFigures
-from pipelines.number_text import a_year, counted, signed_percent
-
-_WIDTH = 100
+from pipelines.number_text import a_year, counted, minute, signed_percent, wrapped
 
 
 def as_text(evaluation: Evaluation, folder: Path) -> str:
@@ -32,7 +29,7 @@ def as_text(evaluation: Evaluation, folder: Path) -> str:
 def _verdict(evaluation: Evaluation) -> list[str]:
     lines = [f"VERDICT: {evaluation.verdict.word}"]
     for reason in evaluation.verdict.reasons:
-        lines += textwrap.wrap(reason, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
+        lines += wrapped(reason, "  - ")
     return lines
 
 
@@ -46,7 +43,7 @@ def _accounts(evaluation: Evaluation) -> list[str]:
         for i, seed in enumerate(evaluation.seeds):
             figures = seed.performance
             rows.insert(2 + i, _row(seed.name, figures.equity, figures.trades, seed.sharpe))
-    return [evaluation.bars.line, *aligned(rows)]
+    return [*wrapped(evaluation.bars.line), *aligned(rows)]
 
 
 def _row(
@@ -67,17 +64,17 @@ def _costs(evaluation: Evaluation) -> list[str]:
     costs, bound = evaluation.costs, evaluation.foresight
     found = evaluation.intervals
     curve = ", ".join(f"x{m:g} {signed_percent(total)}" for m, total in costs.returns.items())
-    lines = [f"costs ({costs.order_cost_bps:g} bps an order): {curve}"]
+    lines = wrapped(f"costs ({costs.order_cost_bps:g} bps an order): {curve}")
     if not evaluation.verdict.findings.moved:
         return lines
     if found:
         sharpe, fall = found["sharpe"], found["max_drawdown_fraction"]
-        lines.append(
+        lines += wrapped(
             f"95 % intervals, stationary bootstrap: Sharpe {sharpe.low:.2f} to {sharpe.high:.2f}, "
             f"max drawdown at the ends of the tested periods, {100 * fall.estimate:.2f} %, "
             f"{100 * fall.low:.2f} % to {100 * fall.high:.2f} %"
         )
-    lines.append(evaluation.random.sentence)
+    lines += wrapped(evaluation.random.sentence)
     if bound.share_fraction is not None:
         lines.append(
             f"Perfect foresight bounds log growth by {bound.log_growth:,.4g}; the policy's is "
@@ -104,6 +101,6 @@ def _looks(evaluation: Evaluation, folder: Path) -> list[str]:
     which = "first look" if looks.earlier == 0 else f"look number {looks.earlier + 1}"
     return [
         f"{which} at these bars, {counted(looks.trials, 'trial')} in all, counted since "
-        f"{looks.begun[:16]} UTC; line {receipt.line} of "
-        f"{os.path.normpath(folder / evaluation.registry)}"
+        f"{minute(looks.begun)} UTC;",
+        f"line {receipt.line} of {os.path.normpath(folder / evaluation.registry)}",
     ]

@@ -242,7 +242,9 @@ def _add_curves(
 
 
 def _lay_out(figure: go.Figure, cuts: list[list[str]]) -> None:
-    titles = ("Price", "Chained equity: policy and buy-and-hold", "Position, units", "Drawdown")
+    titles = (
+        "Price, quote currency", "Chained equity, quote currency", "Position, units", "Drawdown",
+    )  # fmt: skip
     for panel, title in enumerate(titles, start=1):
         top = figure.layout["yaxis" if panel == 1 else f"yaxis{panel}"].domain[1]
         figure.add_annotation(

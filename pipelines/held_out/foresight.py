@@ -1,10 +1,13 @@
 """More than anybody can win: a bound on the equity of an account that knows every bar to come."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.config import BPS, EnvConfig
-from envs.table import BarTable
+from pipelines.held_out.candidate import Candidate
 
 # Tiles that are bounded at a time, a bound on the memory.
 _TILES = 512
@@ -83,3 +86,29 @@ def foresight_growth(table: BarTable, cfg: EnvConfig, bounds: Tensor) -> np.ndar
         equity = most_equity(ohlcv[first[part, None] + steps], cfg)
         growth[part] = np.take_along_axis(equity, length[part, None], -1)[:, 0]
     return growth
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """More than anybody can win on these bars, knowing all of them: see `most_equity`.
+
+    Attributes:
+        log_growth: the bound on the log of final over initial equity, over all tiles; None: more
+            than a float can hold.
+        policy_log_growth: the policy's; None if it lost everything.
+        share_fraction: the latter over the former.
+    """
+
+    log_growth: float | None
+    policy_log_growth: float | None
+    share_fraction: float | None
+
+
+def bound_foresight(candidate: Candidate, policy_growth: float) -> Foresight:
+    """The policy's growth, a multiple of what it began with, beside the bound."""
+    growth = foresight_growth(candidate.table, candidate.env, candidate.bounds)
+    bound = float(np.log(growth).sum())
+    own = float(np.log(policy_growth)) if policy_growth > 0.0 else None
+    known = bool(np.isfinite(bound))
+    share = own / bound if known and own is not None and bound > 0.0 else None
+    return Foresight(bound if known else None, own, share)

@@ -16,14 +16,10 @@ from pipelines.held_out.cost_curve import order_cost_bps
 from pipelines.held_out.doubts import coverage, other_bars, other_markets, run_notes
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import Costs, Evaluation, SeedResult
-from pipelines.held_out.held_out_baselines import (
-    Account,
-    bound_foresight,
-    play_baselines,
-    play_matched_random,
-    share_account,
-)
+from pipelines.held_out.foresight import bound_foresight
+from pipelines.held_out.held_out_baselines import Account, play_baselines, share_account
 from pipelines.held_out.joined_account import join
+from pipelines.held_out.matched_random import play_matched_random
 from pipelines.held_out.opened_bars import Opened
 from pipelines.held_out.played_seed import PlayedSeed, curves_at_costs, name_traces, play_seed
 from pipelines.held_out.result import POLICY, Replayed

@@ -48,7 +48,7 @@ def write_page(
         "title": escape(f"{replayed.run}: {replayed.asset} {replayed.split}"),
         "heading": escape(heading),
         "about": escape(_about(replayed)),
-        "caveats": _block("caveats", caveats(result)),
+        "caveats": _caveats(caveats(result)),
         "table": _table(result.table()),
         "random": escape(result.random_sentence()) + ".",
         "conventions": escape(_conventions(replayed, cfg)),
@@ -109,9 +109,9 @@ def _provenance(result: Result) -> str:
     return f"Data: {source}. A simulation on past bars; not advice, and no promise of profit."
 
 
-def _block(name: str, lines: list[str]) -> str:
+def _caveats(lines: list[str]) -> str:
     paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines)
-    return f'<div class="{name}">{paragraphs}</div>' if lines else ""
+    return f'<div class="caveats">{paragraphs}</div>' if lines else ""
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

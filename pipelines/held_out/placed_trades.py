@@ -11,7 +11,7 @@ from torch import Tensor
 from envs.config import EnvConfig
 from envs.ledger import HEADS
 from pipelines.held_out.baselines import FLAT
-from pipelines.held_out.technical_rule import held_side
+from pipelines.held_out.technical_rules import held_side
 from pipelines.judging.metrics import completed_trades
 
 _NEVER = 2**62  # a bar that no tile comes to

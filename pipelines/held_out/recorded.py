@@ -14,12 +14,12 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from envs.bar_table import BarTable
 from envs.checks import read_json
 from envs.config import EnvConfig
 from envs.ledger import FILLS, HEADS, REASONS
 from envs.market import MarketEnv
-from envs.table import BarTable
-from envs.trace_beside import require_unchanged
+from envs.trace_beside import path_beside, require_unchanged
 from envs.trace_reader import read_trace
 from envs.trace_schema import MARKET
 from pipelines.held_out.baselines import FLAT
@@ -57,7 +57,7 @@ class Recording:
             ValueError: if the file is no trace, or the bars are not the ones it was played on.
         """
         path.stat()  # of a name that is mistyped the trace is what a person knows
-        about = read_json(path.with_suffix(".json"))
+        about = read_json(path_beside(path))
         require_unchanged(path, about)
         known = about["data"]["sha256"]
         if known and table.meta.source_sha256 != known:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from envs.table import BarTable
+from envs.bar_table import BarTable
 from pipelines.checkpoint_store import load_newest
 from pipelines.exit_codes import ERROR
 from pipelines.held_out.recorded import Recording, first_difference, play_recording

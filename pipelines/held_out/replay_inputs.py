@@ -10,10 +10,11 @@ from torch import Tensor
 from torchrl.modules import ActorValueOperator
 
 from envs.assets import asset_folder, parse_assets
+from envs.bar_table import BarTable
 from envs.checks import require
 from envs.config import EnvConfig
 from envs.data_config import DataConfig
-from envs.table import BarTable, build_table
+from envs.table import build_table
 from pipelines.checkpoint import Checkpoint, seen_by
 from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.config import RunConfig

@@ -14,7 +14,7 @@ from envs.durable import write_file
 from envs.table_meta import TableMeta
 from pipelines.judging.metrics import Metrics
 from pipelines.judging.period_returns import DAY_S
-from pipelines.number_text import counted, percent, signed_percent
+from pipelines.number_text import counted, percent, signed_percent, wrapped
 
 # Under these the page says that the numbers mean nothing. With 100 trades the hit rate is still
 # uncertain by 5 percentage points; over a year an annual Sharpe ratio by 1.
@@ -120,8 +120,8 @@ class Result:
         """How the random accounts spread."""
         low, high = map(signed_percent, self.random_interval)
         return (
-            f"random: the median of {self.random_accounts} accounts that draw every action "
-            f"uniformly; 90 % of them returned {low} to {high}"
+            f"random: the median of {self.random_accounts} accounts that draw every action; "
+            f"90 % of them returned {low} to {high}"
         )
 
 
@@ -158,8 +158,11 @@ def caveats(result: Result) -> list[str]:
 
 def as_text(result: Result) -> str:
     """The comparison for a terminal, with everything that qualifies it."""
-    lines = [result.replayed.line, *aligned(result.table()), result.random_sentence()]
-    return "\n".join([*lines, *(f"! {line}" for line in caveats(result))])
+    lines = [*wrapped(result.replayed.line), *aligned(result.table())]
+    lines += wrapped(result.random_sentence())
+    for line in caveats(result):
+        lines += wrapped(line, "! ")
+    return "\n".join(lines)
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

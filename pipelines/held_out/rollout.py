@@ -12,13 +12,13 @@ from torch import Tensor
 from torchrl.envs import TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from envs.bar_table import BarTable
 from envs.checks import require
 from envs.config import EnvConfig
 from envs.episodes import tile
 from envs.factory import account_norm
 from envs.ledger import FILLS, HEADS
 from envs.market import REWARD_EQUITY_FLOOR, MarketEnv
-from envs.table import BarTable
 from envs.trace_reader import to_frame
 from envs.trace_rows import Chunk, RowMaker
 from pipelines.rollout_policy import RolloutPolicy
@@ -69,7 +69,7 @@ class Rollout:
         return self.batch.batch_size[1]
 
     def rows(self, table: BarTable, cfg: EnvConfig, account: int = 0) -> pd.DataFrame:
-        """The trace of one account, lanes numbered by tile, as `envs.trace.read_trace` has it."""
+        """The trace of one account, lanes numbered by tile, as `read_trace` has it."""
         texts = dict.fromkeys(("run_id", "split", "asset"), "")
         batch, alive = self.batch[:, account], self.alive[:, account]
         return to_frame(RowMaker(table, cfg, texts).table(Chunk.copy(batch, None, alive)))

@@ -15,7 +15,8 @@ from envs.bar_files import OHLCV, plain_bars
 from pipelines.market_data.download_config import DownloadConfig
 from pipelines.market_data.fresh_bars import FreshBars, Span, check_fresh, no_bars, within
 from pipelines.market_data.http_client import http_date_ns, wait_s
-from pipelines.market_data.patience import BadAnswerError, BadDataError, Patience, SourceError
+from pipelines.market_data.patience import BadAnswerError, BadDataError, Patience
+from pipelines.source_error import SourceError
 
 T = TypeVar("T")
 # Bars to step over when an answer is empty and the exchange does not say how long its pages are.

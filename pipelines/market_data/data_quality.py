@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from envs.bar_files import OHLCV, time_text
+from envs.bar_table import BarTable
 from envs.bars import Bars
-from envs.table import BarTable
 from pipelines.market_data.data_outliers import Outliers, find_outliers
 
 # Rows of a table on the page and in the JSON: the worst ones.

@@ -8,7 +8,8 @@ from typing import IO
 from urllib.error import HTTPError, URLError
 
 from pipelines.market_data.download_config import HttpConfig
-from pipelines.market_data.patience import BadAnswerError, Patience, SourceError
+from pipelines.market_data.patience import BadAnswerError, Patience
+from pipelines.source_error import SourceError
 
 _CHUNK = 1 << 16
 _USER_AGENT = "pricetaker"

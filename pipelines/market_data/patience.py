@@ -5,15 +5,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pipelines.market_data.download_config import HttpConfig
+from pipelines.source_error import SourceError
 
 T = TypeVar("T")
 _LONGEST_BACKOFF_S = 60.0
 # A server that asks for a longer wait is not waited for.
 _LONGEST_WAIT_S = 600.0
-
-
-class SourceError(Exception):
-    """The source cannot be reached, or answers wrongly, however often it is asked."""
 
 
 class BadDataError(SourceError):

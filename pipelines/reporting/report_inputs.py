@@ -2,21 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from envs.config import EnvConfig
+from envs.trace_beside import read_simulator
 from envs.trace_reader import read_trace
 from pipelines.held_out.evaluation_files import EVALUATION, FORMAT, require_own
 from pipelines.judging.metrics import in_order, join_parts
 
 # Without these there is nothing to report.
 _PARTS = ("verdict", "bars", "accounts", "seeds", "folds", "costs", "looks", "receipt", "files")
-# Of the simulator's parameters, those that the trades are made out with.
-_NEEDED = ("initial_cash", "taker_fee_bps", "maker_fee_bps")
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,10 @@ class ReportInputs:
                 is another evaluation's.
         """
         path = folder / EVALUATION
+        inner = sorted(found.parent for found in folder.glob(f"*/{EVALUATION}"))
+        if inner and not path.exists():
+            there = ", ".join(f"folder={found}" for found in inner)
+            raise FileNotFoundError(f"{folder}: no {EVALUATION} here; there is {there}")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
@@ -107,21 +110,3 @@ def _read_frame(folder: Path, name: str) -> pd.DataFrame:
     if frame.empty or "policy" not in frame or not isinstance(frame.index, pd.DatetimeIndex):
         raise ValueError(f"{path}: no series of an account named policy, by time")
     return frame
-
-
-def read_simulator(trace: Path) -> EnvConfig:
-    """The parameters that a trace was played under, from the JSON file beside it.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds no parameters.
-    """
-    path = trace.with_suffix(".json")
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))["simulator"]
-        needed = {name: known[name] for name in _NEEDED}
-        # A key that is newer than the trace changes nothing that is read here.
-        names = {field.name for field in fields(EnvConfig)} & set(known)
-        return EnvConfig(**{name: known[name] for name in names} | needed)
-    except (KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: no parameters of a simulator: {error!r}") from error

@@ -11,8 +11,10 @@ from pipelines.folder_lock import LOCK
 from pipelines.held_out.evaluation_files import EVALUATION
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
-# A folder with one of these is a run, or was to become one.
-_MARKS = (CONFIG, METRICS, LOCK, "checkpoints")
+# A folder with one of these is a run; with a lock alone it was to become one.
+_MARKS = (CONFIG, METRICS, "checkpoints")
+# What has a lock too: an evaluation of several runs, and a walk-forward with its own runs.
+_NO_MARKS = (EVALUATION, "runs")
 _DEPTH = 5
 _MOST_BYTES = 64 * 2**20
 
@@ -30,12 +32,19 @@ def find_folders(root: Path) -> tuple[list[Path], list[Path]]:
     runs: list[Path] = []
     evaluations: list[Path] = []
     for folder in _folders(root, _DEPTH):
-        if any(os.path.lexists(folder / name) for name in _MARKS):
+        if _is_run(folder):
             runs.append(folder)
         elif (folder / EVALUATION).is_file():
             evaluations.append(folder)
     own = set(runs)
     return sorted(runs), sorted(e for e in evaluations if own.isdisjoint(e.parents))
+
+
+def _is_run(folder: Path) -> bool:
+    def has(*names: str) -> bool:
+        return any(os.path.lexists(folder / name) for name in names)
+
+    return has(*_MARKS) or (has(LOCK) and not has(*_NO_MARKS))
 
 
 def _folders(parent: Path, depth: int) -> Iterator[Path]:
@@ -49,7 +58,7 @@ def _folders(parent: Path, depth: int) -> Iterator[Path]:
             continue
         folder = parent / entry.name
         yield folder
-        if depth > 1 and not any(os.path.lexists(folder / name) for name in _MARKS):
+        if depth > 1 and not _is_run(folder):
             yield from _folders(folder, depth - 1)
 
 

@@ -8,9 +8,8 @@ import pandas as pd
 
 from envs.checks import read_json, require
 from envs.config import EnvConfig
-from envs.trace_beside import path_beside
+from envs.trace_beside import path_beside, read_simulator
 from pipelines.number_text import counted
-from pipelines.reporting.report_inputs import read_simulator
 from pipelines.run_insights.trace_figures import (
     MAX_MARKS,
     NOTHING,
@@ -231,5 +230,5 @@ def _parameters(trace: Path) -> tuple[EnvConfig, list[str]]:
         free = EnvConfig(taker_fee_bps=0.0, maker_fee_bps=0.0, slippage_bps=0.0,
                          stop_slippage_bps=0.0, allow_zero_costs=True)  # fmt: skip
         reason = error.strerror if isinstance(error, OSError) else "damaged"
-        sidecar = trace.with_suffix(".json").name
+        sidecar = path_beside(trace).name
         return free, [f"Profits are before fees: {sidecar}: {reason}"]

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import pandas as pd
 
+from envs.bar_table import BarTable
 from envs.config import BPS, EnvConfig
-from envs.table import BarTable
 from envs.trace_reader import read_trace
 from pipelines.config import RunConfig
 from pipelines.held_out.baselines import buy_and_hold
