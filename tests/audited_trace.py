@@ -41,6 +41,7 @@ CONFIGS = {
     "touch": {"tp_through_ticks": 0.0, "taker_fee_bps": 1.0, "stop_slippage_bps": 8.0},
     "through": {"tp_through_ticks": 4.0, "maintenance_margin_rate": 0.02, "max_leverage": 20.0},
     "tick": {"tick_size": 0.25, "slippage_bps": 0.7, "take_profit_r": [0.0, 0.5, 80.0]},
+    "poor": {"initial_cash": 20.0, "trailing": True},  # positions of some thousandths
     "rich": {"initial_cash": 3e9, "max_leverage": 20.0, "risk_pct": 30.0},
     "flatten": {"flatten_at_end": True, "trailing": True},
     "all": WILD | {"funding_bps_per_day": 100.0, "max_participation": 4.0, "trailing": True,

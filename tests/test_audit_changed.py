@@ -3,7 +3,16 @@
 import pandas as pd
 import pytest
 
-from audited_trace import WILD, audit_changed, make_clean, make_replay, read_rows
+from audited_trace import (
+    BASE,
+    CONFIGS,
+    WILD,
+    audit_changed,
+    make_clean,
+    make_replay,
+    make_trace,
+    read_rows,
+)
 from envs.ledger import HEADS
 from envs.trace_schema import COLUMNS
 
@@ -153,3 +162,19 @@ def test_a_tile_that_ends_too_early_or_not_at_all_is_found(params, tmp_path):
         wrong[at]["truncated"] = value
         finding = audit_changed(wrong, (rows, trace, prices), tmp_path)
         assert (finding.row, finding.column) == (at + 1, "truncated")
+
+
+def test_a_last_row_that_says_that_its_tile_is_over_is_found_if_the_next_bar_is_shown(tmp_path):
+    """In the midst of an episode, at the end of the trace: no row of the lane follows."""
+    trace, prices = make_trace(tmp_path, seed=sum(map(ord, "flatten")), **CONFIGS["flatten"])
+    rows = read_rows(trace)
+    shown = {pd.Timestamp(row["timestamp"]) for row in rows}
+    at = next(
+        i for i in range(len(rows) - BASE.lanes, len(rows))
+        if float(rows[i]["position"]) == 0.0 and int(rows[i]["step"]) < 20
+        and "true" not in (rows[i]["truncated"], rows[i]["terminated"])
+        and pd.Timestamp(rows[i]["timestamp"]) + pd.Timedelta("1h") in shown
+    )  # fmt: skip
+    rows[at]["truncated"] = "true"
+    finding = audit_changed(rows, (rows, trace, prices), tmp_path)
+    assert (finding.row, finding.column, finding.rule) == (at + 1, "truncated", "R-EPISODE-8")
