@@ -32,6 +32,7 @@ from pipelines.exporting.published_run import load_published
 from pipelines.exporting.run_files import Choice, held_still
 from pipelines.exporting.unpack import unpack_archive, verify_archive
 from pipelines.number_text import counted
+from pipelines.source import short_revision
 
 _SHOWN = 5
 # What a person has named; everything else that the system refuses is the disk's.
@@ -94,9 +95,10 @@ def _publish(run: Path, cfg: ExportConfig) -> None:
 def describe(manifest: ArchiveManifest) -> str:
     """An archive in a line, for a terminal."""
     about = manifest.about
+    commit = short_revision(str(about.get("git_revision")))
     return (
         f"{manifest.run}: {counted(len(manifest.files), 'file')}, {manifest.size / 1e6:,.1f} MB, "
-        f"checkpoint {about.get('checkpoint')}, commit {str(about.get('git_revision'))[:12]}, "
+        f"checkpoint {about.get('checkpoint')}, commit {commit}, "
         f"{counted(len(manifest.looks), 'look')} at held-out bars"
     )
 

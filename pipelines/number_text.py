@@ -13,10 +13,14 @@ TERMINAL_WIDTH = 100
 
 
 def wrapped(text: str, begin: str = "") -> list[str]:
-    """A sentence as lines of a terminal, the first behind `begin`, the others under its words."""
+    """A sentence as lines of a terminal, the first behind `begin`, the others under its words.
+
+    A word stays whole, however long: it may be the name of a file.
+    """
     return textwrap.wrap(
-        text, TERMINAL_WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin)
-    )
+        text, TERMINAL_WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def counted(number: int, noun: str) -> str:

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+_DIGITS = 8
+_DIRTY = "-dirty"
 
 
 @functools.cache
@@ -27,3 +29,8 @@ def git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def short_revision(revision: str) -> str:
+    """A commit for a person: eight digits, and whether files were changed since."""
+    return revision.removesuffix(_DIRTY)[:_DIGITS] + _DIRTY * revision.endswith(_DIRTY)

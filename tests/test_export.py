@@ -16,7 +16,8 @@ import pytest
 from carried_run import SECRET, STRANGE, export
 from pipelines.checkpoint import load_checkpoint
 from pipelines.config import compose_config
-from pipelines.export import main
+from pipelines.export import describe, main
+from pipelines.exporting.archive_manifest import ArchiveManifest
 from pipelines.exporting.pack import pack_run
 from pipelines.exporting.run_files import Choice
 from pipelines.exporting.unpack import unpack_archive, verify_archive
@@ -212,3 +213,8 @@ def test_an_unpacked_run_is_replayed_and_judged(carried, tmp_path):
     manifest = pack_run(got).manifest
     assert {"result.json", "replay.html", "replay_actions.csv"} < set(manifest.files)
     assert {"evaluation/report.html", "evaluation/mine_actions.csv"} < set(manifest.files)
+
+
+def test_an_archive_of_code_that_was_changed_says_so():
+    about = {"checkpoint": "000000003", "git_revision": "0123456789abcdef" * 2 + "-dirty"}
+    assert "commit 01234567-dirty, 0 looks" in describe(ArchiveManifest("mine", about, {}, []))

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from envs.table import BarTable
+from envs.bar_table import BarTable
 from envs.trace import TraceMark
 from pipelines import saver as saver_module
 from pipelines.checkpoint import describe
-from pipelines.checkpoint_store import CheckpointStore, list_checkpoints, load_newest
+from pipelines.checkpoint_store import CheckpointStore, load_newest
 from pipelines.config import compose_config
-from pipelines.non_finite import NonFiniteError
+from pipelines.non_finite_error import NonFiniteError
+from pipelines.run_folder import list_checkpoints
 from pipelines.saver import Saver, trace_mark, tracker_mark
 from pipelines.snapshot import Snapshot
 from pipelines.tracking.tracker import TrackerMark

@@ -20,12 +20,12 @@ from pipelines.run_insights.replays import Replay
 from pipelines.run_insights.run_files import finite
 from pipelines.run_insights.run_records import RunRecord, at_market
 from pipelines.run_insights.run_records import number as number_of
+from pipelines.source import short_revision
 
 _MISSING = object()
 # Where a run lies, and how it was started, is not what it is.
 _PLACES = ("run.root", "run.dir", "resume")
 _SECRET = re.compile(r"(?i)secret|token|passw|credential|api_?key")
-_COMMIT_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def columns(records: Sequence[RunRecord], price_per_hour: float | None) -> list[
     found += [
         *(_key_column(name) for name in differing_keys(records)),
         Column("device", "word", lambda run: _word(str(run.config.get("device", "")))),
-        Column("commit", "word", lambda run: _word(_short(run.commit))),
+        Column("commit", "word", lambda run: _word(short_revision(run.commit))),
         Column("notes", "notes", lambda run: _word("; ".join(notes(run)))),
     ]
     return [column for column in found if any(column.cell(run).text != NONE for run in records)]
@@ -190,11 +190,6 @@ def _cell(value: float | None, show: Callable[[Any], str]) -> Cell:
 
 def _word(text: str) -> Cell:
     return Cell(text or NONE, text or None)
-
-
-def _short(commit: str) -> str:
-    dirty = "-dirty" * commit.endswith("-dirty")
-    return commit.removesuffix("-dirty")[:_COMMIT_DIGITS] + dirty
 
 
 def _plain(value: object) -> str:
