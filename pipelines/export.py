@@ -95,7 +95,8 @@ def _publish(run: Path, cfg: ExportConfig) -> None:
 def describe(manifest: ArchiveManifest) -> str:
     """An archive in a line, for a terminal."""
     about = manifest.about
-    commit = short_revision(str(about.get("git_revision")))
+    known = about.get("git_revision")  # of an archive from elsewhere it may be anything
+    commit = short_revision(str(known) if known else None)
     return (
         f"{manifest.run}: {counted(len(manifest.files), 'file')}, {manifest.size / 1e6:,.1f} MB, "
         f"checkpoint {about.get('checkpoint')}, commit {commit}, "

@@ -7,13 +7,16 @@ const pageColor = name => getComputedStyle(document.documentElement).getProperty
 const FIGURE_CONFIG = {responsive: true, displaylogo: false, plotlyServerURL: "", modeBarButtons:
   [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]]};
 
-// A copy of a value in which every colour is the scheme's; long lists of points are not looked at.
-function recolored(value) {
-  if (typeof value === "string") return schemeIsDark.matches && DARK[value] || value;
+// A copy of a value in which every colour is the scheme's; long lists of points are not looked at,
+// nor is a text that is no colour: a line may have the name of one.
+function recolored(value, key = "") {
+  if (typeof value === "string")
+    return schemeIsDark.matches && /color$/.test(key) && DARK[value] || value;
   if (Array.isArray(value))
-    return value.length && typeof value[0] === "object" ? value.map(recolored) : value;
+    return typeof value[0] === "object" ? value.map(item => recolored(item)) : value;
   if (value === null || typeof value !== "object") return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, recolored(item)]));
+  const items = Object.entries(value).map(([name, item]) => [name, recolored(item, name)]);
+  return Object.fromEntries(items);
 }
 
 // Text, lines and paper as the page has them.

@@ -31,6 +31,8 @@ def git_revision() -> str | None:
     return done.stdout.strip() or None
 
 
-def short_revision(revision: str) -> str:
+def short_revision(revision: str | None) -> str:
     """A commit for a person: eight digits, and whether files were changed since."""
+    if revision is None:
+        return "unknown"
     return revision.removesuffix(_DIRTY)[:_DIGITS] + _DIRTY * revision.endswith(_DIRTY)

@@ -187,6 +187,16 @@ def test_what_never_happened_is_null_in_the_numbers_and_never_in_the_table(
     strictly(page.partition('id="result">')[2].partition("</script>")[0])
 
 
+@pytest.mark.parametrize(
+    ("commit", "shown"),
+    [(None, "Commit unknown,"), ("0123456789abcdef-dirty", "Commit 01234567-dirty,")],
+)
+def test_a_page_says_of_which_code_it_is_also_where_that_is_not_known(tmp_path, commit, shown):
+    result = {"rows": [{"lanes": 2}], "machine": benchmark._machine() | {"commit": commit}}
+    write_page(tmp_path / "x.html", "", "", result, go.Figure())
+    assert shown in (tmp_path / "x.html").read_text()
+
+
 @pytest.mark.parametrize("path", sorted(MEASURED.glob("*.json")), ids=lambda path: path.name)
 def test_what_was_measured_is_json(path):
     strictly(path.read_text(encoding="utf-8"))

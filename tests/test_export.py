@@ -215,6 +215,10 @@ def test_an_unpacked_run_is_replayed_and_judged(carried, tmp_path):
     assert {"evaluation/report.html", "evaluation/mine_actions.csv"} < set(manifest.files)
 
 
-def test_an_archive_of_code_that_was_changed_says_so():
-    about = {"checkpoint": "000000003", "git_revision": "0123456789abcdef" * 2 + "-dirty"}
-    assert "commit 01234567-dirty, 0 looks" in describe(ArchiveManifest("mine", about, {}, []))
+@pytest.mark.parametrize(
+    ("revision", "shown"),
+    [("0123456789abcdef" * 2 + "-dirty", "01234567-dirty"), (None, "unknown"), (7, "7")],
+)
+def test_an_archive_says_of_which_code_it_is_and_whether_that_was_changed(revision, shown):
+    about = {"checkpoint": "000000003", "git_revision": revision}
+    assert f"commit {shown}, 0 looks" in describe(ArchiveManifest("mine", about, {}, []))

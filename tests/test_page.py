@@ -333,3 +333,9 @@ def test_what_a_reader_has_hidden_stays_hidden_in_another_scheme(opened):
     opened.resize(1280, 900)
     shown = opened.run("return document.getElementById('chart').data.map(t => t.visible)")
     assert [index for index, value in enumerate(shown) if value is False] == [0]
+
+
+def test_a_line_that_is_named_like_a_colour_keeps_its_name(opened):
+    found = opened.run("return recolored({name: 'white', marker: {color: 'white'}})")
+    assert found["name"] == "white"
+    assert contrast(found["marker"]["color"], "#000000") < 2

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from pipelines.page_figure import figure_script
 from pipelines.page_template import fill_page, script_json
+from pipelines.source import short_revision
 
 _TEMPLATE = Path(__file__).with_name("benchmark_page.html")
 
@@ -27,8 +28,8 @@ def write_page(
         chart: the figure.
     """
     machine = result["machine"]
-    where = f"Commit {machine['commit'][:12]}, torch {machine['torch']}, {machine['gpu'] or ''} "
-    where += f"{machine['processor']}, {machine['threads']} threads."
+    where = f"Commit {short_revision(machine['commit'])}, torch {machine['torch']}, "
+    where += f"{machine['gpu'] or ''} {machine['processor']}, {machine['threads']} threads."
     fields = {
         "title": escape(title),
         "about": escape(f"{about} {where}"),
