@@ -13,6 +13,7 @@ from envs.assets import of_market, parse_assets
 from envs.bar_files import OHLCV
 from envs.bar_table import BarTable
 from envs.bars import Bars, check_bars, load_bars
+from envs.checks import require
 from envs.coarse_bars import coarse_features, coarse_names
 from envs.data_config import DataConfig
 from envs.features import FEATURE_NAMES, market_features
@@ -131,9 +132,10 @@ def cut_table(
         splits: half-open row ranges that were found before; None: those of `cfg`.
 
     Raises:
-        ValueError: for an embargo under ``window + episode_bars``; for a split without room for
-            one episode.
+        ValueError: for columns of another shape or type, or a name that comes twice; for an embargo
+            under ``window + episode_bars``; for a split without room for one episode.
     """
+    _require_columns(columns, (len(bars.time_ns), len(set(names))))
     features = torch.from_numpy(columns)
     tradable = torch.isfinite(features).all(dim=1)
     if splits is None:
@@ -155,6 +157,13 @@ def cut_table(
     )
     timestamp, ohlcv = torch.from_numpy(bars.time_ns), torch.from_numpy(bars.ohlcv)
     return BarTable(timestamp, ohlcv, features, segment, tradable, loc, scale, meta)
+
+
+def _require_columns(columns: np.ndarray, shape: tuple[int, int]) -> None:
+    fits = columns.dtype == np.float32 and columns.shape == shape
+    found = f"{columns.dtype} {list(columns.shape)}"
+    allowed = f"float32 {list(shape)}: a row for each bar, a column for each different name"
+    require(fits, "columns", found, allowed)
 
 
 def _file_bars(cfg: DataConfig) -> tuple[Bars, np.ndarray, list[str]]:

@@ -13,7 +13,8 @@ import torch
 from envs.bar_table import BarTable
 from envs.data_config import DataConfig
 from envs.features import FEATURE_NAMES, WARMUP_ROWS
-from envs.table import build_table
+from envs.known_config import SyntheticConfig
+from envs.table import build_table, cut_table, load_columns
 
 ROWS, WINDOW, EPISODE = 3000, 16, 32
 FIELDS = [field.name for field in dataclasses.fields(BarTable) if field.name != "meta"]
@@ -314,3 +315,20 @@ def test_the_default_file_holds_episodes_of_a_day_in_every_split():
     assert table.meta.report["train_tradable_bars"] == 5154
     assert torch.isfinite(table.features[table.tradable]).all()
     assert (table.scale > 0).all()
+
+
+def test_columns_of_ones_own_that_do_not_fit_the_bars_or_their_names_are_refused():
+    cfg = DataConfig(synthetic=SyntheticConfig(market="drift", bars=4_096))
+    bars, columns, names = load_columns(cfg)
+    more = np.column_stack([columns, columns[:, 0]])
+    for given, named, found in (
+        (more.astype(np.float64), [*names, "mine"], "float64"),
+        (more, names, f"{len(names) + 1}]"),
+        (more, [*names, names[0]], f"{len(names) + 1}]"),
+        (more[:-1], [*names, "mine"], f"{len(columns) - 1}, "),
+    ):
+        with pytest.raises(ValueError, match=r"^columns=") as refused:
+            cut_table(bars, given, named, cfg, window=8, episode_bars=16)
+        assert found in str(refused.value).split("is not allowed")[0]
+    table = cut_table(bars, more, [*names, "mine"], cfg, window=8, episode_bars=16)
+    assert table.meta.feature_names[-1] == "mine"
