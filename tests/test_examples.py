@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from envs.data_config import DataConfig
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -38,6 +40,14 @@ def test_a_policy_of_one_s_own_is_judged_beside_a_rule_of_one_s_own(capsys) -> N
     warm_up = torch.isnan(table.features[:, -1])
     assert 0 < warm_up.sum() <= 7 * (int(table.segment[-1]) + 1)
     assert not table.tradable[warm_up].any()
+
+
+def test_the_same_program_judges_on_a_file_of_bars(monkeypatch, capsys) -> None:
+    """As its first lines say: nothing in it needs the market on which there is something to find."""
+    example = load("judge_your_own_policy")
+    monkeypatch.setattr(example, "DATA", DataConfig())
+    assert example.main(iterations=1).word == "not enough data"  # 12 days
+    assert "my_rule" in capsys.readouterr().out
 
 
 def test_the_encoder_takes_windows_of_one_s_own(capsys) -> None:
