@@ -43,7 +43,7 @@ def test_a_policy_of_one_s_own_is_judged_beside_a_rule_of_one_s_own(capsys) -> N
 
 
 def test_the_same_program_judges_on_a_file_of_bars(monkeypatch, capsys) -> None:
-    """As its first lines say: nothing in it needs the market on which there is something to find."""
+    """As its first lines say: nothing in it needs the market on which the move is given away."""
     example = load("judge_your_own_policy")
     monkeypatch.setattr(example, "DATA", DataConfig())
     assert example.main(iterations=1).word == "not enough data"  # 12 days
