@@ -89,6 +89,7 @@ class MarketVectorEnv(VectorEnv):
             cfg = dataclasses.replace(cfg, paths=num_envs // cfg.accounts)
         if table is None:
             table = build_table(DataConfig(), window=cfg.window, episode_bars=cfg.episode_bars)
+        require(isinstance(table, BarTable), "table", table, "a BarTable, as build_table makes it")
         self.cfg = cfg
         self.env = TransformedEnv(MarketEnv(table, cfg, split=split), account_norm(cfg))
         self.windows = normalised_windows(table, cfg.window)

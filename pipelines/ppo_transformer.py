@@ -88,7 +88,9 @@ def main(cfg: RunConfig) -> RunFolder:
         tracker = train(cfg, run, table, model, initial, checkpoint, about, logs)
         if cfg.recorder.format == "parquet" and run.trace("train").exists():
             pack_trace(run.trace("train"))
-        if cfg.replay.enabled:
+        if not cfg.replay.enabled:
+            print(f"trained, not replayed: python pipelines/replay.py run={run.path}")
+        else:
             for asset in table.asset_names:
                 result = replay(
                     run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device,

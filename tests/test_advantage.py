@@ -5,7 +5,7 @@ import torch
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 
-from pipelines.advantage import Advantage, less_the_others
+from pipelines.advantage import Advantage, bootstrap, less_the_others
 
 
 def test_the_others_mean_is_taken_and_never_ones_own():
@@ -32,6 +32,24 @@ def test_the_others_are_the_baseline_only_where_they_are_asked_for(path_baseline
     Advantage(critic, "state_value", gamma=1.0, lmbda=1.0, path_baseline=path_baseline)(batch)
     want = less_the_others(plain, 1) if path_baseline else plain
     torch.testing.assert_close(batch["advantage"], want)
+
+
+def test_who_is_ruined_on_an_episode_s_last_bar_takes_no_value_from_the_others():
+    """Their episode is cut off there all the same: the next stored value is of another one."""
+    shape = (2, 3, 5)  # paths, accounts, time
+    truncated = torch.zeros(*shape, 1, dtype=torch.bool)
+    truncated[0, 1:, 2] = True  # the first account ends in ruin instead
+    state = torch.arange(30.0).view(*shape, 1)
+    batch = TensorDict({"state_value": state}, shape)
+    batch["next"] = TensorDict({"truncated": truncated, "state": 100.0 + state}, shape)
+    critic = TensorDictModule(lambda seen: seen, ["state"], ["state_value"])
+    bootstrap(batch, critic)
+    found = batch["next", "state_value"][..., 0]
+    expected = torch.cat([state[..., 1:, 0], 100.0 + state[..., -1:, 0]], -1)
+    expected[0, 1:, 2] = 100.0 + state[0, 1:, 2, 0]
+    counts = torch.ones(shape, dtype=torch.bool)
+    counts[0, 0, 2] = False  # of the ruined one the entry has no meaning
+    assert torch.equal(found[counts], expected[counts])
 
 
 def test_an_account_alone_has_no_others():

@@ -139,6 +139,8 @@ def test_spaces_fit_what_comes_out(table):
     assert env.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.SAME_STEP
     with pytest.raises(ValueError, match="render_mode"):
         MarketVectorEnv(table, CFG, render_mode="human")
+    with pytest.raises(ValueError, match=r"table='bars\.parquet' is not allowed: a BarTable"):
+        MarketVectorEnv("bars.parquet", CFG)
     env.close()
 
 
