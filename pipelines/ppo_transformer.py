@@ -88,9 +88,7 @@ def main(cfg: RunConfig) -> RunFolder:
         tracker = train(cfg, run, table, model, initial, checkpoint, about, logs)
         if cfg.recorder.format == "parquet" and run.trace("train").exists():
             pack_trace(run.trace("train"))
-        if not cfg.replay.enabled:
-            print(f"trained, not replayed: python pipelines/replay.py run={run.path}")
-        else:
+        if cfg.replay.enabled:
             for asset in table.asset_names:
                 result = replay(
                     run.path, split=cfg.replay.split, episodes=cfg.replay.episodes, device=device,
@@ -212,4 +210,6 @@ def open_trace(
 
 if __name__ == "__main__":
     with plain_failures():
-        main(CONFIG)
+        RUN = main(CONFIG)
+        if not CONFIG.replay.enabled:  # of the folds of a walk-forward nobody is told so
+            print(f"trained, not judged: python pipelines/evaluate.py run={RUN.path}")

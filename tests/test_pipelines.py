@@ -106,6 +106,14 @@ def test_the_replay_that_ends_a_training_is_that_of_the_program(trained, tmp_pat
     assert first["metrics"] == second["metrics"]
 
 
+def test_a_training_without_a_replay_says_what_is_left_to_do(tmp_path):
+    """To evaluate: a replay would be a look at the bars that it has left alone."""
+    words = ("env.workers=0", "total_frames=256", "replay.enabled=false", "run.dir=mine")
+    done = run("ppo_transformer", *TINY, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("trained, not judged: python pipelines/evaluate.py run=mine\n")
+
+
 @pytest.mark.parametrize(
     ("program", "words", "expected"),
     [
