@@ -250,7 +250,7 @@ def test_a_run_whose_trace_is_damaged_is_named_and_another_trace_can_be_chosen(p
     browser = page("?run=half", "document.querySelector('#message')?.textContent")
     assert browser.run("return document.querySelector('#head').textContent").endswith("/ half")
     chart = "document.querySelector('#metric-chart').offsetParent"
-    assert browser.run(f"return {chart} === null")
+    browser.wait(f"{chart} === null")
     choose(browser, "trace", "train_actions.csv")
     browser.wait(f"{READY} && {chart}")
     assert browser.errors() == []
