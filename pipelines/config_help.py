@@ -3,12 +3,12 @@
 import dataclasses
 import inspect
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
+from pipelines.number_text import wrapped
+
 _FIELD = re.compile(r"    (\w+): .*?(?:  (# .*))?$")
-_WIDTH = 100
 _COMMENT = re.compile(r"    (# .*)$")
 
 
@@ -35,11 +35,7 @@ def help_text(
     if presets:
         lines += ["", "Presets, GROUP=PRESET:"]
         for group, names in presets.items():
-            begin = f"  {group}="
-            lines += textwrap.wrap(
-                " | ".join(names), _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin),
-                break_on_hyphens=False,
-            )  # fmt: skip
+            lines += wrapped(" | ".join(names), f"  {group}=")
     lines += ["", "Keys, KEY=VALUE, with the values of this command line:"]
     return "\n".join([*lines, *_key_lines(config, values)])
 

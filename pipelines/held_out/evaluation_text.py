@@ -89,7 +89,7 @@ def _folds(evaluation: Evaluation) -> list[str]:
     names = list(evaluation.folds[0]["returns"])
     rows = [("fold", "test from", "to", *names, "buy-and-hold")]
     for fold in evaluation.folds:
-        first, last = (time[:16] for time in fold["test"])
+        first, last = map(minute, fold["test"])
         returns = (signed_percent(fold["returns"][name]) for name in names)
         hold = signed_percent(fold["buy_and_hold"])
         rows.append((str(fold["fold"]), first, last, *returns, hold))

@@ -14,7 +14,7 @@ from envs.durable import write_file
 from envs.table_meta import TableMeta
 from pipelines.judging.metrics import Metrics
 from pipelines.judging.period_returns import DAY_S
-from pipelines.number_text import counted, percent, signed_percent, wrapped
+from pipelines.number_text import counted, minute, percent, signed_percent, wrapped
 
 # Under these the page says that the numbers mean nothing. With 100 trades the hit rate is still
 # uncertain by 5 percentage points; over a year an annual Sharpe ratio by 1.
@@ -50,8 +50,8 @@ class Replayed:
         """What was played, for a terminal."""
         return (
             f"{self.asset} {self.split}: {counted(self.bars, 'bar')} in "
-            f"{counted(self.tiles, 'tile')}, {self.first_bar[:16]} to {self.last_bar[:16]} UTC, "
-            f"{self.source_name}"
+            f"{counted(self.tiles, 'tile')}, {minute(self.first_bar)} to "
+            f"{minute(self.last_bar)} UTC, {self.source_name}"
         )
 
     @classmethod
@@ -120,7 +120,7 @@ class Result:
         """How the random accounts spread."""
         low, high = map(signed_percent, self.random_interval)
         return (
-            f"random: the median of {self.random_accounts} accounts that draw every action; "
+            f"random: the median of {self.random_accounts} accounts with uniform actions; "
             f"90 % of them returned {low} to {high}"
         )
 
