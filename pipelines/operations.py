@@ -8,7 +8,7 @@ import copy
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,8 @@ from modules.policy import policy_after_market
 from pipelines.precision import is_half
 
 # Width of the product; on a GPU smaller ones are bound by launches.
-_WIDTH = {"cpu": 1_024, "cuda": 8_192}
+_WIDTH = {"cpu": 2_048, "cuda": 8_192}
+_PRODUCTS = 4  # in one timing: the first finds its operands wherever other work has left them
 _COUNTED = 2  # rows of bars: what is counted grows with their number
 
 
@@ -74,24 +75,53 @@ def peak_flops(device: torch.device, precision: str, repeats: int = 3) -> float:
         precision: of `pipelines.precision`.
         repeats: timings, of which the median counts.
     """
+    multiply, flops = large_products(device, precision)
+    return flops / median_seconds(multiply, repeats, device)
+
+
+def large_products(device: torch.device, precision: str) -> tuple[Callable[[], None], float]:
+    """Matrix products to call and to time, and the operations of one call.
+
+    Args:
+        device: where.
+        precision: of `pipelines.precision`.
+    """
     dtype = torch.bfloat16 if is_half(precision, device) else torch.float32
     width = _WIDTH[device.type]
     # Of numbers like those of a network: a GPU multiplies ones faster than it multiplies those.
     draw = torch.Generator(device=device).manual_seed(0)
     a = torch.randn(width, width, device=device, generator=draw).to(dtype)
-    return 2.0 * width**3 / median_seconds(lambda: torch.mm(a, a), repeats, device)
+
+    def multiply() -> None:
+        for _ in range(_PRODUCTS):
+            torch.mm(a, a)
+
+    return multiply, 2.0 * width**3 * _PRODUCTS
 
 
 def median_seconds(work: Callable[[], Any], repeats: int, device: torch.device) -> float:
     """Of one call, after one that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        synchronize(device)
-        begin = time.perf_counter()
-        work()
-        synchronize(device)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times[1:])
+    return seconds_in_turns([work], repeats, device)[0]
+
+
+def seconds_in_turns(
+    works: Sequence[Callable[[], Any]], repeats: int, device: torch.device
+) -> list[float]:
+    """The median seconds of one call of each, after one that is not counted.
+
+    In turns, so that a machine whose speed wanders does so for all of them alike.
+    """
+    times = [[seconds(work, device) for work in works] for _ in range(repeats + 1)]
+    return [statistics.median(column) for column in zip(*times[1:], strict=True)]
+
+
+def seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """Of one call, with what a GPU has to do for it."""
+    synchronize(device)
+    begin = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - begin
 
 
 def synchronize(device: torch.device) -> None:

@@ -10,7 +10,12 @@ from envs.observation import NUM_ACCOUNT
 from modules.config import ModelConfig
 from pipelines import operations
 from pipelines.model import make_model
-from pipelines.operations import count_operations, median_seconds, peak_flops
+from pipelines.operations import (
+    count_operations,
+    median_seconds,
+    peak_flops,
+    seconds_in_turns,
+)
 
 WINDOW = 16
 MLP = ModelConfig(
@@ -68,6 +73,20 @@ def test_the_time_of_a_call_is_a_median_without_the_first(monkeypatch):
     clock = iter([0, 9, 10, 11, 20, 27, 30, 32])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     assert median_seconds(lambda: None, 3, torch.device("cpu")) == 2
+
+
+def test_what_is_timed_in_turns_shares_a_machine_that_slows_down(monkeypatch):
+    calls, now = [], 0.0
+
+    def passes(name, slow):
+        nonlocal now
+        calls.append(name)
+        now += slow * len(calls)  # every call is slower than the last
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    works = [lambda: passes("one", 1), lambda: passes("two", 2)]
+    assert seconds_in_turns(works, 3, torch.device("cpu")) == [5, 12]
+    assert calls == ["one", "two"] * 4
 
 
 def test_counting_and_timing_leave_gradients_and_generators_as_they_were():

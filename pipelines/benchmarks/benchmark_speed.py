@@ -8,7 +8,6 @@ that its peak of memory is its own.
 import functools
 import logging
 import resource
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -25,7 +24,14 @@ from pipelines.benchmarks.worker_pool import worker_pool
 from pipelines.config import RunConfig, compose_config
 from pipelines.device import pick_device
 from pipelines.model import make_model
-from pipelines.operations import count_operations, median_seconds, peak_flops, synchronize
+from pipelines.operations import (
+    count_operations,
+    large_products,
+    median_seconds,
+    peak_flops,
+    seconds,
+    seconds_in_turns,
+)
 from pipelines.training import Training
 
 T = TypeVar("T")
@@ -151,13 +157,21 @@ def time_cell(cell: Cell, folder: Path, repeats: int, epochs: int) -> dict[str, 
         training.policy.announce(steps)
         next(rollouts)
 
-    first = _seconds(collect, device)
+    first = seconds(collect, device)
     collect_s = median_seconds(collect, repeats, device)
     training.policy.announce(steps)
     rollout = next(rollouts).clone()
-    first += _seconds(lambda: learner.update(rollout.clone()), device)
-    advantage_s = median_seconds(lambda: learner.advantage(rollout.clone()), repeats, device)
-    update_s = median_seconds(lambda: learner.update(rollout.clone()), repeats, device)
+    first += seconds(lambda: learner.update(rollout.clone()), device)
+    multiply, operations = large_products(device, cfg.train.precision)
+    advantage_s, update_s, product_s = seconds_in_turns(
+        [
+            lambda: learner.advantage(rollout.clone()),
+            lambda: learner.update(rollout.clone()),
+            multiply,
+        ],
+        repeats,
+        device,
+    )
     epoch_s = update_s - advantage_s  # and little else that is done once an update
     state = env.reset()
     actions = env.rand_action(state)
@@ -171,7 +185,7 @@ def time_cell(cell: Cell, folder: Path, repeats: int, epochs: int) -> dict[str, 
     bars = sequences(rollout.select("bar"), cfg.sequence_length)["bar"][..., 0, 0]
     flops = count_operations(model, bars, cell.accounts)
     training.close()
-    frames, peak = rollout.numel(), peak_flops(device, cfg.train.precision, repeats)
+    frames, peak = rollout.numel(), operations / product_s
     row = {
         "network": cell.network,
         "accounts": cell.accounts,
@@ -192,13 +206,6 @@ def time_cell(cell: Cell, folder: Path, repeats: int, epochs: int) -> dict[str, 
     if device.type == "cuda":
         row["MFU"] = _utilisation(flops / epoch_s)
     return row
-
-
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    begin = time.perf_counter()
-    work()
-    synchronize(device)
-    return time.perf_counter() - begin
 
 
 def peak_memory(device: torch.device) -> int:
