@@ -24,8 +24,7 @@ from modules.policy import policy_after_market
 from pipelines.precision import is_half
 
 # Width of the product; on a GPU smaller ones are bound by launches.
-_WIDTH = {"cpu": 2_048, "cuda": 8_192}
-_PRODUCTS = 4  # in one timing: the first finds its operands wherever other work has left them
+_WIDTH = {"cpu": 1_024, "cuda": 8_192}
 _COUNTED = 2  # rows of bars: what is counted grows with their number
 
 
@@ -75,16 +74,19 @@ def peak_flops(device: torch.device, precision: str, repeats: int = 3) -> float:
         precision: of `pipelines.precision`.
         repeats: timings, of which the median counts.
     """
-    multiply, flops = large_products(device, precision)
+    multiply, flops = large_products(device, precision, 1)
     return flops / median_seconds(multiply, repeats, device)
 
 
-def large_products(device: torch.device, precision: str) -> tuple[Callable[[], None], float]:
+def large_products(
+    device: torch.device, precision: str, count: int
+) -> tuple[Callable[[], None], float]:
     """Matrix products to call and to time, and the operations of one call.
 
     Args:
         device: where.
         precision: of `pipelines.precision`.
+        count: of them in a call. The first finds its operands wherever other work has left them.
     """
     dtype = torch.bfloat16 if is_half(precision, device) else torch.float32
     width = _WIDTH[device.type]
@@ -93,10 +95,10 @@ def large_products(device: torch.device, precision: str) -> tuple[Callable[[], N
     a = torch.randn(width, width, device=device, generator=draw).to(dtype)
 
     def multiply() -> None:
-        for _ in range(_PRODUCTS):
+        for _ in range(count):
             torch.mm(a, a)
 
-    return multiply, 2.0 * width**3 * _PRODUCTS
+    return multiply, 2.0 * width**3 * count
 
 
 def median_seconds(work: Callable[[], Any], repeats: int, device: torch.device) -> float:
