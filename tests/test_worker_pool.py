@@ -1,5 +1,6 @@
 """A measurement that is stopped says so in one line, however many processes it has."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -96,20 +97,17 @@ def test_every_process_begins_with_what_it_is_told():
 @pytest.mark.parametrize(
     ("way", "kind", "words"),
     [
-        ("SIGKILL", WorkerLostError, "was ended by SIGKILL, as for want of memory, at SIGKILL"),
-        ("SIGTERM", WorkerLostError, "was ended by SIGTERM at SIGTERM"),
-        ("exit", WorkerLostError, "ended with exit code 7 at exit"),
-        ("raise", ValueError, "no such market"),
+        ("SIGKILL", WorkerLostError, "was killed, as for want of memory, at SIGKILL"),
+        ("exit", WorkerLostError, "at exit"),
+        ("raise", ValueError, "^no such market$"),
     ],
 )
-def test_a_job_that_never_answers_is_an_error_that_says_how_its_process_ended(way, kind, words):
+def test_a_job_that_never_answers_is_an_error_that_names_it(way, kind, words):
     began = time.perf_counter()
-    with pytest.raises(kind, match=words) as ended, worker_pool(2) as pool:
-        list(pool.imap(end_by, [way, "SIGSTOP"]))
+    with pytest.raises(kind, match=words), worker_pool(2) as pool:
+        list(pool.imap(end_by, [way, "SIGSTOP", "SIGSTOP"]))
     assert time.perf_counter() - began < 30, "nor is the one waited for that works on"
-    if way == "raise":
-        assert str(ended.value) == "no such market"
-        assert "in end_by" in ended.value.__notes__[0]
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -130,6 +128,6 @@ def test_a_suite_whose_process_is_killed_ends_and_names_what_it_was_at(tmp_path)
         process.kill()
     assert process.returncode == WORKER_LOST
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert line.startswith(f"error: process {found[0]} of this measurement was ended by SIGKILL")
+    assert line.startswith("error: a process of this measurement was killed")
     assert "place='W&B offline'" in line
     assert "Traceback" not in said
