@@ -149,6 +149,11 @@ class BarTable:
             names = self.asset_names
             return [f"{name}: {x}" for name in names for x in self.one_asset(name).summary_lines()]
         lines = report_lines(self.meta.report) if self.meta.report else []
+        return lines + self.split_lines()
+
+    def split_lines(self) -> list[str]:
+        """For a person: what each split of the one market has to trade."""
+        lines = []
         for name, (first, end) in self.meta.splits.items():
             tradable = int(self.tradable[first:end].sum())
             times = (time_text(int(self.timestamp[row])) for row in (first, end - 1))

@@ -127,11 +127,12 @@ def check_bars(frame: pd.DataFrame, cfg: DataConfig, source: str, sha256: str) -
 def report_lines(report: DataReport | dict[str, Any]) -> list[str]:
     """A report for a person: what the file holds, then a line for each thing that was mended."""
     r = asdict(report) if isinstance(report, DataReport) else report
+    flat = f", {r['filled_bars']:,} of them filled in" if r["filled_bars"] else ""
     lines = [
         f"{r['bars']:,} bars of {r['interval_s']:g} s, {plain_time(r['first'])} to "
         f"{plain_time(r['last'])} UTC, in {r['segments']} segment{'s' * (r['segments'] != 1)}",
         f"largest move {r['largest_move_frac']:.1%} at {plain_time(r['largest_move_at'])}; "
-        f"{r['zero_volume_bars']:,} bars without volume",
+        f"{r['zero_volume_bars']:,} bars without volume{flat}",
     ]
     mended = [
         ("naive_times", "times without a zone, taken as UTC"),

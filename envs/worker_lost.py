@@ -2,4 +2,4 @@
 
 
 class WorkerLostError(RuntimeError):
-    """A worker process of the environment has died or does not answer."""
+    """A worker process, as of the environment, has died or does not answer."""

@@ -53,7 +53,7 @@ from pipelines.benchmarks.benchmark_verdict import try_verdicts
 from pipelines.benchmarks.learning_figure import draw_curves
 from pipelines.benchmarks.speed_figure import draw_speed
 from pipelines.config import load_config
-from pipelines.refusal import plain_refusals
+from pipelines.refusal import plain_failures, plain_refusals
 from pipelines.source import git_revision
 
 Rows = list[dict[str, Any]]
@@ -171,4 +171,5 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    with plain_failures():
+        main(CONFIG)

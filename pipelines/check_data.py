@@ -113,8 +113,9 @@ def summary(quality: DataQuality) -> list[str]:
     lines = report_lines(quality.report)
     lines += [f"{term}: {value}" for term, value in headline(quality)]
     for row in quality.splits:
+        embargo = f" after an embargo of {row['embargo_bars']:,}" if row["embargo_bars"] else ""
         lines.append(
-            f"{row['split']}: {row['tradable_bars']:,} tradable bars of {row['bars']:,}, "
+            f"{row['split']}: {row['tradable_bars']:,} tradable bars of {row['bars']:,}{embargo}, "
             f"{minute(row['first'])} to {minute(row['last'])}, {row['starts']:,} starts"
         )
     if quality.refusal:

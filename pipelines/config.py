@@ -5,7 +5,6 @@ what differs. A script composes the dataclasses directly and needs no Hydra.
 """
 
 import io
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -235,19 +234,12 @@ def load_config(program: str, argv: Sequence[str]) -> Any:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if {"--help", "-h"} & set(argv):
-            _show(_help(program, [word for word in argv if word not in ("--help", "-h")]))
+            print(_help(program, [word for word in argv if word not in ("--help", "-h")]))
             raise SystemExit(0)
         return compose_config(program, argv)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def _show(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # of `--help | head`, which has read what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def compose_config(program: str, argv: Sequence[str]) -> Any:

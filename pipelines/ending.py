@@ -6,6 +6,7 @@ that has not asked for SIGTERM never gets it. Nothing heavy is imported here for
 
 import atexit
 import contextlib
+import io
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ import threading
 import types
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipelines.exit_codes import DISK, ERROR
 
@@ -37,7 +38,11 @@ class Ending:
         self._last_will: Callable[[], str | None] | None = None
 
     def take_signals(self) -> None:
-        """From now on SIGTERM and SIGINT end the process by way of `end`; main thread only."""
+        """From now on SIGTERM and SIGINT end the process by way of `end`; main thread only.
+
+        Nor does a reader who has read enough (``| head``) end it.
+        """
+        _go_on_unheard()
         sys.warnoptions.append(_NO_LEAK)
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
@@ -82,7 +87,9 @@ def end_plainly() -> None:
     """From now on Ctrl-C ends a program in one line, for the programs that write no checkpoint.
 
     What cleans up still does, and the process still dies of the signal, as shells want to see it.
+    A reader who has read enough (``| head``) ends nothing.
     """
+    _go_on_unheard()
     before, stopped = sys.excepthook, threading.Event()
 
     def hook(
@@ -107,6 +114,39 @@ def end_plainly() -> None:
     # where what cleans up executes a text: once tensordict is imported, the exit code would be 1,
     # which means something else.
     atexit.register(die)
+
+
+class _MaybeUnheard(io.FileIO):
+    """Where a stream writes to, until nobody reads on: then nowhere.
+
+    Only here it is known that it was the reader who left. A `BrokenPipeError` of anything else, as
+    of a pipe to a worker, is an error.
+    """
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return memoryview(data).nbytes
+
+
+def _go_on_unheard() -> None:
+    """From now on what is told is lost, and nothing else, once nobody reads standard output.
+
+    What a program makes is files, and its exit code: both are there as if it had been heard.
+    """
+    for name in ("stdout", "stderr"):
+        old = getattr(sys, name)
+        if type(old) is io.TextIOWrapper:  # None, if it was closed before the start
+            raw = _MaybeUnheard(old.fileno(), "w", closefd=False)
+            new = io.TextIOWrapper(
+                raw if old.write_through else io.BufferedWriter(raw),
+                old.encoding, old.errors, None, old.line_buffering, old.write_through,
+            )  # fmt: skip
+            setattr(sys, name, new)
 
 
 def _leave_it_to_the_thread(_: int, __: FrameType | None) -> None:

@@ -41,6 +41,7 @@ from pipelines.held_out.judgement import Settings, judge_candidate
 from pipelines.held_out.opened_bars import open_bars
 from pipelines.judging.registry import find_registry
 from pipelines.report import write_report
+from pipelines.source import ROOT, git_revision
 
 
 def main(cfg: EvaluateConfig) -> Evaluation:
@@ -163,6 +164,8 @@ def _plan(cfg: EvaluateConfig, folder: Path) -> WalkForward:
 def _train_folds(cfg: EvaluateConfig, plan: WalkForward, folder: Path) -> Candidate:
     with plain_refusals():
         runs = untrained(plan)
+    if runs:
+        print(f"code: {ROOT}, commit {git_revision()}", *plan.lines, sep="\n")
     train_all(runs)
     with plain_refusals():
         return load_candidate(

@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from envs.bar_files import time_text
 from envs.bar_table import BarTable
+from envs.bars import report_lines
 from envs.checks import require
 from envs.data_config import SPLITS, DataConfig
 from envs.episodes import RandomStarts
@@ -17,7 +19,7 @@ from pipelines.config import RunConfig, compose_config
 from pipelines.ending import ENDING
 from pipelines.held_out.rollout import split_tiles
 from pipelines.held_out.walk_forward import Fold, Layout, Rows, fold_data, plan_folds, usable_rows
-from pipelines.ppo_transformer import main as train_run
+from pipelines.ppo_transformer import main as train_and_tell
 from pipelines.resume import FREE, differences
 from pipelines.run_folder import RunFolder, list_checkpoints
 from pipelines.tracking.wandb_outlet import run_id_of_its_own
@@ -29,6 +31,8 @@ _OWN = (
 )
 _USUAL = ("wandb.mode=disabled", "recorder.enabled=false")
 _ALWAYS = ("replay.enabled=false", "resume=auto")
+# Of code and bars the walk-forward tells once, not every training anew.
+train_run = partial(train_and_tell, is_told=True)
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,14 @@ class WalkForward:
         runs: configurations of each seed, one a fold.
         table: the bars.
         first_row: of the table, that the folds count from.
+        lines: what a person is told of the bars and of how the folds cut them.
     """
 
     folds: list[Fold]
     runs: list[list[RunConfig]]
     table: BarTable
     first_row: int
+    lines: list[str]
 
     def describe(self) -> list[dict[str, Any]]:
         """Number of each fold, and first and last bar of its parts."""
@@ -118,20 +124,21 @@ def plan_runs(
     first, end = usable_rows(times, cfg.data)
     planned = plan_folds(end - first, layout)
     datas = [fold_data(fold, times[first:end], cfg.data, layout.embargo) for fold in planned]
+    lines = report_lines(table.meta.report) if table.meta.report else []
     for fold, data in zip(planned, datas, strict=True):
-        _require_playable(fold, data, cfg)
+        lines += _cut(fold, data, cfg)
     runs = [
         [_run(cfg, seed, fold, data, folder) for fold, data in zip(planned, datas, strict=True)]
         for seed in seeds
     ]
-    return WalkForward(planned, runs, table, first)
+    return WalkForward(planned, runs, table, first, lines)
 
 
-def _require_playable(fold: Fold, data: DataConfig, cfg: RunConfig) -> None:
-    """Refuse a fold one of whose parts holes have left without an episode, before any training.
+def _cut(fold: Fold, data: DataConfig, cfg: RunConfig) -> list[str]:
+    """What the parts of a fold have to trade, a line each, before any training.
 
     Raises:
-        ValueError: naming the fold and the part.
+        ValueError: if holes have left a part without an episode, naming the fold and the part.
     """
     table = build_table(data, window=cfg.env.window, episode_bars=cfg.env.episode_bars)
     for split in SPLITS:
@@ -142,6 +149,7 @@ def _require_playable(fold: Fold, data: DataConfig, cfg: RunConfig) -> None:
                 split_tiles(table, cfg.env, split)
         except ValueError as error:
             raise ValueError(f"fold {fold.number}, {split} part: {error}") from error
+    return [f"fold {fold.number}, {line}" for line in table.split_lines()]
 
 
 def _run(cfg: RunConfig, seed: int, fold: Fold, data: Any, folder: Path) -> RunConfig:

@@ -58,8 +58,13 @@ from pipelines.training import Training
 from pipelines.validation import Validation
 
 
-def main(cfg: RunConfig) -> RunFolder:
-    """Bars, environment, policy, collector, learner, logs; then the replay on held-out bars."""
+def main(cfg: RunConfig, *, is_told: bool = False) -> RunFolder:
+    """Bars, environment, policy, collector, learner, logs; then the replay on held-out bars.
+
+    Args:
+        cfg: of the run.
+        is_told: whether code, folder and bars have been told already, as by a walk-forward.
+    """
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     seed_everything(cfg.seed)
     with plain_refusals():
@@ -79,8 +84,9 @@ def main(cfg: RunConfig) -> RunFolder:
         run, checkpoint = open_run(cfg, table)
         # Of what weights have seen the bars may tell that are replaced now.
         about = describe(cfg, table, checkpoint or initial)
-    print(f"code: {ROOT}, commit {git_revision()}", f"run folder: {run.path}", sep="\n")
-    print(*table.summary_lines(), sep="\n")
+    if not is_told:
+        print(f"code: {ROOT}, commit {git_revision()}", f"run folder: {run.path}", sep="\n")
+        print(*table.summary_lines(), sep="\n")
     run.replace_bars(table)
     keep_compiled(run.path.parent)
 

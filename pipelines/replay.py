@@ -170,6 +170,7 @@ def play(
         random_interval=interval,
         random_accounts=RANDOM_ACCOUNTS,
         notes=[note for p in played for note in p.notes],
+        remarks=[remark for p in played for remark in p.remarks],
         beside=[other.run.name for other in beside],
         checkpoint={"iteration": inputs.checkpoint.name, "sha256": inputs.checkpoint_sha256},
     )
@@ -183,10 +184,11 @@ def play(
 
 @dataclass(frozen=True)
 class _Played:
-    """One policy over the tiles: its trace, what is to be said, and whether live was the same."""
+    """One policy over the tiles: its trace, doubts, what else was found; was it the same live?"""
 
     rows: pd.DataFrame
     notes: list[str]
+    remarks: list[str]
     is_same_live: bool
 
 
@@ -197,7 +199,8 @@ def _play(inputs: Inputs, manner: Manner, trace: Path, prefix: str = "") -> _Pla
     def rollout_of(policy: Policy) -> Rollout:
         return play_tiles(table, cfg, bounds, policy, bulk=manner.bulk, device=inputs.device)
 
-    notes, found = list(inputs.notes), []
+    notes, same = list(inputs.notes), True
+    remarks: list[str] = []
     if manner.sampled:
         rollout = rollout_of(SampledPolicy(inputs.model, manner.seed))
         notes.append(f"{prefix}Actions were drawn, seed {manner.seed}: another seed earns other.")
@@ -205,15 +208,16 @@ def _play(inputs: Inputs, manner: Manner, trace: Path, prefix: str = "") -> _Pla
         bulk = rollout_of(RolloutPolicy(inputs.model, with_logits=True))
         live = rollout_of(make_live_policy(inputs.model))
         found = partings(bulk, live)
-        notes.append(prefix + describe_partings(found, int(live.alive.sum())))
+        same = all(parting.is_tie for parting in found)
+        told = remarks if same else notes
+        told.append(prefix + describe_partings(found, int(live.alive.sum())))
         rollout = live
     else:
         rollout = rollout_of(inputs.policy)
     played = evaluation_config(cfg, len(bounds))
     with TraceWriter(trace, table, played, run_id=inputs.run.name, split=inputs.split) as writer:
         writer.write(rollout.batch, rollout.alive)
-    same = all(parting.is_tie for parting in found)
-    return _Played(in_order(read_trace(trace)), notes, same)
+    return _Played(in_order(read_trace(trace)), notes, remarks, same)
 
 
 def _names(beside: Sequence[Inputs]) -> list[str]:

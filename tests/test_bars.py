@@ -55,6 +55,7 @@ def test_the_report_is_plain_json_and_short_text():
     lines = report_lines(report)
     assert lines == report_lines(plain)
     assert lines[0].startswith("8,692 bars of 900 s, 2021-09-27 13:45 to 2021-12-29")
+    assert lines[1].endswith("; 2,086 bars without volume, 8 of them filled in")
     assert "quotes off the grid, dropped: 3" in lines
     assert lines[-1].startswith("long holes, each ends a segment: 3, the longest of 223 bars")
 

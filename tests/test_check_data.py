@@ -159,6 +159,36 @@ def test_the_summary_names_splits_and_page(check):
     assert lines[-1].endswith("out/bars.parquet.html")
 
 
+def counts(pattern, text):
+    """The numbers of a pattern's only match."""
+    (found,) = re.findall(pattern, text, re.MULTILINE)
+    return [int(number.replace(",", "")) for number in found]
+
+
+def test_counts_that_are_printed_agree_or_say_what_lies_between_them(capsys, tmp_path):
+    """On the embedded bars, which have everything: what was filled, dropped, and left out."""
+    main(compose_config("check_data", [f"out={tmp_path}"]))
+    text = capsys.readouterr().out
+    bars, _ = counts(r"^([\d,]+) bars of (\d+) s", text)
+    silent, of_these = counts(r"; ([\d,]+) bars without volume, (\d+) of them filled in$", text)
+    present, filled = counts(r"^Bars: ([\d,]+) of 15 min \+ (\d+) filled in$", text)
+    assert bars == present + filled
+    assert counts(r"^Missing bars: ([\d,]+) \((\d+) filled in\)$", text)[1] == filled == of_these
+    assert counts(r"^Without volume: ([\d,]+) \((\d+)", text)[0] == silent - filled
+    times, forming = counts(r"^Duplicate times: (\d+) \((\d+) still being formed\)$", text)
+    dropped = re.findall(r"^(?:identical|duplicates with another).*: (\d+)$", text, re.MULTILINE)
+    assert times - forming == sum(map(int, dropped))
+    splits = re.findall(r"tradable bars of ([\d,]+)(?: after an embargo of (\d+))?,", text)
+    assert len(splits) == 3
+    assert sum(int(n.replace(",", "") or 0) for row in splits for n in row) == bars
+
+
+def test_a_file_without_a_fault_has_short_numbers(check):
+    _, printed, _, _ = check(market().iloc[:1500].drop_duplicates("timestamp"))
+    for line in ("Bars: 1,500 of 1 min", "Missing bars: 0", "Duplicate times: 0"):
+        assert line in printed.out.splitlines()
+
+
 def test_a_file_that_is_too_short_for_training_is_shown_with_the_reason(check):
     code, printed, html, found = check(market().iloc[:450], "env.episode_bars=240")
     assert code == 1

@@ -102,7 +102,8 @@ def test_bars_longer_than_a_day_are_expected_on_their_days_only():
 def test_duplicates_are_listed_by_time_with_their_rows():
     frame = rows([0, 1, 2, 1, 3, 2, 2])
     frame.loc[6, "volume"] = 7.0
-    found = find_duplicates(frame)
+    found, forming = find_duplicates(frame)
+    assert forming == 0
     assert found.rows == [
         {"time": at(1), "rows": [2, 4], "kind": "identical"},
         {"time": at(2), "rows": [3, 6, 7], "kind": "another volume"},
@@ -110,8 +111,17 @@ def test_duplicates_are_listed_by_time_with_their_rows():
     assert found.total == 2
 
 
+def test_a_row_that_was_written_before_its_bar_had_closed_is_told_apart():
+    frame = rows([0, 1, 1, 2, 2])
+    frame.loc[[2, 4], "high"] = 101.0
+    frame.loc[4, "volume"] = 7.0
+    found, forming = find_duplicates(frame)
+    assert [row["kind"] for row in found.rows] == ["still being formed"] * forming
+    assert forming == 2
+
+
 def test_a_file_that_is_there_twice_is_counted_and_its_first_rows_listed():
-    found = find_duplicates(rows([*range(500), *range(500)]))
+    found, _ = find_duplicates(rows([*range(500), *range(500)]))
     assert (found.total, len(found.rows)) == (500, MAX_ROWS)
 
 

@@ -1,5 +1,6 @@
 """Signals end a process in time, its last will done, whatever the main thread is doing."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -146,3 +147,94 @@ ENDING.end(7, "because")
     )
     assert done.returncode == code
     assert words in done.stderr
+
+
+def unheard(*words, cwd, streams=("stdout",), **variables):
+    """How a program ends whose reader has left before its first line, and what it says to others.
+
+    Args:
+        words: of the interpreter.
+        cwd: where it runs.
+        streams: that nobody reads.
+        variables: of the environment.
+    """
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does, once it has its lines
+    closed = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | dict.fromkeys(streams, writer)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=cwd, timeout=120, check=False, **closed,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+    )  # fmt: skip
+    os.close(writer)
+    return done.returncode, done.stderr
+
+
+TELLS = """
+from pipelines.ending import ENDING, end_plainly
+from pipelines.refusal import plain_failures
+import sys
+{begin}()
+with plain_failures():
+    for i in range(3):
+        print("one " * 9_999)
+        print(i, file=sys.stderr)
+    sys.stdout.flush()
+    open("made", "w").close()
+{end}
+"""
+
+
+@pytest.mark.parametrize("begin", ["end_plainly", "ENDING.take_signals"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_program_whose_reader_has_left_does_its_work_and_ends_as_ever(
+    tmp_path, begin, unbuffered
+):
+    program = TELLS.format(begin=begin, end="sys.exit(7)")
+    ended = unheard("-c", program, cwd=tmp_path, PYTHONUNBUFFERED=unbuffered)
+    assert ended == (7, b"0\n1\n2\n")
+    assert (tmp_path / "made").exists()
+    both = ("stdout", "stderr")
+    assert unheard("-c", program, cwd=tmp_path, streams=both) == (7, None)
+
+
+def test_another_pipe_that_is_closed_and_a_disk_that_is_full_are_errors_as_ever(tmp_path):
+    lost = """
+    import os
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.write(writer, b"to a worker")
+"""
+    ended = unheard("-c", TELLS.format(begin="end_plainly", end=lost.lstrip("\n")), cwd=tmp_path)
+    assert ended[0] == 5
+    assert b"Broken pipe" in ended[1]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_an_output_that_a_full_disk_takes_no_more_of_is_an_error(tmp_path):
+    program = TELLS.format(begin="end_plainly", end="")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE,
+            check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    assert done.returncode == 5
+    assert b"No space left on device" in done.stderr
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "made"),
+    [
+        (["report", "--help"], 0, None),
+        (["insights", "runs=."], 0, "insights.html"),
+        (["check_data", "out=q"], 0, "q/BTC-USD-15-MIN.csv.html"),
+        (["check_data", "out=q", "env.episode_bars=4000"], 1, "q/BTC-USD-15-MIN.csv.html"),
+        (["report", "folder=nowhere"], 2, None),
+    ],
+)
+def test_programs_are_quiet_when_nobody_reads_on(tmp_path, words, code, made):
+    program, *rest = words
+    ended = unheard(str(ROOT / "pipelines" / f"{program}.py"), *rest, cwd=tmp_path)
+    assert ended[0] == code
+    assert b"ipe" not in ended[1]
+    assert made is None or (tmp_path / made).exists()

@@ -4,6 +4,7 @@ import json
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from envs.trace_reader import read_trace
@@ -12,7 +13,7 @@ from pipelines.config import RunConfig
 from pipelines.evaluate import main
 from pipelines.held_out.evaluate_config import EvaluateConfig
 from pipelines.tracking.wandb_outlet import new_run_id
-from random_walk import write_bars
+from random_walk import draw_walk, write_bars
 from untrained_run import WORDS
 
 
@@ -63,6 +64,29 @@ def test_an_interrupted_walk_forward_goes_on_without_training_again(tmp_path, mo
     told.train = [*WORDS, "train.lr=0.1"]
     with pytest.raises(SystemExit):
         main(told)
+
+
+def test_bars_and_folds_are_told_once_however_many_trainings_there_are(tmp_path, capsys):
+    bars = draw_walk(3_000, seed=3)
+    bars.loc[100:110, "volume"] = 0.0
+    bars.loc[900:, "timestamp"] += pd.Timedelta("3h")  # a hole that ends a segment
+    bars.to_parquet(tmp_path / "bars.parquet")
+    told = EvaluateConfig(
+        folds=2, seeds=[3], train=WORDS, out=str(tmp_path / "wf"), draws=5, device="cpu",
+    )  # fmt: skip
+    told.data.path = str(tmp_path / "bars.parquet")
+    main(told)
+    before, *trainings = capsys.readouterr().out.partition("VERDICT")[0].split("training ")
+    assert len(trainings) == 2
+    lines = before.splitlines()
+    for begin in ("code: ", "3,000 bars of 900 s", "largest move", "long holes", "fold 1, train: ",
+                  "fold 1, val: ", "fold 1, test: ", "fold 2, train: "):  # fmt: skip
+        assert sum(line.startswith(begin) for line in lines) == 1, begin
+    names = ["seed3_fold1", "seed3_fold2"]
+    runs = [f"{i} of 2: {tmp_path}/wf/runs/{name}\n" for i, name in enumerate(names, 1)]
+    assert trainings == runs
+    main(told)
+    assert capsys.readouterr().out.startswith("VERDICT"), "all are trained"
 
 
 def test_every_training_is_a_run_of_its_own_on_w_and_b(monkeypatch):

@@ -52,7 +52,8 @@ def replayed():
         table.meta, asset="BTC/USD", source_name="bars & more.csv", source_sha256="00ff"
     )
     about = Replayed.describe(hold, meta, run="20260101_<b>", split="test", tiles=len(bounds))
-    result = Result(about, {**metrics, "random": measure(accounts[middle], CFG)}, interval, 3, [])
+    result = Result(about, {**metrics, "random": measure(accounts[middle], CFG)}, interval, 3, [],
+                    remarks=["Alike in all <b>bars</b>."])  # fmt: skip
     return accounts[0], hold, result
 
 
@@ -103,7 +104,7 @@ def test_the_table_sets_the_policy_beside_its_baselines(document, replayed):
     for row in replayed[2].table()[1:]:
         for cell in row:
             assert cell in cells
-    for line in caveats(replayed[2]):
+    for line in (*caveats(replayed[2]), *replayed[2].remarks):
         assert line in cells
 
 
@@ -289,7 +290,9 @@ def test_the_terminal_shows_the_same_rows_and_doubts(replayed):
         for cell in row:
             assert cell in text
     for line in caveats(replayed[2]):
-        assert line in text
+        assert f"! {line}" in text
+    assert "Alike in all" in text
+    assert "! Alike" not in text
 
 
 @pytest.fixture

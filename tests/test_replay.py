@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -332,12 +333,22 @@ def test_a_policy_that_knows_the_next_bar_is_found_out_live(run, tmp_path, capsy
 
     other = another_run(run, tmp_path, "other")
     words = [f"run={other.path}", "live_like=true"]
-    main(load_config("replay", words))
-    assert "Shown one bar at a time" in capsys.readouterr().out
+    result = main(load_config("replay", words))
+    told = capsys.readouterr().out
+    assert "\nShown one bar at a time, " in told, "good news, which nobody is warned of"
+    assert any(line.startswith("! Too ") for line in told.splitlines())
+    page = (other.path / "replay.html").read_text("utf-8")
+    assert f'<p class="small">{result.remarks[0]}</p>' in page
+    doubts = re.search(r'<div class="caveats">.*?</div>', page)[0]
+    assert "Too little time" in doubts
+    assert "one bar at a time" not in doubts
     monkeypatch.setattr(LiveEncoder, "forward", a_bar_late)
     with pytest.raises(SystemExit, match="1"):
         main(load_config("replay", words))
-    assert "NOT the same one bar at a time" in capsys.readouterr().out
+    assert "\n! NOT the same one bar at a time" in capsys.readouterr().out
+    page = (other.path / "replay.html").read_text("utf-8")
+    doubts = re.search(r'<div class="caveats">.*?</div>', page)[0]
+    assert "NOT the same one bar at a time" in doubts
 
 
 def test_the_actions_of_a_trace_give_its_accounts_again_or_the_first_row_that_differs(

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import urllib.parse
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.number_text import NONE
 from pipelines.run_insights import run_records
 from pipelines.run_insights.learning_curves import Curves, read_curves, thin
 from pipelines.run_insights.run_columns import columns, differing_keys
@@ -25,6 +27,7 @@ from pipelines.run_insights.runs_page import make_page
 from written_runs import REPLAYED, config, judge, make_run, shown, write_runs
 
 ROOT = Path(__file__).resolve().parents[1]
+LOCKS_ARE_SEEN = Path("/proc/locks").exists()
 
 
 @pytest.fixture
@@ -52,27 +55,62 @@ def test_every_run_is_found_and_its_state_is_right(runs):
     assert [judged.name for judged in read_all(runs)[1]] == ["walk"]
 
 
-def test_a_walk_forward_is_no_run_and_hides_none_of_its_own_before_it_is_judged(tmp_path):
-    make_run(tmp_path / "walk" / "runs" / "seed0_fold1", config(), replayed=False)
-    (tmp_path / "walk" / ".lock").touch()
-    assert list(by_name(tmp_path)) == ["walk/runs/seed0_fold1"]
-    (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / ".lock").touch()
-    assert by_name(tmp_path)["begun"].state.word == "broken"
-
-
-def test_a_run_that_is_being_written_is_running_and_is_left_alone(runs):
+@contextmanager
+def locked_elsewhere(folder):
+    """A folder that another process writes to while the block runs."""
     code = (
         "import sys; from pathlib import Path; from pipelines.folder_lock import lock_folder; "
         "held = lock_folder(Path(sys.argv[1]), 'taken'); print('held', flush=True); input()"
     )
-    words = [sys.executable, "-c", code, str(runs / "walk" / "stopped")]
+    words = [sys.executable, "-c", code, str(folder)]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as other:
         assert other.stdout.readline() == "held\n"
-        seen = by_name(runs)["walk/stopped"].state.word
+        yield
         other.communicate("\n")
-    assert seen == ("running" if Path("/proc/locks").exists() else "interrupted")
+
+
+def test_a_walk_forward_is_no_run_and_hides_none_of_its_own_before_it_is_judged(tmp_path):
+    make_run(tmp_path / "walk" / "runs" / "seed0_fold1", config(), replayed=False)
+    (tmp_path / "walk" / ".lock").touch()
+    assert list(by_name(tmp_path)) == ["walk/runs/seed0_fold1"]
+
+
+@pytest.mark.parametrize("left", [(), ("a_actions.csv", "a_actions.json"), ("runs",)])
+def test_an_evaluation_that_goes_on_is_no_run_and_has_no_verdict_yet(tmp_path, left):
+    folder = tmp_path / "20260101-000000_evaluation"
+    folder.mkdir()
+    for name in left:
+        (folder / name).touch()
+    with locked_elsewhere(folder):
+        records, evaluations = read_all(tmp_path)
+        text = text_of(make_page(tmp_path, None, tmp_path))
+    assert records == []
+    if LOCKS_ARE_SEEN:
+        assert [(each.name, each.word) for each in evaluations] == [(folder.name, "none yet")]
+        assert "none yet" in text
+        assert "A process is at work in this folder" in text
+    assert read_all(tmp_path) == ([], []), "stopped, it is left out"
+
+
+def test_a_run_that_is_evaluated_for_the_first_time_says_so(runs):
+    (runs / "faster" / "evaluation").mkdir()
+    with locked_elsewhere(runs / "faster" / "evaluation"):
+        assert shown(runs, "faster")["verdict"] == ("none yet" if LOCKS_ARE_SEEN else NONE)
+    assert shown(runs, "faster")["verdict"] == NONE
+
+
+def test_a_run_that_was_stopped_when_it_had_no_more_than_its_bars_is_a_broken_one(tmp_path):
+    bars = tmp_path / "begun" / "bars"
+    bars.mkdir(parents=True)
+    (bars / "table.json").write_text("{}")
+    assert by_name(tmp_path)["begun"].state.word == "broken"
+
+
+def test_a_run_that_is_being_written_is_running_and_is_left_alone(runs):
+    with locked_elsewhere(runs / "walk" / "stopped"):
+        seen = by_name(runs)["walk/stopped"].state.word
+    assert seen == ("running" if LOCKS_ARE_SEEN else "interrupted")
     assert by_name(runs)["walk/stopped"].state.word == "interrupted"
 
 

@@ -1,15 +1,21 @@
 """A measurement that is stopped says so in one line, however many processes it has."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from envs.worker_lost import WorkerLostError
+from measured_jobs import begin_with, end_by, wait_and_tell, what_begun
+from pipelines.benchmarks.faults_workers import worker_pids
 from pipelines.benchmarks.worker_pool import worker_pool
+from pipelines.exit_codes import WORKER_LOST
 
 ROOT = Path(__file__).parents[1]
 # What runs in the background of a script is born deaf to SIGINT, and so would be its children. The
@@ -36,7 +42,7 @@ def work(number):
     return number
 
 if __name__ == "__main__":
-    with worker_pool(2, maxtasksperchild=1) as pool:
+    with worker_pool(2, fresh=True) as pool:
         print(*pool.imap(work, [0, 1, 2, 3]))
 """
 
@@ -69,4 +75,59 @@ def test_this_process_goes_on_to_hear_ctrl_c():
     before = signal.pthread_sigmask(signal.SIG_BLOCK, set())
     with worker_pool(1) as pool:
         assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) == before
-        assert pool.apply(abs, (-3,)) == 3
+        assert list(pool.imap(abs, [-3])) == [3]
+
+
+@pytest.mark.parametrize(("fresh", "processes"), [(False, 2), (True, 5)])
+def test_answers_come_in_the_order_of_the_jobs_from_so_many_processes(fresh, processes):
+    jobs = [0.3, 0.0, 0.0, 0.1, 0.0]
+    with worker_pool(2, fresh=fresh) as pool:
+        told = list(pool.imap(wait_and_tell, jobs))
+    assert [seconds for seconds, _ in told] == jobs
+    workers = {pid for _, pid in told}
+    assert len(workers) == processes
+    assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_every_process_begins_with_what_it_is_told():
+    with worker_pool(2, partial(begin_with, "so"), fresh=True) as pool:
+        assert list(pool.imap(what_begun, range(3))) == ["so"] * 3
+
+
+@pytest.mark.parametrize(
+    ("way", "kind", "words"),
+    [
+        ("SIGKILL", WorkerLostError, "was killed, as for want of memory, at SIGKILL"),
+        ("exit", WorkerLostError, "at exit"),
+        ("raise", ValueError, "^no such market$"),
+    ],
+)
+def test_a_job_that_never_answers_is_an_error_that_names_it(way, kind, words):
+    began = time.perf_counter()
+    with pytest.raises(kind, match=words), worker_pool(2) as pool:
+        list(pool.imap(end_by, [way, "SIGSTOP", "SIGSTOP"]))
+    assert time.perf_counter() - began < 30, "nor is the one waited for that works on"
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_a_suite_whose_process_is_killed_ends_and_names_what_it_was_at(tmp_path):
+    words = ["suite=tracking", "iterations=1"]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "pipelines" / "benchmark.py"), *words], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        for _ in range(6_000):
+            if (found := worker_pids(process.pid)) or process.poll() is not None:
+                break
+            time.sleep(0.01)
+        os.kill(found[0], signal.SIGKILL)
+        said = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+    assert process.returncode == WORKER_LOST
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: a process of this measurement was killed")
+    assert "place='W&B offline'" in line
+    assert "Traceback" not in said

@@ -1,6 +1,7 @@
 """``suite=learning``: who learns known markets, how far, and in how many frames."""
 
 import dataclasses
+import functools
 import importlib.util
 import logging
 import time
@@ -82,7 +83,7 @@ def require_packages(learners: Sequence[str]) -> None:
 
 def run_jobs(jobs: list[Job], workers: int) -> list[Outcome]:
     """Every job in a process of its own kind: one thread each, so that they do not disturb."""
-    with worker_pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with worker_pool(workers, functools.partial(torch.set_num_threads, 1)) as pool:
         return list(tqdm(pool.imap(run_job, jobs), total=len(jobs), unit="run"))
 
 

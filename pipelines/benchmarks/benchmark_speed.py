@@ -135,7 +135,7 @@ def time_speed(folder: Path, cells: list[Cell], repeats: int, epochs: int) -> li
 
 def alone(jobs: Sequence[Callable[[], T]], unit: str) -> list[T]:
     """The results of `jobs`, each of a new process, one after the other."""
-    with worker_pool(1, maxtasksperchild=1) as pool:
+    with worker_pool(1, fresh=True) as pool:
         return list(tqdm(pool.imap(_call, jobs), total=len(jobs), unit=unit, disable=None))
 
 

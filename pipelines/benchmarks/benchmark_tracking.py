@@ -38,6 +38,17 @@ PLACES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 _SERVICE = "wandb-core"
 
 
+class Job(NamedTuple):
+    """One training: where its files go, and which of `PLACES` its curves.
+
+    So many iterations are measured, and as many before them are not: in those the place may start.
+    """
+
+    folder: Path
+    place: str
+    iterations: int
+
+
 class _Used(NamedTuple):
     """Seconds of the processor."""
 
@@ -49,26 +60,20 @@ class _Used(NamedTuple):
 
 def time_places(folder: Path, iterations: int) -> list[dict[str, Any]]:
     """A row a place, each measured in a process of its own."""
-    rows = []
-    for number, place in enumerate(PLACES):
-        with worker_pool(1) as pool:
-            rows.append(pool.apply(time_tracking, (folder / str(number), place, iterations)))
-    return rows
+    jobs = [Job(folder / str(number), place, iterations) for number, place in enumerate(PLACES)]
+    with worker_pool(1, fresh=True) as pool:
+        return list(pool.imap(time_tracking, jobs))
 
 
-def time_tracking(folder: Path, place: str, iterations: int) -> dict[str, Any]:
+def time_tracking(job: Job) -> dict[str, Any]:
     """One training in this process, which should be a new one: W&B reads its variables once.
-
-    Args:
-        folder: for its files.
-        place: of `PLACES`.
-        iterations: to train, and as many before them, in which the place may start.
 
     Returns:
         Milliseconds of the processor an iteration, what all but the training itself is of the
         training, and the seconds of the processor that the start took.
     """
     logging.getLogger("torchrl").setLevel(logging.WARNING)
+    folder, place, iterations = job
     words, variables = PLACES[place]
     os.environ.update(variables)
     cfg: RunConfig = compose_config("ppo_transformer", [*WORDS, *words])

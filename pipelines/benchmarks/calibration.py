@@ -78,7 +78,7 @@ def try_trainings(jobs: Sequence[Job], workers: int) -> list[dict[str, Any]]:
         jobs: from `plan`.
         workers: processes, of one thread each.
     """
-    with worker_pool(workers, maxtasksperchild=1) as pool:
+    with worker_pool(workers, fresh=True) as pool:
         rows = list(tqdm(pool.imap(train_and_judge, jobs), total=len(jobs), unit="training"))
     return rows + count_words(rows)
 

@@ -1,34 +1,108 @@
-"""Processes for measurements, which leave Ctrl-C to the process that started them."""
+"""Processes for measurements: a terminal's Ctrl-C is not theirs, and none dies without a word."""
 
 import multiprocessing
+import queue
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext
-from multiprocessing.pool import Pool
-from typing import Any
+from typing import Any, TypeVar
 
+from envs.worker_lost import WorkerLostError
+
+T = TypeVar("T")
 _CONTEXT: SpawnContext = multiprocessing.get_context("spawn")
 
 
+class WorkerPool:
+    """New processes, each of which does one job at a time; made by `worker_pool`.
+
+    A thread waits for each. `multiprocessing.Pool` would put another process in the place of one
+    that was killed and wait for the lost answer for ever; and a `ProcessPoolExecutor` of several
+    does not tell at which job its process was lost, and may hang where each does one job alone
+    (https://github.com/python/cpython/issues/115634). So each thread has one of its own.
+    """
+
+    def __init__(
+        self, threads: ThreadPoolExecutor, make: Callable[[], ProcessPoolExecutor], *, fresh: bool
+    ) -> None:
+        self._threads, self._make, self._fresh = threads, make, fresh
+        self._idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
+        self._futures: list[Future[Any]] = []
+
+    def imap(self, work: Callable[[Any], T], jobs: Iterable[Any]) -> Iterator[T]:
+        """The answers to `jobs`, in their order, each as soon as it and those before it are there.
+
+        Raises:
+            WorkerLostError: if a process ends without an answer, naming its job.
+            Exception: what `work` has raised.
+        """
+        with _deaf_children():
+            asked = [self._threads.submit(self._ask, work, job) for job in jobs]
+        self._futures += asked
+        return (future.result() for future in asked)
+
+    def end(self) -> None:
+        """Let the processes go, which have done their jobs."""
+        while not self._idle.empty():
+            self._idle.get().shutdown()
+
+    def kill(self) -> None:
+        """End the processes, whatever they are at."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in self._futures):
+            for process in multiprocessing.active_children():
+                process.kill()
+            time.sleep(0.05)  # one may have been about to start
+        self.end()
+
+    def _ask(self, work: Callable[[Any], T], job: Any) -> T:
+        try:
+            process = self._idle.get_nowait()
+        except queue.Empty:
+            process = self._make()
+        try:
+            return process.submit(work, job).result()
+        except BrokenProcessPool:
+            what = "a process of this measurement was killed, as for want of memory, at"
+            raise WorkerLostError(f"{what} {job}") from None
+        finally:
+            if self._fresh:
+                process.shutdown()
+            else:
+                self._idle.put(process)
+
+
 @contextmanager
-def worker_pool(workers: int, **words: Any) -> Iterator[Pool]:
+def worker_pool(
+    workers: int, begin: Callable[[], Any] | None = None, *, fresh: bool = False
+) -> Iterator[WorkerPool]:
     """A pool of new processes, ended with the block, in which Ctrl-C is told once.
 
     A terminal sends SIGINT to all processes of a program, and each would die of it with a traceback
     of its own, those that are still importing too. So they are born deaf to it.
 
     Args:
-        workers: processes.
-        words: others of ``multiprocessing.Pool``.
+        workers: processes, at most.
+        begin: what each does first.
+        fresh: whether every job has a process of its own.
     """
-    with _deaf_children():
-        pool = _CONTEXT.Pool(workers, **words)
-    with pool:
-        yield pool
-        pool.close()
-        pool.join()
+
+    def make() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, _CONTEXT, initializer=begin)
+
+    with ThreadPoolExecutor(workers) as threads:
+        pool = WorkerPool(threads, make, fresh=fresh)
+        try:
+            yield pool
+        except BaseException:
+            pool.kill()
+            raise
+        pool.end()
 
 
 @contextmanager

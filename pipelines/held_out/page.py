@@ -56,7 +56,8 @@ def write_page(
             f"<div><dt>{escape(term)}</dt><dd>{escape(value)}</dd></div>"
             for term, value in _details(result.metrics[POLICY], cfg)
         ),
-        "notes": "".join(f'<p class="small">{escape(note)}</p>' for note in chart.notes),
+        "remarks": _small(result.remarks),
+        "notes": _small(chart.notes),
         "provenance": escape(_provenance(result)),
         "result": script_json(result.to_json()),
         "figure": script_json(json.loads(chart.figure.to_json())),
@@ -107,6 +108,10 @@ def _provenance(result: Result) -> str:
     if played:
         source += f". Policy: checkpoint {played['iteration']}, sha256 {played['sha256']}"
     return f"Data: {source}. A simulation on past bars; not advice, and no promise of profit."
+
+
+def _small(lines: list[str]) -> str:
+    return "".join(f'<p class="small">{escape(line)}</p>' for line in lines)
 
 
 def _caveats(lines: list[str]) -> str:

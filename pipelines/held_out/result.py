@@ -80,7 +80,8 @@ class Result:
     """The policy's metrics beside the baselines', by name, in the order they are shown.
 
     `random` is the account of median return among `random_accounts`; `random_interval` holds the
-    5 % and the 95 % quantile of their chained returns. `beside` names the policies of other runs.
+    5 % and the 95 % quantile of their chained returns. `notes` are doubts, `remarks` what else was
+    found out. `beside` names the policies of other runs.
     `checkpoint` has ``iteration`` and ``sha256`` of the one that was played.
     """
 
@@ -89,6 +90,7 @@ class Result:
     random_interval: tuple[float, float]
     random_accounts: int
     notes: list[str]
+    remarks: list[str] = dataclasses.field(default_factory=list)
     beside: list[str] = dataclasses.field(default_factory=list)
     checkpoint: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -157,9 +159,10 @@ def caveats(result: Result) -> list[str]:
 
 
 def as_text(result: Result) -> str:
-    """The comparison for a terminal, with everything that qualifies it."""
+    """The comparison for a terminal, with everything that qualifies it: doubts have a mark."""
     lines = [*wrapped(result.replayed.line), *aligned(result.table())]
-    lines += wrapped(result.random_sentence())
+    for line in (result.random_sentence(), *result.remarks):
+        lines += wrapped(line)
     for line in caveats(result):
         lines += wrapped(line, "! ")
     return "\n".join(lines)

@@ -64,15 +64,20 @@ def write_data_page(path: Path, quality: DataQuality, bars: Bars) -> None:
 def headline(quality: DataQuality) -> list[tuple[str, str]]:
     """The numbers that come first, as terms and values."""
     report, holes = quality.report, quality.holes
+    filled, forming = report["filled_bars"], quality.forming_duplicates
+    bars = f"{quality.present_bars:,} of {report['interval_s'] / 60:g} min"
+    missing = f"{report['missing_bars'] + filled:,}"
+    duplicates = f"{quality.duplicates.total:,}"
+    silent = f"{quality.silent_bars:,} ({_share(quality.silent_bars / quality.present_bars)})"
     return [
-        ("Bars", f"{quality.present_bars:,} of {report['interval_s'] / 60:g} min"),
+        ("Bars", bars + f" + {filled:,} filled in" * (filled > 0)),
         ("Coverage", _share(quality.coverage)),
         ("Segments", f"{report['segments']:,}"),
         ("Holes", f"{holes.total:,} ({report['filled_holes']:,} filled)"),
-        ("Missing bars", f"{report['missing_bars'] + report['filled_bars']:,}"),
-        ("Duplicate times", f"{quality.duplicates.total:,}"),
+        ("Missing bars", missing + f" ({filled:,} filled in)" * (filled > 0)),
+        ("Duplicate times", duplicates + f" ({forming:,} still being formed)" * (forming > 0)),
         ("Outliers", f"{quality.outliers.total:,} ({quality.outliers.came_back:,} came back)"),
-        ("Without volume", _share(quality.silent_bars / quality.present_bars)),
+        ("Without volume", silent),
     ]
 
 
@@ -199,8 +204,9 @@ def _duplicates(quality: DataQuality) -> list[str]:
     ]
     return [
         "<h2>Duplicates</h2>",
-        '<p class="small">Times that several rows bear; the first row of the file counts. Two '
-        "different prices for one time are refused. "
+        '<p class="small">Times that several rows bear; the first row of the file counts, unless '
+        "it was written while its bar was still being formed. Otherwise two different prices for "
+        "one time are refused. "
         f"{_none(quality.duplicates)}{_shown(quality.duplicates, 'the first')}</p>",
         _table(("time", "rows", "values"), rows),
     ]

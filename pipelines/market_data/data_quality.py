@@ -49,11 +49,13 @@ class DataQuality:
         days: UTC date, bars present, and bars that a whole market would have.
         holes: `after`, `before`, `missing_bars`, `filled`, and `move_frac` of the price across.
         duplicates: `time`, the `rows` of the file, and `kind`.
+        forming_duplicates: those of which a row was written while its bar was still being formed.
         outliers: bars that reach far, by the rule of `pipelines.market_data.data_outliers`.
         silent: stretches of at least two bars without volume: `first`, `last`, `bars`.
         silent_bars: bars without volume, those that fill a hole left out.
         segments: `first`, `last`, `bars`, `tradable_bars`, in the order of time.
-        splits: by name what a training would use; empty if it would refuse.
+        splits: by name what a training would use; empty if it would refuse. `embargo_bars` lie
+            before it, in no split.
         refusal: why a training would refuse; empty if it would not.
     """
 
@@ -68,6 +70,7 @@ class DataQuality:
     days: list[dict[str, Any]]
     holes: Listing
     duplicates: Listing
+    forming_duplicates: int
     outliers: Outliers
     silent: Listing
     silent_bars: int
@@ -107,22 +110,27 @@ def find_holes(bars: Bars) -> Listing:
     return Listing(len(where), rows)
 
 
-def find_duplicates(frame: pd.DataFrame) -> Listing:
-    """Times that several rows of a file bear; the loader has let no differing prices pass."""
+def find_duplicates(frame: pd.DataFrame) -> tuple[Listing, int]:
+    """Times that several rows of a file bear, and how many of them have different prices.
+
+    The loader has let those pass only where a row was written while its bar was still being formed.
+    """
     time = frame["time_ns"]
     repeated = frame[time.duplicated(keep=False)].sort_values("time_ns", kind="stable")
     groups = repeated.groupby("time_ns", sort=True)
-    rows = []
-    for time_ns, group in itertools.islice(groups, MAX_ROWS):
-        numbers = group[list(OHLCV)].drop_duplicates()
-        rows.append(
-            {
-                "time": time_text(int(time_ns)),  # type: ignore[arg-type]
-                "rows": [int(row) for row in group.index[:10]],
-                "kind": "identical" if len(numbers) == 1 else "another volume",
-            }
-        )
-    return Listing(groups.ngroups, rows)
+    differs = (groups[list(OHLCV)].nunique() > 1).to_numpy()
+    forming = differs[:, :4].any(axis=1)
+    kinds = np.where(forming, "still being formed",
+                     np.where(differs[:, 4], "another volume", "identical"))  # fmt: skip
+    rows = [
+        {
+            "time": time_text(int(time_ns)),  # type: ignore[arg-type]
+            "rows": [int(row) for row in group.index[:10]],
+            "kind": str(kind),
+        }
+        for (time_ns, group), kind in zip(itertools.islice(groups, MAX_ROWS), kinds, strict=False)
+    ]
+    return Listing(groups.ngroups, rows), int(forming.sum())
 
 
 def find_silent(bars: Bars) -> Listing:
@@ -187,7 +195,8 @@ def list_segments(bars: Bars, tradable: np.ndarray) -> Listing:
 
 def list_splits(table: BarTable) -> list[dict[str, Any]]:
     """What a training would use: the splits of its own table."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    before = 0
     for name, (first, end) in table.meta.splits.items():
         runs = table.runs(name)
         least = table.meta.window + table.meta.episode_bars
@@ -198,12 +207,14 @@ def list_splits(table: BarTable) -> list[dict[str, Any]]:
                 "first": time_text(int(table.timestamp[first])),
                 "last": time_text(int(table.timestamp[end - 1])),
                 "bars": end - first,
+                "embargo_bars": first - before if rows else 0,
                 "tradable_bars": int(table.tradable[first:end].sum()),
                 "runs": len(lengths),
                 "longest_run": max(lengths),
                 "starts": sum(max(0, length - least + 1) for length in lengths),
             }
         )
+        before = end
     return rows
 
 
@@ -228,6 +239,7 @@ def measure_quality(
     """
     asset, window, episode_bars = names
     days = count_days(bars)
+    duplicates, forming = find_duplicates(frame)
     return DataQuality(
         source_name=bars.source_name,
         source_sha256=bars.source_sha256,
@@ -239,7 +251,8 @@ def measure_quality(
         expected_bars=_total(days, "expected"),
         days=days,
         holes=find_holes(bars),
-        duplicates=find_duplicates(frame),
+        duplicates=duplicates,
+        forming_duplicates=forming,
         outliers=find_outliers(bars),
         silent=find_silent(bars),
         silent_bars=int(((bars.ohlcv[:, 4] == 0) & ~bars.filled).sum()),

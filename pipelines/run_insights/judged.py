@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.folder_lock import is_locked
 from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.held_out.result import POLICY
 from pipelines.judging.recounted import Recounter
@@ -13,6 +14,8 @@ from pipelines.run_insights.replays import other_bars
 from pipelines.run_insights.run_files import list_in, object_in, read_object
 
 HOLD = "buy_and_hold"
+# Word and reason of an evaluation that is still being made.
+GOING_ON = ("none yet", "A process is at work in this folder, and has judged nothing yet.")
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,10 @@ class Judged:
         name: of its folder, from the folder of all runs on.
         folder: with ``evaluation.json``.
         market: on which it was judged; empty if it is the run's only one, on its own test split.
-        word: of the verdict, with all tries until now, or that these are not known; empty if the
-            file is damaged.
+        word: of the verdict, with all tries until now, or that these are not known; that there is
+            none yet; empty if the file is damaged.
         reason: the first of the verdict's, or that there were more tries since, or what is wrong
-            with the file.
+            with the file, or that it is being written.
         earlier: which checkpoint was judged, if it is not the run's newest one; else empty.
         policy: figures of the judged account's equity.
         hold: those of buy-and-hold.
@@ -49,7 +52,9 @@ def read_judged(
     hashes: set[str] | None = None,
     newest: CheckpointName | None = None,
 ) -> Judged | None:
-    """The evaluation in a folder; None if there is none, nothing that is in it raises.
+    """The evaluation in a folder, or that one is being made there; None if neither.
+
+    Nothing that is in it raises.
 
     Args:
         root: folder of all runs.
@@ -60,9 +65,12 @@ def read_judged(
     """
     problems: list[str] = []
     found = None if folder.is_symlink() else read_object(folder / EVALUATION, problems)
-    if found is None and not problems:
-        return None
+    name = folder.relative_to(root).as_posix()
     values = found or {}
+    market = _market(folder, values, hashes)
+    if found is None and not problems:
+        going_on = not folder.is_symlink() and is_locked(folder)
+        return Judged(name, folder, market, *GOING_ON, "", {}, {}) if going_on else None
     verdict = object_in(values, "verdict")
     word = verdict.get("word") or ""
     first = next(iter(list_in(verdict, "reasons")), "")
@@ -73,8 +81,6 @@ def read_judged(
         first = "; ".join(problems) or f"{EVALUATION}: without a verdict"
     accounts = object_in(values, "accounts")
     policy, hold = (object_in(accounts.get(name), "equity") for name in (POLICY, HOLD))
-    name = folder.relative_to(root).as_posix()
-    market = _market(folder, values, hashes)
     earlier = other_than(newest, _checkpoints(values))
     return Judged(name, folder, market, str(word), str(first), earlier, policy, hold)
 

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.folder_lock import LOCK
+from pipelines.folder_lock import is_locked
 from pipelines.held_out.evaluation_files import EVALUATION
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
-# A folder with one of these is a run; with a lock alone it was to become one.
-_MARKS = (CONFIG, METRICS, "checkpoints")
-# What has a lock too: an evaluation of several runs, and a walk-forward with its own runs.
-_NO_MARKS = (EVALUATION, "runs")
+# A folder with one of these is a run: the bars come first. A lock alone may be an evaluation's.
+_MARKS = ("bars/table.json", CONFIG, METRICS, "checkpoints")
 _DEPTH = 5
 _MOST_BYTES = 64 * 2**20
 
@@ -22,6 +20,7 @@ _MOST_BYTES = 64 * 2**20
 def find_folders(root: Path) -> tuple[list[Path], list[Path]]:
     """Folders of runs, and those of evaluations that belong to no single run, by name.
 
+    Of the evaluations that are not made yet those are among them in which a process writes.
     Links are not followed, and names that begin with a dot are left out.
 
     Raises:
@@ -34,17 +33,14 @@ def find_folders(root: Path) -> tuple[list[Path], list[Path]]:
     for folder in _folders(root, _DEPTH):
         if _is_run(folder):
             runs.append(folder)
-        elif (folder / EVALUATION).is_file():
+        elif (folder / EVALUATION).is_file() or is_locked(folder):
             evaluations.append(folder)
     own = set(runs)
     return sorted(runs), sorted(e for e in evaluations if own.isdisjoint(e.parents))
 
 
 def _is_run(folder: Path) -> bool:
-    def has(*names: str) -> bool:
-        return any(os.path.lexists(folder / name) for name in names)
-
-    return has(*_MARKS) or (has(LOCK) and not has(*_NO_MARKS))
+    return any(os.path.lexists(folder / name) for name in _MARKS)
 
 
 def _folders(parent: Path, depth: int) -> Iterator[Path]:

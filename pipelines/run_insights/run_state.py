@@ -1,17 +1,15 @@
 """How far a run has come, and how it ended."""
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.folder_lock import LOCK
+from pipelines.folder_lock import is_locked
 from pipelines.run_folder import RunFolder
 from pipelines.run_insights.run_files import CONFIG, METRICS, RESULT, object_in
 
 Word = Literal["running", "finished", "interrupted", "failed", "broken"]
-_LOCKS = Path("/proc/locks")
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def state_of(
 def _judge(
     folder: Path, config: dict[str, Any] | None, frames: int, is_replayed: bool
 ) -> tuple[Word, str]:
-    if _is_locked(folder / LOCK):
+    if is_locked(folder):
         return "running", ""
     total = config.get("total_frames") if config else None
     if config is None or type(total) is not int:
@@ -75,17 +73,3 @@ def _last_written(folder: Path) -> str:
 
 def _has_entries(folder: Path) -> bool:
     return folder.is_dir() and not folder.is_symlink() and any(folder.iterdir())
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a process of this machine holds a lock; where the system does not list them, False.
-
-    Only looked up, never tried: a trial would hold it, and a run that starts would be refused.
-    """
-    try:
-        inode = os.stat(path, follow_symlinks=False).st_ino
-        held = _LOCKS.read_text("ascii")
-    except OSError:
-        return False
-    rows = (line.split() for line in held.splitlines())
-    return any("FLOCK" in row and row[-3].endswith(f":{inode}") for row in rows if len(row) > 5)
