@@ -63,15 +63,45 @@ def draw_market(cfg: SyntheticConfig) -> tuple[pd.DataFrame, np.ndarray, list[st
     return frame, features.astype(np.float32), list(columns)
 
 
-def _from_returns(returns: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Paths that start where the last bar closed and end at its return: a Brownian bridge each."""
+def _from_returns(
+    returns: np.ndarray, sigma: float | np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Paths that start where the last bar closed and end at its return: a Brownian bridge each.
+
+    Between two points of a path lie the highest and the lowest price on the way: of points alone
+    the price would leap over a stop, which fills at its own price, and a fair market would pay
+    for every stop.
+
+    Args:
+        returns: float64 [S, B], log returns.
+        sigma: deviation of the price within a bar, one for all or float64 [S, B].
+        rng: of what happens within the bars.
+    """
     close = returns.cumsum(1)
     open_ = close - returns
-    steps = rng.standard_normal((*returns.shape, SUBSTEPS)) * (sigma / SUBSTEPS**0.5)
+    deviation = np.broadcast_to(sigma, returns.shape)[..., None] / SUBSTEPS**0.5
+    steps = rng.standard_normal((*returns.shape, SUBSTEPS)) * deviation
     bridge = (steps - steps.mean(-1, keepdims=True)).cumsum(-1)[..., :-1]
     share = np.arange(1, SUBSTEPS) / SUBSTEPS
     inner = open_[..., None] + returns[..., None] * share + bridge
-    return np.concatenate([open_[..., None], inner, close[..., None]], -1)
+    points = np.concatenate([open_[..., None], inner, close[..., None]], -1)
+    first, then = points[..., :-1], points[..., 1:]
+    between = [_extremes(first, then, deviation, way, rng) for way in (1.0, -1.0)]
+    path = np.stack([first, *between], -1).reshape(*returns.shape, -1)
+    return np.concatenate([path, close[..., None]], -1)
+
+
+def _extremes(
+    first: np.ndarray, then: np.ndarray, deviation: np.ndarray, way: float, rng: np.random.Generator
+) -> np.ndarray:
+    """The highest (`way` 1) or lowest (-1) point of Brownian bridges between two points.
+
+    ``P(maximum > m) = exp(-2 (m - a) (m - b) / s^2)`` for a bridge from ``a`` to ``b`` of variance
+    ``s^2`` (Karatzas and Shreve 1991, section 4.3), solved for ``m``. Either is exact by itself;
+    they are drawn independently, so that both lie far away a little too often.
+    """
+    square = (then - first) ** 2 + 2.0 * deviation**2 * rng.standard_exponential(first.shape)
+    return (first + then + way * np.sqrt(square)) / 2.0
 
 
 def _draw_martingale(cfg: SyntheticConfig, rng: np.random.Generator, shape: tuple) -> Drawn:
@@ -81,16 +111,25 @@ def _draw_martingale(cfg: SyntheticConfig, rng: np.random.Generator, shape: tupl
 
 
 def _draw_heavy_tails(cfg: SyntheticConfig, rng: np.random.Generator, shape: tuple) -> Drawn:
-    """GARCH(1,1) (Bollerslev 1986) with Student-t shocks of variance 1."""
+    """GARCH(1,1) (Bollerslev 1986) with Student-t shocks of variance 1.
+
+    A shock is normal with a variance of its own, which is that of the path within the bar too:
+    a Student-t variate ``t`` is a normal one over ``sqrt(w / df)``, and ``w`` given ``t`` is a
+    gamma variate of shape ``(df + 1) / 2`` and scale ``2 / (1 + t^2 / df)``.
+    """
     alpha, beta, df = cfg["garch_alpha"], cfg["garch_beta"], cfg["tail_df"]
     variance = (cfg.sigma_bps * BPS) ** 2
-    shocks = rng.standard_t(df, shape) * ((df - 2.0) / df) ** 0.5
+    student = rng.standard_t(df, shape)
+    shocks = student * ((df - 2.0) / df) ** 0.5
     now = np.full(shape[0], variance)
-    returns = np.empty(shape)
+    returns, wild = np.empty(shape), np.empty(shape)
     for t in range(shape[1]):
+        wild[:, t] = now
         returns[:, t] = now**0.5 * shocks[:, t]
         now = (1.0 - alpha - beta) * variance + alpha * returns[:, t] ** 2 + beta * now
-    return Drawn(_from_returns(returns - variance / 2, cfg.sigma_bps * BPS, rng), {})
+    weight = rng.gamma((df + 1.0) / 2.0, 2.0 / (1.0 + student**2 / df))
+    sigma = (wild * (df - 2.0) / weight) ** 0.5
+    return Drawn(_from_returns(returns - variance / 2, sigma, rng), {})
 
 
 def _draw_drift(cfg: SyntheticConfig, rng: np.random.Generator, shape: tuple) -> Drawn:

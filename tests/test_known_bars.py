@@ -1,17 +1,23 @@
 """The generated bars: their statistics, their seeds, and that nothing knows the future."""
 
+import math
 import subprocess
 import sys
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 import torch
 
+from candle_tables import NO_COSTS
+from envs.config import EnvConfig
 from envs.data_config import DataConfig
 from envs.known_bars import draw_market
 from envs.known_config import MARKETS, SyntheticConfig
 from envs.table import build_table
 from pipelines.config import compose_config
+from pipelines.held_out.baselines import ConstantPolicy
+from pipelines.held_out.rollout import final_equity, play_tiles, split_tiles
 
 
 def returns_of(market, **changes):
@@ -56,6 +62,40 @@ def test_a_fair_price_is_as_dear_tomorrow_as_today(market):
     gross = np.exp(returns) - 1.0
     assert abs(gross.mean()) < 4.0 * gross.std() / gross.size**0.5
     assert gross.std() == pytest.approx(20e-4, rel=0.05)
+
+
+@pytest.mark.parametrize("market", ["martingale", "heavy_tails"])
+def test_a_fair_price_pays_nobody_for_a_stop(market):
+    """Bars without the way between their points would: a stop fills at its price, not beyond."""
+    env = EnvConfig(workers=0, window=4, episode_bars=32, **NO_COSTS)
+    drawn = SyntheticConfig(market=market, bars=131_072, sigma_bps=60.0)
+    table = build_table(DataConfig(synthetic=drawn, interval="1min"), window=4, episode_bars=32)
+    bounds = split_tiles(table, env, "train")
+    bracket = {"size": 0, "stop_loss": 0}
+    for direction in (0, 2):
+        for target in (0, 1):
+            policy = ConstantPolicy({"direction": direction, **bracket, "take_profit": target})
+            played = play_tiles(table, env, bounds, policy, max_lanes=4_096)
+            profit = final_equity(played) / env.initial_cash - 1.0
+            z = float(profit.mean() / profit.std() * len(profit) ** 0.5)
+            assert z < 3.0
+            assert z > -3.0 or target  # of a bar that touches both, the stop is what counts
+
+
+def test_a_bar_goes_as_far_as_a_price_that_never_leaps():
+    """The chance to touch a price on the way, from the reflection principle."""
+    frame, _, _ = draw_market(SyntheticConfig(market="martingale", bars=409_600))
+    sigma, normal = 20e-4, NormalDist().cdf
+    for way, name in ((1.0, "high"), (-1.0, "low")):
+        mean = -way * sigma**2 / 2.0
+        reached = way * np.log(frame[name] / frame["open"])
+        for distance in (5e-4, 20e-4, 40e-4):
+            chance = normal((mean - distance) / sigma)
+            chance += math.exp(2.0 * mean * distance / sigma**2) * normal(
+                (-mean - distance) / sigma
+            )
+            error = (chance * (1.0 - chance) / len(frame)) ** 0.5
+            assert abs((reached >= distance).mean() - chance) < 4.0 * error
 
 
 def test_heavy_tails_are_heavy_and_come_in_clusters():

@@ -10,11 +10,17 @@ from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.market import MarketEnv
 from envs.observation import account_scale
+from modules.config import ModelConfig
 from pipelines.held_out.baselines import ConstantPolicy, RandomPolicy
 from pipelines.held_out.rollout import play_tiles, split_tiles
 from pipelines.judging.metrics import completed_trades, in_order, measure
+from pipelines.model import make_model
+from pipelines.non_finite_error import NonFiniteError
+from pipelines.rollout_policy import RolloutPolicy
 
 CFG = EnvConfig(window=4, episode_bars=10, accounts=1, workers=0)
+SMALL = {"encoder": "mlp", "d_model": 8, "ff_dim": 8, "account_dim": 8, "features_dim": 8,
+         "num_heads": 1}  # fmt: skip
 LONG = ConstantPolicy({"direction": 2, "size": 1, "stop_loss": 9, "take_profit": 0})
 
 
@@ -47,6 +53,16 @@ def test_tiles_cover_every_bar_after_each_window_once():
     rows = play_tiles(table, CFG, bounds, LONG).rows(table, CFG)
     stepped = torch.cat([table.timestamp[4:31], table.timestamp[35:60]])
     assert rows.sort_values("timestamp")["timestamp"].astype("int64").tolist() == stepped.tolist()
+
+
+def test_a_network_that_says_no_number_trades_nothing():
+    """The most likely of actions without a probability is the first: it would be a short."""
+    table = table_of(noise(64))
+    model = make_model(ModelConfig(**SMALL), CFG, table)
+    with torch.no_grad():
+        model.get_policy_head()[0].module.linear.bias[-1] = torch.nan  # one target of four
+    with pytest.raises(NonFiniteError, match="non-finite action/take_profit_log_prob = nan at"):
+        play_tiles(table, CFG, split_tiles(table, CFG, "test"), RolloutPolicy(model))
 
 
 def test_every_tile_starts_afresh_and_ends_flat():

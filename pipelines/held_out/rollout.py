@@ -21,16 +21,18 @@ from envs.ledger import FILLS, HEADS
 from envs.market import REWARD_EQUITY_FLOOR, MarketEnv
 from envs.trace_reader import to_frame
 from envs.trace_rows import Chunk, RowMaker
+from pipelines.non_finite import refuse_non_finite
 from pipelines.rollout_policy import RolloutPolicy
 
 Policy = Callable[[TensorDictBase], TensorDictBase]
 
+_LOG_PROBS = tuple(("action", f"{head}_log_prob") for head in HEADS)
 # What the trace is written from, and what two rollouts are compared by; the rest of a step is
 # dropped at once.
 _KEPT = (
     *(("params", head, "logits") for head in HEADS),
     *(("action", head) for head in HEADS),
-    *(("action", f"{head}_log_prob") for head in HEADS),
+    *_LOG_PROBS,
     "state_value",
     ("next", "bar"),
     ("next", "fills"),
@@ -152,6 +154,9 @@ def play_tiles(
         max_lanes: tiles x accounts that are played at a time, which bounds the memory.
         bulk: let a `RolloutPolicy` encode the windows of all steps before the first one.
         device: where the environment lives and the policy is run.
+
+    Raises:
+        NonFiniteError: if a log-probability of an action is no number.
     """
     return Rollout.join(
         list(
@@ -188,6 +193,8 @@ def play_parts(
         env = _evaluation_env(table, cfg, part, accounts, device)
         with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
             batch = _play(env, policy, length, bulk)
+        # Of logits that are none the most likely action is the first one: a short.
+        refuse_non_finite(batch, [key for key in _LOG_PROBS if key in batch.keys(True)])
         done = (batch["next", "terminated"] | batch["next", "truncated"]).squeeze(-1)
         ended_before = done.cumsum(-1) - done.long() > 0
         missing = longest - length
