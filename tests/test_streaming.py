@@ -205,7 +205,7 @@ def wide(bar, value):
         (lambda bar: bar.index_fill(0, torch.tensor(0), -torch.inf), "-inf in column 0"),
         (
             lambda bar: bar.double(),
-            r"torch\.float64 is not allowed: a float32 tensor \[\.\.\., 4\]",
+            r"float64 is not allowed: a float32 tensor \[\.\.\., 4\]",
         ),
         (lambda bar: bar.long(), r"torch\.int64"),
         (lambda bar: bar.tolist(), "list is not allowed"),
