@@ -61,16 +61,21 @@ class ActionBuckets:
             )
 
 
-def read_indices(action: TensorDictBase) -> list[Tensor]:
+def read_indices(action: TensorDictBase, lanes: torch.Size) -> list[Tensor]:
     """The indices of each head, contiguous.
 
+    Args:
+        action: of every head.
+        lanes: paths and accounts.
+
     Raises:
-        IndexError: if one of them is not int64.
+        IndexError: if one of them is not int64, or not of every lane.
     """
     indices = [action[head].contiguous() for head in HEADS]
     for head, index in zip(HEADS, indices, strict=True):
-        if index.dtype != torch.int64:
-            raise IndexError(f"action.{head}: {index.dtype} is not allowed: torch.int64")
+        if index.dtype != torch.int64 or index.shape != lanes:
+            told = f"{index.dtype} {list(index.shape)}"
+            raise IndexError(f"action.{head}: {told} is not allowed: torch.int64 {list(lanes)}")
     return indices
 
 

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from tensordict import TensorDict, TensorDictBase
@@ -65,6 +66,7 @@ class MarketVectorEnv(VectorEnv):
         ValueError: as `MarketEnv`; in `step`, for actions that are not whole numbers, or not of
             every lane and head.
         IndexError: in `step`, for an action outside its range, naming the head.
+        ResetNeeded: in `step`, before the first `reset`.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - declared so by the base class
@@ -107,7 +109,8 @@ class MarketVectorEnv(VectorEnv):
         self.render_mode = None
         self._began = time.perf_counter()
         self._statistics = np.zeros((len(_STATISTICS), self.num_envs))
-        self._state: TensorDictBase = TensorDict()
+        self._state: TensorDictBase | None = None
+        self._is_seeded = False
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
@@ -115,14 +118,19 @@ class MarketVectorEnv(VectorEnv):
         """Start every lane anew.
 
         Args:
-            seed: of the starts of all lanes; of a list the first counts.
+            seed: of the starts of all lanes; of a list the first counts. None: the starts go on,
+                and begin anywhere if there never was a seed.
             options: not read.
         """
         if isinstance(seed, list):
             seed = seed[0]
         super().reset(seed=seed)
+        if seed is None and not self._is_seeded:
+            # Lanes that are made one by one would all see the bars of the market's own first seed.
+            seed = int(self.np_random.integers(2**31))
         if seed is not None:
             self.env.set_seed(seed)
+            self._is_seeded = True
         self._state = self.env.reset()
         self._statistics[:] = 0.0
         return self._observe(self._state), {}
@@ -131,6 +139,8 @@ class MarketVectorEnv(VectorEnv):
         self, actions: np.ndarray
     ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One bar for every lane; actions are int [num_envs, 4]."""
+        if self._state is None:
+            raise ResetNeeded("reset() begins the episodes, and has to come before step()")
         grid = self.env.batch_size
         heads = torch.from_numpy(self._whole(actions)).view(*grid, len(HEADS))
         self._state["action"] = TensorDict(
@@ -199,7 +209,8 @@ class MarketVectorEnv(VectorEnv):
 class MarketGymEnv(gymnasium.Env):
     """One lane of the market; spaces, rewards and ends are those of `MarketVectorEnv`.
 
-    The info of an episode's last step holds its statistics under ``episode``.
+    The info of an episode's last step holds its statistics in ``info["final_info"]["episode"]``,
+    as that of the vector does: Gymnasium's `RecordEpisodeStatistics` writes ``info["episode"]``.
 
     Args:
         table: the bars; None: the embedded ones.
@@ -240,7 +251,8 @@ class MarketGymEnv(gymnasium.Env):
         told = {}
         if done:
             episode = info["final_info"]["episode"]
-            told = {"episode": {k: v[0].item() for k, v in episode.items() if k[0] != "_"}}
+            own = {k: v[0].item() for k, v in episode.items() if k[0] != "_"}
+            told = {"final_info": {"episode": own}}
         return seen, float(reward[0]), bool(terminated[0]), bool(truncated[0]), told
 
     def close(self) -> None:

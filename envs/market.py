@@ -240,7 +240,7 @@ class MarketEnv(EnvBase):
         return TensorDict(fields, self.batch_size, device=self.device)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        indices = read_indices(tensordict["action"])
+        indices = read_indices(tensordict["action"], self.batch_size)
         bar, ledger = tensordict["bar"].contiguous(), tensordict["ledger"]
         if bar.dtype != torch.int64 or ledger.dtype != torch.float64:
             raise ValueError(

@@ -1,6 +1,7 @@
 """Train, val and test: cut by time, with bars left out between them; and what they can hold."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -55,6 +56,20 @@ def split_by_time(
         "val": (min(train_end + embargo, val_end), val_end),
         "test": (min(val_end + embargo, end), end),
     }
+
+
+def times_fit(time_ns: np.ndarray, cfg: DataConfig) -> bool:
+    """Whether the times of a configuration, if it has some, leave bars in everything they cut.
+
+    Args:
+        time_ns: int64 [N], opening times, ns since 1970 UTC.
+        cfg: `start`, `val_start`, `test_start` and `end` are read.
+    """
+    rows = [_row(time_ns, "start", cfg.start, 0)]
+    named = {"val_start": cfg.val_start, "test_start": cfg.test_start}
+    rows += [_row(time_ns, key, text, 0) for key, text in named.items() if text is not None]
+    rows.append(_row(time_ns, "end", cfg.end, len(time_ns)))
+    return all(before < after for before, after in pairwise(rows))
 
 
 def _row(time_ns: np.ndarray, key: str, text: str | None, otherwise: int) -> int:

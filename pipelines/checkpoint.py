@@ -69,12 +69,18 @@ class Checkpoint:
         """Copy weights and normaliser into a model built from the same configuration.
 
         Raises:
-            ValueError: if a parameter is missing, left over or of another shape, naming it.
+            ValueError: if a parameter is missing, left over or of another shape, or holds a number
+                that is none, naming it. A policy of such numbers takes index 0 of each head, and
+                would be judged as one that is always short.
         """
+        broken = [name for name, value in self.model.items() if not value.isfinite().all()]
+        if broken:
+            raise ValueError(f"{self.folder}: {broken[0]} holds numbers that are none")
         try:
             model.load_state_dict(self.model)
         except RuntimeError as error:
-            raise ValueError(f"the checkpoint holds another network: {error}") from error
+            first = str(error).splitlines()[1].strip()
+            raise ValueError(f"{self.folder}: holds another network: {first}") from error
 
     def require_features(self, names: Sequence[str]) -> None:
         """Refuse a table whose columns are not, in order, those that the policy was trained on.
@@ -163,6 +169,8 @@ def _interpret(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
     }
     if MODEL not in tensors:
         raise KeyError(MODEL)
+    if None in (manifest["features"], manifest["values"], manifest["data"]["interval_s"]):
+        raise TypeError("features, values or data.interval_s: null")
     return Checkpoint(folder, config, manifest, tensors)
 
 

@@ -185,8 +185,30 @@ def test_what_does_not_fit_is_refused(saved, tmp_path, cfg, table):
     with pytest.raises(ValueError, match=r"features \['feature_0'.*not \['rsi'\]"):
         checkpoint.require_features(["rsi"])
     wide = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, features_dim=64))
-    with pytest.raises(ValueError, match="another network"):
+    with pytest.raises(ValueError, match="holds another network: size mismatch") as told:
         checkpoint.load_model_state(make_model(wide, table, 0))
+    assert "\n" not in str(told.value)
+    for key in ("data", "features", "values"):
+        with pytest.raises(ValueError, match="not a checkpoint"):
+            refused(f"without {key}", lambda m, key=key: m.pop(key))
+    with pytest.raises(ValueError, match=r"not a checkpoint.*'interval_s'"):
+        refused("without length", lambda m: m["data"].pop("interval_s"))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("name", ["window.module.scale", "bar_projection.weight"])
+def test_numbers_that_are_none_are_no_policy(saved, tmp_path, cfg, table, name, value):
+    """Their logits are none, of which the most likely index is said to be 0: a short."""
+    known = load_checkpoint(saved[0])
+    (key,) = (each for each in known.model if each.endswith(name))
+    tensors = known.model | {key: known.model[key].clone()}
+    tensors[key].view(-1)[1] = value
+    save_checkpoint(tmp_path / "c", about=describe(cfg, table), tensors={"model": tensors})
+    model = make_model(cfg, table, 1)
+    before = {each: tensor.clone() for each, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=rf"c: module.*{name} holds numbers that are none"):
+        load_checkpoint(tmp_path / "c").load_model_state(model)
+    assert all(same(tensor, before[each]) for each, tensor in model.state_dict().items())
 
 
 def test_a_pickle_in_the_place_of_weights_is_not_run(saved, tmp_path):

@@ -1,14 +1,22 @@
 """The example programs, as a user runs them."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from envs.data_config import DataConfig
+from envs.trace_schema import action_values
+from pipelines.held_out.replay_inputs import load_inputs
+from pipelines.held_out.rollout import play_tiles
+from pipelines.train_config import TrainConfig
+from random_walk import write_bars
+from untrained_run import MODEL, make_untrained
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -54,6 +62,39 @@ def test_the_encoder_takes_windows_of_one_s_own(capsys) -> None:
     state = load("encode_your_own_windows").main()
     assert state.shape == (5, 64)
     assert torch.isfinite(state).all()
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "streaming"])
+def test_the_last_bar_is_decided_on_as_a_replay_does(encoder, tmp_path, capsys) -> None:
+    """From a file that ends there, of later bars, at a fresh account: where tiles begin."""
+    own = write_bars(tmp_path / "own.parquet", 1_400)
+    model = dataclasses.replace(MODEL, encoder=encoder)
+    data = DataConfig(path=str(own), timeframes=["30min"])
+    train = TrainConfig(steps=8, minibatch=16)
+    run = make_untrained(tmp_path / "run", own, seed=0, model=model, data=data, train=train)
+    whole = write_bars(tmp_path / "whole.parquet", 1_600, seed=3, start="2026-01-01")
+    inputs = load_inputs(
+        run, data_path=str(whole), split="test", episodes=None, device="cpu", checkpoint="last"
+    )
+    played = play_tiles(inputs.table, inputs.cfg, inputs.bounds, inputs.policy)
+    frame, file, example = (
+        pd.read_parquet(whole),
+        tmp_path / "now.parquet",
+        "decide_on_the_last_bar",
+    )
+    seen = set()
+    for tile, first in enumerate(inputs.bounds[:, 0].tolist()):
+        frame[: first + 1].to_parquet(file)
+        meant = load(example).main(str(run), str(file))
+        values = action_values(inputs.cfg)
+        replayed = {h: values[h][int(played.batch["action", h][tile, 0, 0])] for h in values}
+        assert meant == replayed
+        seen.add(tuple(meant.values()))
+    assert len(seen) > 1  # not one action, whatever the bars
+    assert "after the bar of 2026-" in capsys.readouterr().out
+    frame[:300].to_parquet(file)
+    with pytest.raises(ValueError, match=r"nan in column 0 is not allowed: .* in warm-up"):
+        load(example).main(str(run), str(file))
 
 
 def test_stable_baselines_trains_on_a_known_market(capsys) -> None:

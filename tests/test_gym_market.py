@@ -6,7 +6,9 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import RecordEpisodeStatistics
 from tensordict import TensorDict
 from torchrl.envs import TransformedEnv
 
@@ -209,3 +211,39 @@ def test_a_single_environment_refuses_fractions_too(table):
     with pytest.raises(ValueError, match="float64"):
         env.step(np.array([0.9, 0.0, 0.0, 0.0]))
     env.step([1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("mode", ["sync", "vector_entry_point"])
+def test_without_a_seed_lanes_and_environments_begin_anywhere(table, mode):
+    """Four of one lane each, made one by one, saw the same bars."""
+    windows = []
+    for _ in range(2):
+        many = gymnasium.make_vec(
+            "pricetaker/Market-v0",
+            num_envs=4,
+            vectorization_mode=mode,
+            table=table,
+            cfg=dataclasses.replace(CFG, accounts=1),
+        )
+        windows.append(many.reset()[0]["window"].reshape(4, -1))
+        windows.append(many.reset()[0]["window"].reshape(4, -1))
+    assert len(np.unique(np.concatenate(windows), axis=0)) > 12
+
+
+def test_a_step_before_the_first_reset_says_so(table):
+    for env in (MarketVectorEnv(table, CFG), MarketGymEnv(table, CFG)):
+        with pytest.raises(ResetNeeded, match=r"reset\(\) begins the episodes"):
+            env.step(np.zeros(env.action_space.shape, int))
+
+
+def test_gymnasiums_statistics_of_one_lane_are_its_own(table):
+    env = RecordEpisodeStatistics(MarketGymEnv(table, CFG))
+    env.reset(seed=0)
+    for action in actions_for(CFG, 1)[:, 0]:
+        *_, terminated, truncated, info = env.step(action)
+        if terminated or truncated:
+            break
+    ours, theirs = info["final_info"]["episode"], info["episode"]
+    assert ours["r"] == pytest.approx(theirs["r"], abs=1e-4)
+    assert ours["l"] == theirs["l"] > 0
+    assert ours["equity"] > 0

@@ -159,6 +159,23 @@ def test_a_state_that_lost_digits_on_its_way_is_refused(table, key, dtype):
         env.step(td)
 
 
+@pytest.mark.parametrize(
+    "heads", [("size",), ("direction", "size", "stop_loss", "take_profit")], ids=["one", "all"]
+)
+@pytest.mark.parametrize(
+    "change", [lambda index: index[..., None], lambda index: index.int()], ids=["kept", "short"]
+)
+def test_an_action_that_is_not_an_index_for_every_lane_names_its_head(table, heads, change):
+    """A dimension too many is what an ``argmax`` with ``keepdim`` leaves."""
+    env = MarketEnv(table, config())
+    td = env.rand_action(env.reset())
+    for head in heads:
+        td["action", head] = change(td["action", head])
+    told = rf"action\.{heads[0]}: torch\.int.* is not allowed: torch\.int64 \[\d+, \d+\]$"
+    with pytest.raises(IndexError, match=told):
+        env.step(td)
+
+
 def test_an_environment_says_that_it_cannot_move_to_another_device(table):
     env = TransformedEnv(MarketEnv(table, config()), training_transforms(config()))
     assert env.to("cpu") is env

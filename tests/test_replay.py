@@ -173,6 +173,34 @@ def test_a_run_without_its_bars_can_replay_a_file_and_says_what_it_cannot_know(r
     assert note.startswith("In-sample: the policy was chosen on the time of ")
 
 
+@pytest.mark.parametrize(
+    ("times", "cut_at"),
+    [
+        ({"end": "2024-03-01"}, 0.85),
+        ({"val_start": "2024-02-01", "test_start": "2024-03-01"}, 0.85),
+        ({"start": "2027-01-01"}, 0.85),
+        ({"val_start": "2026-01-06", "test_start": "2026-01-08"}, 7 * 96 / 900),
+        ({}, 0.85),
+    ],
+    ids=["an end before it", "a test before it", "a start after it", "within it", "no times"],
+)
+def test_times_of_the_runs_own_bars_do_not_refuse_a_file_without_them(run, tmp_path, times, cut_at):
+    known = load_checkpoint(run.checkpoints / "000000001")
+    about = {k: v for k, v in known.manifest.items() if k not in ("values", "files")}
+    config = about["config"] | {"data": about["config"]["data"] | times}
+    save_checkpoint(
+        tmp_path / "r/checkpoints/000000001", about=about | {"config": config},
+        tensors=known.tensors,
+    )  # fmt: skip
+    later = write_bars(tmp_path / "later.csv", 900, seed=5, start="2026-01-01")
+    inputs = load_inputs(
+        tmp_path / "r", data_path=str(later), split="test", episodes=None, device="cpu"
+    )
+    assert inputs.notes == []
+    embargo = inputs.cfg.window + inputs.cfg.episode_bars
+    assert inputs.table.meta.splits["test"] == (round(cut_at * 900) + embargo, 900)
+
+
 def test_a_checkpoint_that_does_not_say_what_it_has_seen_is_perhaps_in_sample(run, tmp_path):
     known = load_checkpoint(run.checkpoints / "000000001")
     about = {k: v for k, v in known.manifest.items() if k not in ("seen", "values", "files")}

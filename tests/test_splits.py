@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.data_config import DataConfig
-from envs.splits import fit_normaliser, require_room, split_by_time, tradable_runs
+from envs.splits import fit_normaliser, require_room, split_by_time, times_fit, tradable_runs
 
 MINUTE = 60 * 10**9
 
@@ -41,6 +41,26 @@ def test_the_embargo_is_window_and_episode_unless_it_is_set():
     assert splits == {"train": (0, 700), "val": (730, 850), "test": (880, 1000)}
     wider = split_by_time(minutes(1000), DataConfig(embargo_bars=50), window=10, episode_bars=20)
     assert wider == {"train": (0, 700), "val": (750, 850), "test": (900, 1000)}
+
+
+@pytest.mark.parametrize(
+    ("times", "fit"),
+    [
+        ({}, True),
+        ({"start": "2023-01-01", "end": "2025-01-01"}, True),
+        ({"start": "2025-01-01"}, False),
+        ({"end": "2024-01-01"}, False),
+        ({"end": "2024-01-01T00:01"}, True),
+        ({"val_start": "2024-01-01T06:00", "test_start": "2024-01-01T09:00"}, True),
+        ({"val_start": "2023-01-01", "test_start": "2024-01-01T09:00"}, False),
+        ({"val_start": "2024-01-01T06:00", "test_start": "2025-01-01"}, False),
+        ({"start": "2024-01-01T06:00", "val_start": "2024-01-01T06:00:30"}
+         | {"test_start": "2024-01-01T06:02"}, True),
+        ({"val_start": "2023-01-01", "test_start": "2023-02-01", "end": "2023-03-01"}, False),
+    ],
+)  # fmt: skip
+def test_times_fit_where_they_leave_bars_in_every_part(times, fit):
+    assert times_fit(minutes(1000), DataConfig(**times)) == fit
 
 
 def test_times_cut_where_they_say():

@@ -193,6 +193,51 @@ def test_many_markets_stream_together_and_a_reset_forgets():
     torch.testing.assert_close(torch.stack(states[7:], 1), once, atol=1e-5, rtol=1e-5)
 
 
+def wide(bar, value):
+    return torch.cat([bar, torch.full_like(bar[..., :1], value)], -1)
+
+
+@pytest.mark.parametrize("encoder", ["streaming", "transformer", "mlp"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda bar: bar.index_fill(0, torch.tensor(2), torch.nan), "nan in column 2 is not all"),
+        (lambda bar: bar.index_fill(0, torch.tensor(0), -torch.inf), "-inf in column 0"),
+        (
+            lambda bar: bar.double(),
+            r"float64 is not allowed: a float32 tensor \[\.\.\., 4\]",
+        ),
+        (lambda bar: bar.long(), r"torch\.int64"),
+        (lambda bar: bar.tolist(), "list is not allowed"),
+        (lambda bar: bar[:1], r"shape \[1\] is not allowed: \[\.\.\., 4\]"),
+        (lambda bar: bar[0], r"shape \[\]"),
+        (lambda bar: wide(bar, 0.0), r"shape \[5\]"),
+        (lambda bar: bar[None], r"shape \[1, 4\] is not allowed: \[4\], as the bars before"),
+    ],
+)
+@pytest.mark.parametrize("before", [1, 10], ids=["filling", "full"])
+def test_a_bar_that_is_none_is_refused_and_forgotten(encoder, change, told, before):
+    """It would stay for a window: states of no number, of which the first index is a short."""
+    model = make_model(8, encoder)
+    table = market_encoder(model).module["window"].module.features
+    live, whole = LiveMarket(model), LiveMarket(model)
+    for i in range(20):
+        if i == before:
+            with pytest.raises(ValueError, match=told):
+                live.push(change(table[i]))
+        state, expected = live.push(table[i]), whole.push(table[i])
+    assert torch.equal(state, expected)
+
+
+def test_a_bar_that_is_none_names_its_market():
+    live = LiveMarket(make_model(8))
+    bars = torch.zeros(3, FEATURES)
+    live.push(bars)
+    bars[1, 3] = torch.nan
+    with pytest.raises(ValueError, match=r"nan in column 3 of market \[1\]"):
+        live.push(bars)
+
+
 def test_a_pass_has_the_gradients_of_its_windows():
     model = make_model(16)
     bars, weight = stretches([50, 120], 70), torch.randn(2, 70, WIDTH)

@@ -14,7 +14,8 @@ from envs.bar_table import BarTable
 from envs.checks import require
 from envs.config import EnvConfig
 from envs.data_config import DataConfig
-from envs.table import build_table
+from envs.splits import times_fit
+from envs.table import cut_table, load_columns
 from pipelines.checkpoint import Checkpoint, seen_by
 from pipelines.checkpoint_store import load_best, load_newest
 from pipelines.config import RunConfig
@@ -125,7 +126,10 @@ def load_inputs(
 def load_bars_of(
     run: RunFolder, trained: RunConfig, path: str | None, asset: str | None
 ) -> BarTable:
-    """One market: of the run's own bars, or of another file, read as the run's was.
+    """One market: of the run's own bars, or of another file, read and cut as the run's was.
+
+    Times that the run's own file was cut at say nothing of a file of later bars alone, which no
+    policy has seen: where they leave a split of it without bars, the fractions cut it.
 
     Args:
         run: the run's folder.
@@ -143,7 +147,10 @@ def load_bars_of(
     named = asset is not None or data.assets is None
     require(named, "data.asset", asset, f"the name of the market of {path}: the run has its own")
     data = dataclasses.replace(data, path=path, assets=None, asset=asset or data.asset)
-    return build_table(data, window=cfg.window, episode_bars=cfg.episode_bars)
+    bars, columns, names = load_columns(data)
+    if not times_fit(bars.time_ns, data):
+        data = dataclasses.replace(data, start=None, val_start=None, test_start=None, end=None)
+    return cut_table(bars, columns, names, data, window=cfg.window, episode_bars=cfg.episode_bars)
 
 
 def load_beside(run_dir: str | Path, first: Inputs, checkpoint: str = "last") -> Inputs:
