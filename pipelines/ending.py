@@ -42,7 +42,7 @@ class Ending:
 
         Nor does a reader who has read enough (``| head``) end it.
         """
-        _go_on_unheard()
+        go_on_unheard()
         sys.warnoptions.append(_NO_LEAK)
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
@@ -89,7 +89,7 @@ def end_plainly() -> None:
     What cleans up still does, and the process still dies of the signal, as shells want to see it.
     A reader who has read enough (``| head``) ends nothing.
     """
-    _go_on_unheard()
+    go_on_unheard()
     before, stopped = sys.excepthook, threading.Event()
 
     def hook(
@@ -133,7 +133,7 @@ class _MaybeUnheard(io.FileIO):
             return memoryview(data).nbytes
 
 
-def _go_on_unheard() -> None:
+def go_on_unheard() -> None:
     """From now on what is told is lost, and nothing else, once nobody reads standard output.
 
     What a program makes is files, and its exit code: both are there as if it had been heard.

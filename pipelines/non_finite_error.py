@@ -15,3 +15,7 @@ class NonFiniteError(FloatingPointError):
     def __init__(self, place: str, evidence: Mapping[str, Any]) -> None:
         super().__init__(place)
         self.evidence = evidence
+
+    def __reduce__(self) -> tuple[type["NonFiniteError"], tuple[str, dict[str, Any]]]:
+        """Another process learns the place; the evidence is kept where it was found."""
+        return type(self), (str(self), {})

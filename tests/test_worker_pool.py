@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from measured_jobs import begin_with, end_by, wait_and_tell, what_begun
 from pipelines.benchmarks.faults_workers import worker_pids
 from pipelines.benchmarks.worker_pool import worker_pool
 from pipelines.exit_codes import WORKER_LOST
+from pipelines.non_finite_error import NonFiniteError
 
 ROOT = Path(__file__).parents[1]
 # What runs in the background of a script is born deaf to SIGINT, and so would be its children. The
@@ -100,6 +102,7 @@ def test_every_process_begins_with_what_it_is_told():
         ("SIGKILL", WorkerLostError, "was killed, as for want of memory, at SIGKILL"),
         ("exit", WorkerLostError, "at exit"),
         ("raise", ValueError, "^no such market$"),
+        ("no number", NonFiniteError, "^loss = nan$"),
     ],
 )
 def test_a_job_that_never_answers_is_an_error_that_names_it(way, kind, words):
@@ -108,6 +111,32 @@ def test_a_job_that_never_answers_is_an_error_that_names_it(way, kind, words):
         list(pool.imap(end_by, [way, "SIGSTOP", "SIGSTOP"]))
     assert time.perf_counter() - began < 30, "nor is the one waited for that works on"
     assert multiprocessing.active_children() == []
+
+
+def test_an_answer_that_cannot_be_read_is_not_told_as_a_process_that_was_killed():
+    with pytest.raises(BrokenProcessPool) as caught, worker_pool(1) as pool:
+        list(pool.imap(end_by, ["unreadable"]))
+    assert "missing 1 required positional argument: 'why'" in str(caught.value.__cause__)
+
+
+def test_jobs_that_tell_something_go_on_when_nobody_reads(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\nfrom measured_jobs import tell\n"
+        "from pipelines.benchmarks.worker_pool import worker_pool\n"
+        "if __name__ == '__main__':\n"
+        "    with worker_pool(1) as pool:\n"
+        "        print(*pool.imap(tell, [1, 2]), file=sys.stderr)\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does, once it has its lines
+    done = subprocess.run(
+        [sys.executable, str(program)], stdout=writer, stderr=subprocess.PIPE, text=True,
+        check=False, env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+    )  # fmt: skip
+    os.close(writer)
+    assert done.stderr == "1 2\n"
+    assert done.returncode == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")

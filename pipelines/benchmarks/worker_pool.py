@@ -13,6 +13,7 @@ from multiprocessing.context import SpawnContext
 from typing import Any, TypeVar
 
 from envs.worker_lost import WorkerLostError
+from pipelines.ending import go_on_unheard
 
 T = TypeVar("T")
 _CONTEXT: SpawnContext = multiprocessing.get_context("spawn")
@@ -39,6 +40,7 @@ class WorkerPool:
 
         Raises:
             WorkerLostError: if a process ends without an answer, naming its job.
+            BrokenProcessPool: for an answer that cannot be unpickled, with the reason as its cause.
             Exception: what `work` has raised.
         """
         with _deaf_children():
@@ -67,7 +69,9 @@ class WorkerPool:
             process = self._make()
         try:
             return process.submit(work, job).result()
-        except BrokenProcessPool:
+        except BrokenProcessPool as error:
+            if error.__cause__ is not None:  # an answer came, which cannot be read
+                raise
             what = "a process of this measurement was killed, as for want of memory, at"
             raise WorkerLostError(f"{what} {job}") from None
         finally:
@@ -93,7 +97,7 @@ def worker_pool(
     """
 
     def make() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, _CONTEXT, initializer=begin)
+        return ProcessPoolExecutor(1, _CONTEXT, initializer=_begin, initargs=(begin,))
 
     with ThreadPoolExecutor(workers) as threads:
         pool = WorkerPool(threads, make, fresh=fresh)
@@ -103,6 +107,12 @@ def worker_pool(
             pool.kill()
             raise
         pool.end()
+
+
+def _begin(first: Callable[[], Any] | None) -> None:
+    go_on_unheard()  # a job may tell something, on the output of the program
+    if first is not None:
+        first()
 
 
 @contextmanager
