@@ -196,7 +196,8 @@ def test_times_of_the_runs_own_bars_do_not_refuse_a_file_without_them(run, tmp_p
     inputs = load_inputs(
         tmp_path / "r", data_path=str(later), split="test", episodes=None, device="cpu"
     )
-    assert inputs.notes == []
+    told = [note.startswith("Cut by the fractions: ") for note in inputs.notes]
+    assert told == ([True] if times and cut_at == 0.85 else [])
     embargo = inputs.cfg.window + inputs.cfg.episode_bars
     assert inputs.table.meta.splits["test"] == (round(cut_at * 900) + embargo, 900)
 

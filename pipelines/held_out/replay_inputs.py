@@ -114,7 +114,7 @@ def load_inputs(
         cfg=cfg,
         split=split,
         bounds=bounds,
-        notes=in_sample_notes(seen, table, bounds),
+        notes=[*in_sample_notes(seen, table, bounds), *_cut_notes(loaded.config.data, table)],
         device=device,
         trained=loaded.config,
         checkpoint=loaded.folder,
@@ -151,6 +151,13 @@ def load_bars_of(
     if not times_fit(bars.time_ns, data):
         data = dataclasses.replace(data, start=None, val_start=None, test_start=None, end=None)
     return cut_table(bars, columns, names, data, window=cfg.window, episode_bars=cfg.episode_bars)
+
+
+def _cut_notes(data: DataConfig, table: BarTable) -> list[str]:
+    """Say so if a file was not cut at the times at which the run's own bars were."""
+    if times_fit(table.timestamp.numpy(), data):
+        return []
+    return ["Cut by the fractions: the times of the run's own cuts leave a part of the file empty."]
 
 
 def load_beside(run_dir: str | Path, first: Inputs, checkpoint: str = "last") -> Inputs:
