@@ -78,9 +78,23 @@ class QueryAttention(nn.Module):
         q_BHd = self.q(query_B1D).unflatten(-1, heads).squeeze(-3)
         k_HdD, v_HdD = (layer.weight.unflatten(0, heads) for layer in (self.k, self.v))
         sought_BHD = torch.einsum("...hd,hdm->...hm", q_BHd, k_HdD) * q_BHd.shape[-1] ** -0.5
-        weights_BHT = (sought_BHD @ tokens_BTD.mT).softmax(-1).to(tokens_BTD.dtype)
-        mixed_BHd = torch.einsum("...hm,hdm->...hd", weights_BHT @ tokens_BTD, v_HdD)
+        look = _look_aligned if tokens_BTD.is_cuda else _look
+        mixed_BHd = torch.einsum("...hm,hdm->...hd", look(sought_BHD, tokens_BTD), v_HdD)
         return self.out((mixed_BHd.flatten(-2) + self.v.bias).unsqueeze(-2))
+
+
+def _look(sought_BHD: Tensor, tokens_BTD: Tensor) -> Tensor:
+    """The mean of the tokens by the softmax of what each head seeks in them; [B, H, D]."""
+    weights_BHT = (sought_BHD @ tokens_BTD.mT).softmax(-1).to(tokens_BTD.dtype)
+    return weights_BHT @ tokens_BTD
+
+
+def _look_aligned(sought_BHD: Tensor, tokens_BTD: Tensor) -> Tensor:
+    """The same for a GPU: rows of the weights are heads, not tokens, and filled up (`Linear`)."""
+    heads, width = sought_BHD.shape[-2:]
+    filled = fill_up(sought_BHD, aligned(heads), width)
+    weights_BTH = (tokens_BTD @ filled.mT).softmax(-2).to(tokens_BTD.dtype)
+    return (weights_BTH.mT @ tokens_BTD)[..., :heads, :]
 
 
 def attend(

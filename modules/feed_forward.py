@@ -1,5 +1,6 @@
 """The feed-forward network of a transformer block."""
 
+from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
@@ -9,12 +10,15 @@ from torch.autograd.function import once_differentiable
 
 from modules.linear import Linear, aligned, fill_up, init_linear
 
+# Comes with torch's CUDA builds for Linux, and with none for a CPU.
+_HAS_TRITON = find_spec("triton") is not None
+
 
 class FeedForward(nn.Sequential):
     """Linear, ReLU, linear, on each token by itself.
 
-    On a CPU in full precision it is one operation, on a GPU the first two layers are: their hooks
-    are not called, and there is neither a second derivative nor `torch.func.grad` or `vmap`.
+    On a GPU, and on a CPU in full precision, it is one operation: the hooks of its layers are not
+    called, and there is neither a second derivative nor `torch.func.grad` or `vmap`.
 
     Args:
         d_model: D, width of a token.
@@ -31,56 +35,89 @@ class FeedForward(nn.Sequential):
         """Every token by itself; [..., D] to [..., D]."""
         widen, narrow = cast(Linear, self[0]), cast(Linear, self[2])
         rows = tokens.reshape(-1, tokens.shape[-1])
+        layers = widen.weight, widen.bias, narrow.weight, narrow.bias
         if tokens.is_cuda:
-            return narrow(_widen(rows, widen.weight, widen.bias)).view(tokens.shape)
+            return _on_gpu(rows, *layers).view(tokens.shape)
         if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return super().forward(tokens)
-        out = _OnCPU.apply(rows, widen.weight, widen.bias, narrow.weight, narrow.bias)
-        return out.view_as(tokens)
+        return _OnCPU.apply(rows, *layers).view_as(tokens)
 
 
-def _widen(rows_ND: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Linear and ReLU at once, on a GPU."""
-    hidden, wide = aligned(weight.shape[0]), aligned(weight.shape[1])
-    filled = _cast(fill_up(rows_ND, wide), fill_up(weight, hidden, wide), fill_up(bias, hidden))
-    return linear_relu(*filled)[:, : len(weight)]
+def _on_gpu(x_ND: Tensor, widen: Tensor, bias: Tensor, narrow: Tensor, narrow_bias: Tensor) -> Any:
+    """`feed_forward` at aligned widths, in the dtype that autocast would choose."""
+    hidden, wide = aligned(widen.shape[0]), aligned(widen.shape[1])
+    filled: tuple[Tensor, ...] = (
+        fill_up(x_ND, wide),
+        *(fill_up(widen, hidden, wide), fill_up(bias, hidden)),
+        *(fill_up(narrow, wide, hidden), fill_up(narrow_bias, wide)),
+    )
+    if torch.is_autocast_enabled("cuda"):  # it knows torch's own operations only
+        filled = tuple(tensor.to(torch.get_autocast_dtype("cuda")) for tensor in filled)
+    return feed_forward(*filled)[0][:, : x_ND.shape[-1]]
 
 
-def _cast(*tensors: Tensor) -> list[Tensor]:
-    """As autocast would, which knows nothing of operations that are not torch's own."""
-    if not torch.is_autocast_enabled("cuda"):
-        return list(tensors)
-    return [tensor.to(torch.get_autocast_dtype("cuda")) for tensor in tensors]
+@torch.library.custom_op("pricetaker::feed_forward", mutates_args=())
+def feed_forward(
+    x_ND: Tensor, widen_HD: Tensor, bias_H: Tensor, narrow_DH: Tensor, narrow_bias_D: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Linear, ReLU, linear: [N, D], and the rectified hidden tokens [N, H], for the gradient.
 
-
-@torch.library.custom_op("pricetaker::linear_relu", mutates_args=())
-def linear_relu(x_ND: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """ReLU of a linear layer, [N, D] to [N, hidden], rectified while it is still in registers.
-
-    A compiler leaves the product to a library, and reads and writes its result once more.
+    They are rectified while they are still in registers: a compiler leaves the product to a
+    library, and reads and writes its result once more. No gradient goes through the second result.
     """
-    return torch._addmm_activation(bias, x_ND, weight.t())
+    hidden_NH = torch._addmm_activation(bias_H, x_ND, widen_HD.t())
+    return torch.addmm(narrow_bias_D, hidden_NH, narrow_DH.t()), hidden_NH
 
 
-@linear_relu.register_fake
-def _(x_ND: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return x_ND.new_empty(x_ND.shape[0], weight.shape[0])
+@feed_forward.register_fake
+def _(
+    x_ND: Tensor, widen_HD: Tensor, bias_H: Tensor, narrow_DH: Tensor, narrow_bias_D: Tensor
+) -> tuple[Tensor, Tensor]:
+    rows = x_ND.shape[0]
+    return x_ND.new_empty(rows, narrow_DH.shape[0]), x_ND.new_empty(rows, widen_HD.shape[0])
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-    x_ND, weight, _ = inputs
-    ctx.save_for_backward(x_ND, weight, output)
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    x_ND, widen_HD, _, narrow_DH, _ = inputs
+    ctx.set_materialize_grads(False)  # hidden tokens' worth of zeros
+    ctx.save_for_backward(x_ND, output[1], widen_HD, narrow_DH)
 
 
-def _linear_relu_backward(ctx: Any, grad_NH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    x_ND, weight, hidden_NH = ctx.saved_tensors
-    grad_NH = torch.ops.aten.threshold_backward(grad_NH, hidden_NH, 0)
-    enough = torch.promote_types(grad_NH.dtype, torch.float32)
-    of_bias = grad_NH.sum(0, dtype=enough).to(grad_NH.dtype)
-    return grad_NH @ weight, grad_NH.t() @ x_ND, of_bias
+def _feed_forward_backward(
+    ctx: Any, grad_ND: Tensor | None, _: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    if grad_ND is None:
+        return (None,) * 5
+    x_ND, hidden_NH, widen_HD, narrow_DH = ctx.saved_tensors
+    grad_NH, of_bias = relu_gradient(grad_ND.contiguous(), narrow_DH, hidden_NH)
+    of_narrow_bias = _column_sums(grad_ND)
+    of_narrow = grad_ND.t() @ hidden_NH
+    return grad_NH @ widen_HD, grad_NH.t() @ x_ND, of_bias, of_narrow, of_narrow_bias
 
 
-linear_relu.register_autograd(_linear_relu_backward, setup_context=_save)
+feed_forward.register_autograd(_feed_forward_backward, setup_context=_save)
+
+
+@torch.library.custom_op("pricetaker::relu_gradient", mutates_args=())
+def relu_gradient(grad_ND: Tensor, narrow_DH: Tensor, hidden_NH: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient before the ReLU [N, H], and its sums over the tokens [H], that of the bias."""
+    if grad_ND.is_cuda and grad_ND.dtype.itemsize == 2 and _HAS_TRITON:
+        from modules.relu_kernel import launch
+
+        return launch(grad_ND, narrow_DH.contiguous(), hidden_NH)
+    grad_NH = torch.ops.aten.threshold_backward(grad_ND @ narrow_DH, hidden_NH, 0)
+    return grad_NH, _column_sums(grad_NH)
+
+
+@relu_gradient.register_fake
+def _(grad_ND: Tensor, narrow_DH: Tensor, hidden_NH: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(hidden_NH), grad_ND.new_empty(narrow_DH.shape[1])
+
+
+def _column_sums(x_NC: Tensor) -> Tensor:
+    """[C], added up in float32 or more."""
+    enough = torch.promote_types(x_NC.dtype, torch.float32)
+    return x_NC.sum(0, dtype=enough).to(x_NC.dtype)
 
 
 class _OnCPU(Function):

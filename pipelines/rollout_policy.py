@@ -21,7 +21,7 @@ from pipelines.precision import mixed
 
 _LAST_BAR = LEDGER.index("last_bar")
 # Tokens encoded at a time: enough for large matrix products, few enough for a CPU's caches.
-_TOKENS = {"cpu": 4_096, "cuda": 65_536}
+_TOKENS = {"cpu": 4_096, "cuda": 262_144}
 
 
 class EncodeAhead(TensorDictModuleBase):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from modules.attention import SelfAttention
-from modules.feed_forward import _widen
+from modules.attention import QueryAttention, SelfAttention, _look, _look_aligned
+from modules.feed_forward import _on_gpu
 from modules.linear import Linear, aligned, aligned_linear, fill_up
 
 
@@ -61,22 +61,30 @@ def test_attention_with_wider_heads_is_the_attention(heads):
     assert_close(*results)
 
 
-@pytest.mark.parametrize(("narrow", "hidden"), [(5, 9), (16, 8)])
-def test_a_widened_and_rectified_token_is_that_of_plain_layers(narrow, hidden):
+@pytest.mark.parametrize(("width", "hidden"), [(5, 9), (16, 8)])
+def test_a_feed_forward_network_at_aligned_widths_is_that_of_plain_layers(width, hidden):
     torch.manual_seed(0)
-    sizes = ((7, narrow), (hidden, narrow), (hidden,))
+    sizes = ((7, width), (hidden, width), (hidden,), (width, hidden), (width,))
     tensors = [torch.randn(*size).double() for size in sizes]
 
-    def plain(*x):
-        return nn.functional.linear(*x).relu()
+    def plain(x, widen, bias, *narrow):
+        return nn.functional.linear(nn.functional.linear(x, widen, bias).relu(), *narrow)
 
-    assert_close(gradients(_widen, *tensors), gradients(plain, *tensors))
+    assert_close(gradients(_on_gpu, *tensors), gradients(plain, *tensors))
+
+
+@pytest.mark.parametrize("heads", [1, 5, 8, 12])
+def test_a_look_at_aligned_widths_is_the_look(heads):
+    torch.manual_seed(0)
+    sought, tokens = torch.randn(3, heads, 6).double(), torch.randn(3, 9, 6).double()
+    assert_close(gradients(_look_aligned, sought, tokens), gradients(_look, sought, tokens))
 
 
 def test_layers_on_every_device_are_those_of_a_cpu(device):
     torch.manual_seed(0)
-    for module in (Linear(17, 30), SelfAttention(30, 2)):
+    for module in (Linear(17, 30), SelfAttention(30, 2), QueryAttention(30, 2)):
         x = torch.randn(4, 5, module.in_features if isinstance(module, Linear) else 30)
-        here = module(x)
-        there = module.to(device)(x.to(device))
+        given = [x[:, :1], x] if isinstance(module, QueryAttention) else [x]
+        here = module(*given)
+        there = module.to(device)(*(tensor.to(device) for tensor in given))
         torch.testing.assert_close(there.cpu(), here, atol=1e-3, rtol=1e-3)

@@ -44,7 +44,7 @@ _STREAMED = {"cpu": 32, "cuda": 240}
 _FEW_STEPS = 8
 # Tokens of a minibatch, enough for large matrix products; and frames, for what is done for each
 # account must fit into memory too.
-_TOKENS = {"cpu": 4_160, "cuda": 133_120}
+_TOKENS = {"cpu": 4_160, "cuda": 266_240}
 _FRAMES = 524_288
 # Passes over the windows of a rollout in one repetition: the rollout, forward and backward.
 _PASSES = 4.0
