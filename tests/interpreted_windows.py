@@ -35,6 +35,8 @@ CASES = [
     (2, 128, 2, 32),
     (0, 65, 2, 32),
 ]
+# By how much queries and keys are moved so that a weight of a logit of zero would overflow.
+_FAR = 60.0
 _AROUND = 4_096  # numbers before and after a tensor: more than a tile reaches too far
 
 
@@ -58,12 +60,21 @@ def distance(ours, theirs):
     return float((ours.double() - theirs).norm() / theirs.norm().clamp(min=1e-3))
 
 
-def compare(batch, tokens, heads, width):
+def draw(batch, tokens, heads, width, lowered=0.0):
+    """Queries, keys and values; every key is moved against every query, lowering all logits."""
+    qkv = 1.5 * torch.randn(batch, tokens, 3, heads, width)
+    qkv[:, :, 0, :, 0] += lowered
+    qkv[:, :, 1, :, 0] -= lowered
+    return qkv.flatten(-3)
+
+
+def compare(case, lowered=0.0):
     """Distances of values and gradients, and whether what lies around was left alone."""
+    batch, tokens, heads, width = case
     scale = 0.7 * width**-0.5  # of narrower heads that were filled up
     half = torch.float16
     shape, inner = (batch, tokens, 3 * heads * width), (batch, tokens, heads * width)
-    qkv, _ = poisoned(shape, half, 1.5 * torch.randn(shape))
+    qkv, _ = poisoned(shape, half, draw(*case, lowered))
     towards, _ = poisoned(inner, half, torch.randn(inner))
 
     exact = qkv.double().requires_grad_()
@@ -87,7 +98,7 @@ def compare(batch, tokens, heads, width):
 def main():
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    results = [compare(*case) for case in CASES]
+    results = [[compare(case), compare(case, _FAR)] for case in CASES]
     small = torch.randn(2, 17, 3 * 2 * 16).half().requires_grad_()
     torch.library.opcheck(mix_window, (small, 2, 0.3))
     json.dump(results, sys.stdout)

@@ -36,11 +36,12 @@ def interpreted():
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_interpreted_kernels_are_torch_s_attention(case):
     """In memory that is NaN all around, of which they read and write nothing."""
-    of_values, of_gradients, alone, same = interpreted()[case]
-    assert of_values < 1e-3
-    assert of_gradients < 1e-3
-    assert alone
-    assert same
+    near, far = interpreted()[case]
+    for (of_values, of_gradients, alone, same), least in ((near, 1e-3), (far, 5e-3)):
+        assert of_values < least
+        assert of_gradients < least
+        assert alone
+        assert same
 
 
 def test_a_tile_holds_a_window():
