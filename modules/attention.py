@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modules.linear import Linear, aligned, aligned_linear, fill_up, init_linear
+from modules.window_attention import fits, window_attention
 
 
 class SelfAttention(nn.Module):
@@ -34,16 +35,15 @@ class SelfAttention(nn.Module):
         head = x_BTD.shape[-1] // self.num_heads
         if x_BTD.is_cuda and head != aligned(head):
             return self._with_heads_of(aligned(head), x_BTD)
-        q, k, v = self.qkv(x_BTD).chunk(3, dim=-1)
-        return self.out(attend(q, k, v, self.num_heads))
+        return self.out(_attend_all(self.qkv(x_BTD), self.num_heads, head**-0.5))
 
     def _with_heads_of(self, wide: int, x_BTD: Tensor) -> Tensor:
         """The same with zeros at the end of every head, for which a GPU's kernels are made."""
         heads, head = self.num_heads, x_BTD.shape[-1] // self.num_heads
         weight = fill_up(self.qkv.weight.unflatten(0, (3 * heads, head)), wide, x_BTD.shape[-1])
         bias = fill_up(self.qkv.bias.unflatten(0, (3 * heads, head)), wide)
-        q, k, v = aligned_linear(x_BTD, weight.flatten(0, 1), bias.flatten()).chunk(3, dim=-1)
-        mixed = attend(q, k, v, heads, scale=head**-0.5)
+        qkv = aligned_linear(x_BTD, weight.flatten(0, 1), bias.flatten())
+        mixed = _attend_all(qkv, heads, head**-0.5)
         back = fill_up(self.out.weight.unflatten(1, (heads, head)), wide).flatten(1)
         return aligned_linear(mixed, back, self.out.bias)
 
@@ -95,6 +95,14 @@ def _look_aligned(sought_BHD: Tensor, tokens_BTD: Tensor) -> Tensor:
     filled = fill_up(sought_BHD, aligned(heads), width)
     weights_BTH = (tokens_BTD @ filled.mT).softmax(-2).to(tokens_BTD.dtype)
     return (weights_BTH.mT @ tokens_BTD)[..., :heads, :]
+
+
+def _attend_all(qkv_BTX: Tensor, num_heads: int, scale: float) -> Tensor:
+    """Every token attends every token; [B, T, 3 D], q, k and v side by side, to [B, T, D]."""
+    if fits(qkv_BTX, num_heads):
+        return window_attention(qkv_BTX, num_heads, scale)
+    q, k, v = qkv_BTX.chunk(3, dim=-1)
+    return attend(q, k, v, num_heads, scale=scale)
 
 
 def attend(
