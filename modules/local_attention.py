@@ -4,7 +4,7 @@ A band of logits is computed tile by tile where the keys lie: memory is read and
 the learned bias gets its gradient in the same pass. :class:`modules.streaming.LocalAttention` says
 the same with torch's own operations, for every device and precision.
 
-Shapes: N sequences, C queries of each, L lookback, D width, H heads, P programs.
+Shapes: N sequences, C queries of each, L lookback, D width, H heads, P tiles.
 """
 
 from importlib.util import find_spec
@@ -16,9 +16,6 @@ from torch import Tensor
 _HAS_TRITON = find_spec("triton") is not None
 _WIDEST = 256  # keys that a tile's logits are kept of in registers
 _LEAST, _MOST = 16, 64  # rows of a tile
-# Programs of the backward pass: enough to fill a GPU several times over, each of which leaves a
-# few hundred bytes for the gradient of the bias.
-_PROGRAMS = 8192
 
 
 def is_fused(q: Tensor, num_heads: int, lookback: int) -> bool:
@@ -99,15 +96,13 @@ def attend_backward(
 
     rows, span = _tile(lookback)
     items = sequences * -(-(count + lookback) // rows)
-    programs = min(items, -(-_PROGRAMS // num_heads))
-    of_bias_PHS = bias.new_empty(programs, num_heads, span)
-    local_kernels.attend_backward[(programs * num_heads,)](
-        grad, q, keys_values, bias, out, lse, of_q, of_keys_values, of_bias_PHS,
-        count, items, programs,
+    of_bias_PHL = bias.new_empty(items, num_heads, lookback + 1)
+    local_kernels.attend_backward[(2 * items * num_heads,)](
+        grad, q, keys_values, bias, out, lse, of_q, of_keys_values, of_bias_PHL, count,
         LOOKBACK=lookback, HEADS=num_heads, WIDTH=width // num_heads, TILE=rows, SPAN=span,
         num_warps=_warps(rows, span),
     )  # fmt: skip
-    return of_q, of_keys_values, of_bias_PHS[..., : lookback + 1].sum(0)
+    return of_q, of_keys_values, of_bias_PHL.sum(0)
 
 
 @attend_backward.register_fake

@@ -24,7 +24,7 @@ if _HAS_TRITON := find_spec("triton") is not None:
 def _jit(kernel: Any) -> Any:
     if not _HAS_TRITON:
         return kernel
-    return triton.jit(kernel, do_not_specialize=["count", "items", "programs"])
+    return triton.jit(kernel, do_not_specialize=["count"])
 
 
 def _helper(function: Any) -> Any:
@@ -195,18 +195,17 @@ def attend_backward(  # noqa: PLR0913
     of_keys_values: tl.tensor,
     of_bias: tl.tensor,
     count: tl.tensor,
-    items: tl.tensor,
-    programs: tl.tensor,
     LOOKBACK: tl.constexpr,
     HEADS: tl.constexpr,
     WIDTH: tl.constexpr,
     TILE: tl.constexpr,
     SPAN: tl.constexpr,
 ) -> None:
-    """Tiles of one head: the queries from a row on, and the keys from the same row on.
+    """One tile of queries, or one of keys and values, of one head.
 
-    What both read is read from memory once; weights are computed twice, each time in the order in
-    which a product can take them from registers.
+    Both kinds run in turn, those of the same rows beside each other: what both read comes from
+    memory once. One program for both would need twice the registers. Weights are computed by both,
+    each time in the order in which a product takes them from registers.
 
     Args:
         grad: of `out`, half [N, C, D].
@@ -217,62 +216,38 @@ def attend_backward(  # noqa: PLR0913
         lse: what `attend` wrote.
         of_q: gradient, like `q`, written.
         of_keys_values: gradient, like `keys_values`, written.
-        of_bias: float32 [P, H, S], written: of program p's tiles, by distance.
+        of_bias: float32 [tiles of all sequences, H, L + 1], written: what a tile of queries adds.
         count: C.
-        items: N times the tiles that L + C keys take.
-        programs: P, each of which takes every P-th item.
         LOOKBACK: L.
         HEADS: H.
         WIDTH: W.
-        TILE: rows of a tile.
+        TILE: rows of a tile; L + C of them are covered in each sequence, by both kinds.
         SPAN: power of two, at least ``TILE + LOOKBACK``.
     """
     model: tl.constexpr = HEADS * WIDTH
     tiles = tl.cdiv(count + LOOKBACK, TILE)
-    head, program = tl.program_id(0) % HEADS, tl.program_id(0) // HEADS
+    program = tl.program_id(0)
+    head, item = program // 2 % HEADS, program // 2 // HEADS
+    sequence, first = (item // tiles).to(tl.int64), item % tiles * TILE
+    grad += sequence * count * model + head * WIDTH
+    q += sequence * count * model + head * WIDTH
+    keys = keys_values + sequence * (count + LOOKBACK) * 2 * model + head * WIDTH
     bias += head * (LOOKBACK + 1)
-    sum_QS = tl.zeros((TILE, SPAN), tl.float32)
-    item = program
-    while item < items:
-        sequence, first = (item // tiles).to(tl.int64), item % tiles * TILE
-        at = sequence * count * model + head * WIDTH
-        keys_at = sequence * (count + LOOKBACK) * 2 * model + head * WIDTH
-        lse_at = (sequence * HEADS + head) * count
-        sum_QS += _backward_of_queries(
-            grad + at,
-            q + at,
-            keys_values + keys_at,
-            bias,
-            lse + lse_at,
-            of_q + at,
-            first,
-            count,
-            LOOKBACK,
-            WIDTH,
-            model,
-            TILE,
-            SPAN,
-        )
+    lse += (sequence * HEADS + head) * count
+    if program % 2:
+        out += sequence * count * model + head * WIDTH
+        of_keys = of_keys_values + sequence * (count + LOOKBACK) * 2 * model + head * WIDTH
         _backward_of_keys(
-            grad + at,
-            q + at,
-            keys_values + keys_at,
-            bias,
-            out + at,
-            lse + lse_at,
-            of_keys_values + keys_at,
-            first,
-            count,
-            LOOKBACK,
-            WIDTH,
-            model,
-            TILE,
-            SPAN,
+            grad, q, keys, bias, out, lse, of_keys, first, count, LOOKBACK, WIDTH, model, TILE, SPAN
         )
-        item += programs
-    # Column d of every row: what lies at the distance d from it.
-    i, j = tl.arange(0, TILE), tl.arange(0, SPAN)
-    column = LOOKBACK + i[:, None] - j[None, :]
-    by_distance = tl.gather(sum_QS, tl.where(column >= 0, column, 0), 1)
-    total_S = tl.sum(tl.where(column >= 0, by_distance, 0.0), 0)
-    tl.store(of_bias + tl.program_id(0).to(tl.int64) * SPAN + j, total_S)
+    else:
+        of_q += sequence * count * model + head * WIDTH
+        of_logits_QS = _backward_of_queries(
+            grad, q, keys, bias, lse, of_q, first, count, LOOKBACK, WIDTH, model, TILE, SPAN
+        )
+        # Column d of a row: what lies d before it. The first columns are whole.
+        i, j = tl.arange(0, TILE), tl.arange(0, SPAN)
+        column = LOOKBACK + i[:, None] - j[None, :]
+        by_distance = tl.gather(of_logits_QS, tl.where(column >= 0, column, 0), 1)
+        of_bias += (item.to(tl.int64) * HEADS + head) * (LOOKBACK + 1)
+        tl.store(of_bias + j, tl.sum(by_distance, 0), mask=j <= LOOKBACK)
