@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 _HAS_TRITON = find_spec("triton") is not None
-_WIDEST = 256  # keys that a tile's logits are kept of in registers
-_LEAST, _MOST = 16, 64  # rows of a tile
+_LEAST = 16  # rows of a tile: those of one product of tensor cores
+# Wider heads need more shared memory than every GPU has, and a longer lookback more registers.
+_HEADS = (16, 32, 64)
+_LONGEST = 64
 
 
 def is_fused(q: Tensor, num_heads: int, lookback: int) -> bool:
@@ -25,9 +27,8 @@ def is_fused(q: Tensor, num_heads: int, lookback: int) -> bool:
         _HAS_TRITON
         and q.is_cuda
         and q.dtype in (torch.bfloat16, torch.float16)
-        and head >= _LEAST
-        and head & (head - 1) == 0
-        and lookback + _MOST <= _WIDEST
+        and head in _HEADS
+        and lookback <= _LONGEST
     )
 
 
@@ -61,11 +62,12 @@ def attend(q: Tensor, keys_values: Tensor, bias: Tensor, num_heads: int) -> tupl
     if q.numel():
         from modules import local_kernels
 
-        local_kernels.attend[(sequences * -(-count // rows) * num_heads,)](
-            q, keys_values, bias, out, lse, count,
-            LOOKBACK=lookback, HEADS=num_heads, WIDTH=width // num_heads, TILE=rows, SPAN=span,
-            num_warps=_warps(rows, span),
-        )  # fmt: skip
+        with torch.cuda.device_of(q):
+            local_kernels.attend[(sequences * -(-count // rows) * num_heads,)](
+                q, keys_values, bias, out, lse, count,
+                LOOKBACK=lookback, HEADS=num_heads, WIDTH=width // num_heads, TILE=rows, SPAN=span,
+                num_warps=_warps(rows, width // num_heads),
+            )  # fmt: skip
     return out, lse
 
 
@@ -97,11 +99,12 @@ def attend_backward(
     rows, span = _tile(lookback)
     items = sequences * -(-(count + lookback) // rows)
     of_bias_PHL = bias.new_empty(items, num_heads, lookback + 1)
-    local_kernels.attend_backward[(2 * items * num_heads,)](
-        grad, q, keys_values, bias, out, lse, of_q, of_keys_values, of_bias_PHL, count,
-        LOOKBACK=lookback, HEADS=num_heads, WIDTH=width // num_heads, TILE=rows, SPAN=span,
-        num_warps=_warps(rows, span),
-    )  # fmt: skip
+    with torch.cuda.device_of(q):
+        local_kernels.attend_backward[(2 * items * num_heads,)](
+            grad, q, keys_values, bias, out, lse, of_q, of_keys_values, of_bias_PHL, count,
+            LOOKBACK=lookback, HEADS=num_heads, WIDTH=width // num_heads, TILE=rows, SPAN=span,
+            num_warps=_warps(rows, width // num_heads),
+        )  # fmt: skip
     return of_q, of_keys_values, of_bias_PHL.sum(0)
 
 
@@ -138,7 +141,7 @@ def _tile(lookback: int) -> tuple[int, int]:
     As many rows as a row sees: more would be masked in a larger tile, and in a smaller one a key
     would be read by more tiles.
     """
-    rows = min(_MOST, max(_LEAST, _power_of_two(lookback)))
+    rows = max(_LEAST, _power_of_two(lookback))
     return rows, _power_of_two(rows + lookback)
 
 
@@ -146,6 +149,6 @@ def _power_of_two(least: int) -> int:
     return 1 << max(least - 1, 0).bit_length()
 
 
-def _warps(rows: int, span: int) -> int:
-    """One for each 16 rows, so that the sum of a row stays in a warp, until registers run out."""
-    return 8 if span == _WIDEST else rows // 16
+def _warps(rows: int, head: int) -> int:
+    """As few as have the registers for it: where a warp has whole rows, sums stay in it."""
+    return 8 if rows == _LONGEST else rows // 16 * (2 if head == _HEADS[-1] else 1)
