@@ -118,8 +118,11 @@ def _(
     lse: Tensor,
     num_heads: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    gradients = (tensor.new_empty(tensor.shape) for tensor in (q, keys_values, bias))
-    return tuple(gradients)
+    return (
+        q.new_empty(q.shape),
+        keys_values.new_empty(keys_values.shape),
+        bias.new_empty(bias.shape),
+    )
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: tuple[Tensor, ...]) -> None:

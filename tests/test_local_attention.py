@@ -94,24 +94,41 @@ def attend_last(attention, tokens):
     return attention(tokens[..., attention.lookback :, :], attention.kv(tokens))
 
 
-@pytest.mark.gpu
-@CUDA
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("head", [16, 32, 64])
-@pytest.mark.parametrize(
-    ("count", "lookback"),
-    [(1, 8), (1, 31), (1, 0), (240, 8), (271, 8), (240, 31), (50, 17), (100, 0), (150, 64)],
-)
-def test_half_precision_is_full_precision_rounded(count, lookback, head, compiled):
+def check_half(run, count, lookback, head):
+    """Half precision is near full precision, output and gradients."""
     attention = make(lookback, head=head)
     assert is_fused(torch.zeros(1, 2 * head, device="cuda").bfloat16(), 2, lookback)
     tokens = torch.randn(3, 5, lookback + count, 2 * head, device="cuda")
     towards = torch.randn(3, 5, count, 2 * head, device="cuda")
-    run = torch.compile(attend_last, fullgraph=True) if compiled else attend_last
     exact = results(copy.deepcopy(attention), attend_last, tokens, towards, half=False)
     found = results(attention, run, tokens, towards, half=True)
     parts = {name: distance(found[name], value) for name, value in exact.items()}
+    if lookback == 0:  # one key has all the weight, whatever the logit: these are exactly 0
+        for name in ("q.weight", "q.bias", "bias"):
+            del parts[name]
     assert max(parts.values()) < 2e-2, parts
+
+
+@pytest.mark.gpu
+@CUDA
+@pytest.mark.parametrize(
+    ("count", "lookback", "head"),
+    [
+        *((count, lookback, 32) for count in (1, 240, 271) for lookback in (8, 31)),
+        *((50, 17, head) for head in (16, 64)),
+        *((100, lookback, head) for lookback in (0, 8, 64) for head in (32, 64)),
+    ],
+)
+def test_half_precision_is_full_precision_rounded(count, lookback, head):
+    check_half(attend_last, count, lookback, head)
+
+
+@pytest.mark.gpu
+@CUDA
+@pytest.mark.parametrize(("count", "lookback"), [(1, 8), (240, 31)])
+def test_compiled_half_precision_is_full_precision_rounded(count, lookback):
+    torch.compiler.reset()
+    check_half(torch.compile(attend_last, fullgraph=True), count, lookback, 32)
 
 
 @pytest.mark.gpu
@@ -147,14 +164,22 @@ def test_a_step_from_an_empty_cache_in_full_precision():
 
 
 @pytest.mark.gpu
-@pytest.mark.long
 @CUDA
 def test_offsets_of_more_than_32_bits():
-    """More numbers than a signed one counts, of which the last sequences are told like others."""
-    attention = make(8, heads=8)
-    keys_values = torch.randn(4, 248, 512, device="cuda", dtype=torch.bfloat16)
+    """The last of more numbers than a signed one counts are told like others."""
+    if torch.cuda.mem_get_info()[0] < 40 << 30:
+        pytest.skip("needs 40 GiB")
+    attention, copies = make(8, heads=8), 4500
+    attention.q = attention.out = nn.Identity()
     queries = torch.randn(4, 240, 256, device="cuda", dtype=torch.bfloat16)
-    with torch.no_grad(), torch.autocast("cuda", dtype=torch.bfloat16):
-        few = attention(queries, keys_values)
-        many = attention(queries.repeat(4500, 1, 1), keys_values.repeat(4500, 1, 1))
-    assert torch.equal(many[-4:], few)
+    keys_values = torch.randn(4, 248, 512, device="cuda", dtype=torch.bfloat16)
+    assert keys_values.numel() * copies > 2**31
+
+    def last_of(copies):
+        leaves = [x.repeat(copies, 1, 1).requires_grad_() for x in (queries, keys_values)]
+        out = attention(*leaves)
+        out.backward(queries.flip(0).repeat(copies, 1, 1))
+        return [part[-4:].clone() for part in (out.detach(), *(leaf.grad for leaf in leaves))]
+
+    for one, two in zip(last_of(copies), last_of(1), strict=True):
+        assert torch.equal(one, two)
