@@ -14,7 +14,7 @@ from unittest import mock
 
 import torch
 
-# Sequences, queries, lookback, heads, width of a head.
+# Sequences, queries, lookback, heads, width of a head, and what is added to every bias.
 CASES = {
     "one query of one": (1, 1, 0, 1, 16),
     "a step": (5, 1, 8, 2, 32),
@@ -33,18 +33,19 @@ CASES = {
     "the longest": (1, 130, 64, 1, 16),
     "many": (60, 3, 5, 2, 16),
     "none": (0, 3, 5, 2, 16),
+    "a bias beyond exp": (2, 17, 8, 2, 16, 100.0),
 }
 NAMES = ("output", "queries", "keys_values", "bias")
 
 
-def run(dtype, fused, sequences, count, lookback, heads, width):
+def run(dtype, fused, sequences, count, lookback, heads, width, added=0.0):
     """Output and gradients of the attention without its layers."""
     from modules import streaming
 
     torch.manual_seed(0)
     attention = streaming.LocalAttention(heads * width, heads, lookback)
     attention.q = attention.out = torch.nn.Identity()
-    torch.nn.init.normal_(attention.bias)
+    torch.nn.init.normal_(attention.bias, mean=added)
     batch = (1, sequences) if sequences % 2 else (sequences,)
     queries = torch.randn(*batch, count, heads * width)
     keys_values = torch.randn(*batch, lookback + count, 2 * heads * width)

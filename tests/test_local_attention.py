@@ -42,7 +42,8 @@ def interpreted():
 @INTERPRETED
 @pytest.mark.parametrize("case", CASES)
 def test_output_and_gradients_are_torch_s(case, interpreted):
-    assert max(interpreted[case].values()) < 2e-6, interpreted[case]
+    bound = 1e-4 if case == "a bias beyond exp" else 2e-6  # logits of 100 are rounded to 8e-6
+    assert max(interpreted[case].values()) < bound, interpreted[case]
 
 
 @INTERPRETED
