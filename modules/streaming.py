@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from modules.attention import attend
 from modules.feed_forward import FeedForward
 from modules.linear import Linear, init_linear
+from modules.local_attention import is_fused, local_attention
 
 # Queries that are attended together; the keys that only some of them see are masked. The kernels of
 # a GPU are made for so many, a CPU is faster with twice the lookback: fewer keys are masked.
@@ -69,16 +70,25 @@ class LocalAttention(nn.Module):
         Returns:
             [..., C, D].
         """
-        count = queries.shape[-2]
+        q = self.q(queries)
+        if is_fused(q, self.num_heads, self.lookback):
+            return self.out(self._fused(q, keys_values))
+        count = q.shape[-2]
         most = BLOCK if queries.is_cuda else min(BLOCK, max(_LEAST, 2 * self.lookback))
         size = min(count, most)
         missing = -count % size  # fills the last block up, and is cut off again
-        blocks = F.pad(self.q(queries), (0, 0, 0, missing)).unflatten(-2, (-1, size))
+        blocks = F.pad(q, (0, 0, 0, missing)).unflatten(-2, (-1, size))
         span = size + self.lookback
         seen = F.pad(keys_values, (0, 0, 0, missing)).unfold(-2, span, size).mT
         k, v = seen.flatten(0, -3).chunk(2, dim=-1)
         mixed = attend(blocks.flatten(0, -3), k, v, self.num_heads, self._bias(size, span))
         return self.out(mixed.view(blocks.shape).flatten(-3, -2)[..., :count, :])
+
+    def _fused(self, q: Tensor, keys_values: Tensor) -> Tensor:
+        """Attention on a GPU in half precision; [..., C, D] to the same."""
+        # Empty caches are not in half precision; nor is the bias of a network that is, in float32.
+        sequences, seen = (x[None].flatten(0, -3) for x in (q, keys_values.to(q.dtype)))
+        return local_attention(sequences, seen, self.bias.float(), self.num_heads).view(q.shape)
 
     def _bias(self, size: int, span: int) -> Tensor:
         """[H, size, span]: the bias of each query for each key of its block."""
