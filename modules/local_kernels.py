@@ -60,7 +60,7 @@ def _logits(
 
 
 @_jit
-def attend(  # noqa: PLR0913 - a kernel takes what it reads, writes and is made for
+def attend(
     q: tl.tensor,
     keys_values: tl.tensor,
     bias: tl.tensor,
@@ -112,7 +112,7 @@ def attend(  # noqa: PLR0913 - a kernel takes what it reads, writes and is made 
 
 
 @_helper
-def _backward_of_queries(  # noqa: PLR0913
+def _backward_of_queries(
     grad: tl.tensor,
     q: tl.tensor,
     keys: tl.tensor,
@@ -146,7 +146,7 @@ def _backward_of_queries(  # noqa: PLR0913
 
 
 @_helper
-def _backward_of_keys(  # noqa: PLR0913
+def _backward_of_keys(
     grad: tl.tensor,
     q: tl.tensor,
     keys: tl.tensor,
@@ -184,7 +184,7 @@ def _backward_of_keys(  # noqa: PLR0913
 
 
 @_jit
-def attend_backward(  # noqa: PLR0913
+def attend_backward(
     grad: tl.tensor,
     q: tl.tensor,
     keys_values: tl.tensor,
