@@ -1,6 +1,5 @@
 """The feed-forward network of a transformer block."""
 
-from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
@@ -8,10 +7,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from modules.kernels import has_kernels
 from modules.linear import Linear, aligned, fill_up, init_linear
-
-# Comes with torch's CUDA builds for Linux, and with none for a CPU.
-_HAS_TRITON = find_spec("triton") is not None
 
 
 class FeedForward(nn.Sequential):
@@ -101,7 +98,7 @@ feed_forward.register_autograd(_feed_forward_backward, setup_context=_save)
 @torch.library.custom_op("pricetaker::relu_gradient", mutates_args=())
 def relu_gradient(grad_ND: Tensor, narrow_DH: Tensor, hidden_NH: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient before the ReLU [N, H], and its sums over the tokens [H], that of the bias."""
-    if grad_ND.is_cuda and grad_ND.dtype.itemsize == 2 and _HAS_TRITON:
+    if has_kernels(grad_ND):
         from modules.relu_kernel import launch
 
         return launch(grad_ND, narrow_DH.contiguous(), hidden_NH)

@@ -7,13 +7,13 @@ the same with torch's own operations, for every device and precision.
 Shapes: N sequences, C queries of each, L lookback, D width, H heads, P tiles.
 """
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_HAS_TRITON = find_spec("triton") is not None
+from modules.kernels import has_kernels
+
 _LEAST = 16  # rows of a tile: those of one product of tensor cores
 # Wider heads need more shared memory than every GPU has, and a longer lookback more registers.
 _HEADS = (16, 32, 64)
@@ -23,13 +23,7 @@ _LONGEST = 64
 def is_fused(q: Tensor, num_heads: int, lookback: int) -> bool:
     """Whether `local_attention` is made for such queries [..., D]; otherwise torch's own it is."""
     head = q.shape[-1] // num_heads
-    return (
-        _HAS_TRITON
-        and q.is_cuda
-        and q.dtype in (torch.bfloat16, torch.float16)
-        and head in _HEADS
-        and lookback <= _LONGEST
-    )
+    return has_kernels(q) and head in _HEADS and lookback <= _LONGEST
 
 
 def local_attention(q: Tensor, keys_values: Tensor, bias: Tensor, num_heads: int) -> Tensor:
@@ -60,10 +54,10 @@ def attend(q: Tensor, keys_values: Tensor, bias: Tensor, num_heads: int) -> tupl
     out, lse = torch.empty_like(q), q.new_empty(sequences, num_heads, count, dtype=torch.float32)
     rows, span = _tile(lookback)
     if q.numel():
-        from modules import local_kernels
+        from modules import local_kernel
 
         with torch.cuda.device_of(q):
-            local_kernels.attend[(sequences * -(-count // rows) * num_heads,)](
+            local_kernel.attend[(sequences * -(-count // rows) * num_heads,)](
                 q, keys_values, bias, out, lse, count,
                 LOOKBACK=lookback, HEADS=num_heads, WIDTH=width // num_heads, TILE=rows, SPAN=span,
                 num_warps=_warps(rows, width // num_heads),
@@ -94,13 +88,13 @@ def attend_backward(
     of_q, of_keys_values = torch.empty_like(q), torch.empty_like(keys_values)
     if not q.numel():
         return of_q, of_keys_values.zero_(), torch.zeros_like(bias)
-    from modules import local_kernels
+    from modules import local_kernel
 
     rows, span = _tile(lookback)
     items = sequences * -(-(count + lookback) // rows)
     of_bias_PHL = bias.new_empty(items, num_heads, lookback + 1)
     with torch.cuda.device_of(q):
-        local_kernels.attend_backward[(2 * items * num_heads,)](
+        local_kernel.attend_backward[(2 * items * num_heads,)](
             grad, q, keys_values, bias, out, lse, of_q, of_keys_values, of_bias_PHL, count,
             LOOKBACK=lookback, HEADS=num_heads, WIDTH=width // num_heads, TILE=rows, SPAN=span,
             num_warps=_warps(rows, width // num_heads),

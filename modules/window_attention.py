@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modules.kernels import has_kernels
+
 # Tokens and widths of a head of which a program holds everything in registers.
 _TOKENS = 128
 _WIDTHS = (16, 32, 64)
@@ -24,8 +26,7 @@ _REGISTERS = 168
 def fits(qkv: Tensor, num_heads: int) -> bool:
     """Whether `window_attention` takes these q, k and v: [..., T, 3 D] and H heads."""
     return (
-        qkv.is_cuda
-        and qkv.dtype in (torch.bfloat16, torch.float16)
+        has_kernels(qkv)
         and qkv.shape[-2] <= _TOKENS
         and qkv.shape[-1] in [3 * num_heads * width for width in _WIDTHS]
     )

@@ -12,26 +12,11 @@ contiguous; lengths are not specialised on, so that another batch is no other ke
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import Any
-
-# It comes with torch for a GPU alone.
-if _HAS_TRITON := find_spec("triton") is not None:
-    import triton
-    import triton.language as tl
+import triton
+import triton.language as tl
 
 
-def _jit(kernel: Any) -> Any:
-    if not _HAS_TRITON:
-        return kernel
-    return triton.jit(kernel, do_not_specialize=["count"])
-
-
-def _helper(function: Any) -> Any:
-    return triton.jit(function) if _HAS_TRITON else function
-
-
-@_helper
+@triton.jit
 def _rows(
     tensor: tl.tensor, rows: tl.tensor, known: tl.tensor, STEP: tl.constexpr, WIDTH: tl.constexpr
 ) -> tl.tensor:
@@ -40,7 +25,7 @@ def _rows(
     return tl.load(tensor + at, mask=known[:, None], other=0.0)
 
 
-@_helper
+@triton.jit
 def _put(
     tensor: tl.tensor, values: tl.tensor, rows: tl.tensor, known: tl.tensor, STEP: tl.constexpr
 ) -> None:
@@ -49,7 +34,7 @@ def _put(
     tl.store(tensor + at, values.to(tensor.dtype.element_ty), mask=known[:, None])
 
 
-@_helper
+@triton.jit
 def _logits(
     left: tl.tensor, right: tl.tensor, bias: tl.tensor, distance: tl.tensor, LOOKBACK: tl.constexpr
 ) -> tl.tensor:
@@ -59,7 +44,7 @@ def _logits(
     return tl.dot(left, tl.trans(right)) * left.shape[1] ** -0.5 + of_distance
 
 
-@_jit
+@triton.jit(do_not_specialize=["count"])
 def attend(
     q: tl.tensor,
     keys_values: tl.tensor,
@@ -111,7 +96,7 @@ def attend(
     tl.store(lse + first + i, most_Q + tl.log(total_Q), mask=asks)
 
 
-@_helper
+@triton.jit
 def _backward_of_queries(
     grad: tl.tensor,
     q: tl.tensor,
@@ -145,7 +130,7 @@ def _backward_of_queries(
     return of_logits_QS
 
 
-@_helper
+@triton.jit
 def _backward_of_keys(
     grad: tl.tensor,
     q: tl.tensor,
@@ -183,7 +168,7 @@ def _backward_of_keys(
     _put(of_keys, of_k_QW, first + i, there, 2 * STEP)
 
 
-@_jit
+@triton.jit(do_not_specialize=["count"])
 def attend_backward(
     grad: tl.tensor,
     q: tl.tensor,
