@@ -20,8 +20,8 @@ from pipelines.cuda_graph import CudaGraph
 from pipelines.precision import mixed
 
 _LAST_BAR = LEDGER.index("last_bar")
-# Tokens encoded at a time: enough for large matrix products, few enough for a CPU's caches. On a
-# GPU 4,096 windows of 65: with an odd number of them cuBLAS chose a product half as fast.
+# Tokens encoded at a time: enough for large matrix products, few enough for a CPU's caches; on a
+# GPU 4,096 windows of 65.
 _TOKENS = {"cpu": 4_096, "cuda": 266_240}
 
 
