@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modules.linear import Linear, aligned, aligned_linear, fill_up, init_linear
-from modules.window_attention import fits, window_attention
+from modules.window_attention import filled_head, fits, window_attention
 
 
 class SelfAttention(nn.Module):
@@ -33,8 +33,8 @@ class SelfAttention(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Attend; [B, T, D] to [B, T, D]."""
         head = x_BTD.shape[-1] // self.num_heads
-        if x_BTD.is_cuda and head != aligned(head):
-            return self._with_heads_of(aligned(head), x_BTD)
+        if x_BTD.is_cuda and head != filled_head(head):
+            return self._with_heads_of(filled_head(head), x_BTD)
         return self.out(_attend_all(self.qkv(x_BTD), self.num_heads, head**-0.5))
 
     def _with_heads_of(self, wide: int, x_BTD: Tensor) -> Tensor:

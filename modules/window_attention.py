@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from modules.kernels import has_kernels
+from modules.linear import aligned
 
 # Tokens and widths of a head of which a program holds everything in registers.
 _TOKENS = 128
@@ -21,6 +22,18 @@ _WIDTHS = (16, 32, 64)
 _LEAST = 16  # rows of a product of tensor cores
 # Of a thread, for three programs on a multiprocessor: left alone, a compiler takes those of two.
 _REGISTERS = 168
+
+
+def filled_head(width: int) -> int:
+    """The width up to which a GPU's heads are filled with zeros: aligned, or one that `fits`.
+
+    The latter where it is at most a fifth more, which is little beside a slower kernel.
+
+    >>> [filled_head(width) for width in (25, 50, 64, 35, 70)]
+    [32, 64, 64, 40, 72]
+    """
+    least = aligned(width)
+    return next((wide for wide in _WIDTHS if least <= wide <= 1.2 * least), least)
 
 
 def fits(qkv: Tensor, num_heads: int) -> bool:

@@ -21,9 +21,11 @@ if __name__ == "__main__":
     # Before what loads for seconds: --help and a mistake are answered at once.
     CONFIG = load_config("benchmark", sys.argv[1:])
 
+import itertools
 import logging
 import platform
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +76,13 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
     _print(rows)
     if cfg.out is not None:
         path = Path(cfg.out)
-        path.write_text(as_json(result) + "\n", encoding="utf-8")
+        _write(path, result)
         _write_page(path.with_suffix(".html"), cfg.suite, result)
     return result
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    path.write_text(as_json(result) + "\n", encoding="utf-8")
 
 
 def _make_room(path: Path) -> None:
@@ -119,9 +125,16 @@ def _speed(cfg: BenchmarkConfig, folder: Path) -> tuple[Rows, dict[str, Any]]:
     print(
         f"{len(cells)} cells; {left_out} would take over {cfg.limit_s:g} s of this machine's peak"
     )
-    rows = time_speed(folder, cells, cfg.repeats, cfg.epochs)
-    growth = time_growth(folder, cfg.repeats) if cfg.growth and not cfg.quick else []
-    return rows + growth, {"cells_left_out": left_out}
+    measured: Iterator[dict[str, Any]] = time_speed(folder, cells, cfg.repeats, cfg.epochs)
+    if cfg.growth and not cfg.quick:
+        measured = itertools.chain(measured, time_growth(folder, cfg.repeats))
+    rows: Rows = []
+    for row in measured:
+        rows.append(row)
+        if cfg.out is not None:  # an hour's cells outlive whatever stops the next one
+            unfinished = {"suite": cfg.suite, "machine": _machine(), "rows": rows}
+            _write(Path(cfg.out), unfinished | {"unfinished": True})
+    return rows, {"cells_left_out": left_out}
 
 
 def _write_page(path: Path, suite: str, result: dict[str, Any]) -> None:

@@ -90,6 +90,21 @@ def test_a_row_says_what_was_replayed_and_compared():
     assert row["largest margin of one"] < 1e-4
 
 
+def test_what_was_measured_outlives_what_stops_the_rest(tmp_path, monkeypatch):
+    def stopped(*_):
+        yield {"network": "mlp", "frames": 1.5}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, "time_speed", stopped)
+    out = tmp_path / "speed.json"
+    cfg = BenchmarkConfig(suite="speed", networks=["mlp"], lanes=[16], growth=False, out=str(out))
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main(cfg)
+    kept = json.loads(out.read_text())
+    assert kept["rows"] == [{"network": "mlp", "frames": 1.5}]
+    assert kept["unfinished"]
+
+
 def test_a_quick_look_writes_tables_and_a_page(tmp_path):
     """In a fresh process; the page needs no network."""
     out = tmp_path / "speed.json"

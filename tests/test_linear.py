@@ -7,6 +7,7 @@ from torch import nn
 from modules.attention import QueryAttention, SelfAttention, _look, _look_aligned
 from modules.feed_forward import _on_gpu
 from modules.linear import Linear, aligned, aligned_linear, fill_up
+from modules.window_attention import filled_head
 
 
 @pytest.mark.parametrize("size", range(1, 40))
@@ -55,7 +56,7 @@ def test_attention_with_wider_heads_is_the_attention(heads):
     nn.init.normal_(attention.qkv.bias)
     x = torch.randn(3, 4, 30).double()
     results = []
-    for run in (attention, lambda x: attention._with_heads_of(aligned(30 // heads), x)):
+    for run in (attention, lambda x: attention._with_heads_of(filled_head(30 // heads), x)):
         attention.zero_grad()
         results.append(gradients(run, x) + [p.grad.clone() for p in attention.parameters()])
     assert_close(*results)

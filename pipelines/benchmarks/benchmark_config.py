@@ -32,6 +32,7 @@ class BenchmarkConfig:
     # Repetitions of a timing, of which the median counts.
     repeats: int = 5
     # JSON file for the result, and an HTML page beside it for speed and learning; null: only print.
+    # Of speed, every finished row is in the file at once.
     out: str | None = None
     # Of speed and learning: a look in minutes instead of everything. Of learning: one short run
     # for each learner, on two markets unless `markets` says which.

@@ -3,6 +3,7 @@
 import functools
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ _ITERATIONS = 40
 _STEPS = 20
 
 
-def time_growth(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """A row for each point of each curve; tables of rows with the same columns.
+def time_growth(folder: Path, repeats: int) -> Iterator[dict[str, Any]]:
+    """A row for each point of each curve, as soon as it is measured; tables of the same columns.
 
     Args:
         folder: a saved table of bars, for all but the growth with the number of bars.
@@ -52,7 +53,8 @@ def time_growth(folder: Path, repeats: int) -> list[dict[str, Any]]:
         ),
         functools.partial(_with_frames, folder),
     ]
-    return [row for rows in alone(jobs, "point") for row in rows]
+    for rows in alone(jobs, "point"):
+        yield from rows
 
 
 def _with_lanes(lanes: int, folder: Path, repeats: int) -> list[dict[str, Any]]:

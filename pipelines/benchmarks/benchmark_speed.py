@@ -8,7 +8,7 @@ that its peak of memory is its own.
 import functools
 import logging
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -121,8 +121,10 @@ def _window_flops(network: str, device: torch.device) -> float:
     return count_operations(model, bars, 1, backward=False) / sequence
 
 
-def time_speed(folder: Path, cells: list[Cell], repeats: int, epochs: int) -> list[dict[str, Any]]:
-    """A row for each cell.
+def time_speed(
+    folder: Path, cells: list[Cell], repeats: int, epochs: int
+) -> Iterator[dict[str, Any]]:
+    """A row for each cell, as soon as it is measured.
 
     Args:
         folder: a saved table of bars.
@@ -133,10 +135,10 @@ def time_speed(folder: Path, cells: list[Cell], repeats: int, epochs: int) -> li
     return alone([functools.partial(time_cell, c, folder, repeats, epochs) for c in cells], "cell")
 
 
-def alone(jobs: Sequence[Callable[[], T]], unit: str) -> list[T]:
+def alone(jobs: Sequence[Callable[[], T]], unit: str) -> Iterator[T]:
     """The results of `jobs`, each of a new process, one after the other."""
     with worker_pool(1, fresh=True) as pool:
-        return list(tqdm(pool.imap(_call, jobs), total=len(jobs), unit=unit, disable=None))
+        yield from tqdm(pool.imap(_call, jobs), total=len(jobs), unit=unit, disable=None)
 
 
 def _call(job: Callable[[], T]) -> T:
