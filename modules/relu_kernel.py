@@ -6,8 +6,8 @@ them. Imported only where there is Triton, which comes with torch's CUDA builds.
 """
 
 import torch
-import triton  # type: ignore[import-not-found, unused-ignore]
-import triton.language as tl  # type: ignore[import-not-found, unused-ignore]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 # One tile's gradient is 128 x 128 numbers in the registers of 8 warps; two tiles fit a
@@ -22,17 +22,18 @@ def launch(grad_ND: Tensor, narrow_DH: Tensor, hidden_NH: Tensor) -> tuple[Tenso
     tiles = -(-rows // _ROWS), -(-columns // _COLUMNS)
     sums = grad_ND.new_empty(tiles[0], columns, dtype=torch.float32)
     if rows:
-        # A grid's first dimension may be long, its second not; neighbours share their rows.
-        _kernel[(tiles[0] * tiles[1],)](
-            *(grad_ND, narrow_DH, hidden_NH, grad_NH, sums),
-            *(rows, columns),
-            WIDE=wide,
-            ROWS=_ROWS,
-            COLUMNS=_COLUMNS,
-            DEPTH=_DEPTH,
-            num_warps=8,
-            num_stages=3,
-        )
+        with torch.cuda.device_of(grad_ND):
+            # A grid's first dimension may be long, its second not; neighbours share their rows.
+            _kernel[(tiles[0] * tiles[1],)](
+                *(grad_ND, narrow_DH, hidden_NH, grad_NH, sums),
+                *(rows, columns),
+                WIDE=wide,
+                ROWS=_ROWS,
+                COLUMNS=_COLUMNS,
+                DEPTH=_DEPTH,
+                num_warps=8,
+                num_stages=3,
+            )
     return grad_NH, sums.sum(0).to(grad_ND.dtype)
 
 
