@@ -22,17 +22,18 @@ def launch(grad_ND: Tensor, narrow_DH: Tensor, hidden_NH: Tensor) -> tuple[Tenso
     tiles = -(-rows // _ROWS), -(-columns // _COLUMNS)
     sums = grad_ND.new_empty(tiles[0], columns, dtype=torch.float32)
     if rows:
-        # A grid's first dimension may be long, its second not; neighbours share their rows.
-        _kernel[(tiles[0] * tiles[1],)](
-            *(grad_ND, narrow_DH, hidden_NH, grad_NH, sums),
-            *(rows, columns),
-            WIDE=wide,
-            ROWS=_ROWS,
-            COLUMNS=_COLUMNS,
-            DEPTH=_DEPTH,
-            num_warps=8,
-            num_stages=3,
-        )
+        with torch.cuda.device_of(grad_ND):
+            # A grid's first dimension may be long, its second not; neighbours share their rows.
+            _kernel[(tiles[0] * tiles[1],)](
+                *(grad_ND, narrow_DH, hidden_NH, grad_NH, sums),
+                *(rows, columns),
+                WIDE=wide,
+                ROWS=_ROWS,
+                COLUMNS=_COLUMNS,
+                DEPTH=_DEPTH,
+                num_warps=8,
+                num_stages=3,
+            )
     return grad_NH, sums.sum(0).to(grad_ND.dtype)
 
 
@@ -70,7 +71,7 @@ def _kernel(
     place = at * columns + column[None, :]
     is_there = is_row & is_column
     hidden = tl.load(hidden_ptr + place, is_there, 0.0)
-    cut = tl.where(hidden > 0, product, 0.0).to(out_ptr.dtype.element_ty)
+    cut = tl.where(hidden <= 0, 0.0, product).to(out_ptr.dtype.element_ty)
     tl.store(out_ptr + place, cut, is_there)
     total = tl.sum(cut.to(tl.float32), 0)
     tl.store(sums_ptr + tile.to(tl.int64) * columns + column, total, column < columns)
