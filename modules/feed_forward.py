@@ -80,13 +80,14 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -
     ctx.save_for_backward(x_ND, output[1], widen_HD, narrow_DH)
 
 
+@once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
 def _feed_forward_backward(
     ctx: Any, grad_ND: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     if grad_ND is None:
         return (None,) * 5
     x_ND, hidden_NH, widen_HD, narrow_DH = ctx.saved_tensors
-    grad_NH, of_bias = relu_gradient(grad_ND.contiguous(), narrow_DH, hidden_NH)
+    grad_NH, of_bias = relu_gradient(grad_ND, narrow_DH, hidden_NH)
     of_narrow_bias = _column_sums(grad_ND)
     of_narrow = grad_ND.t() @ hidden_NH
     return grad_NH @ widen_HD, grad_NH.t() @ x_ND, of_bias, of_narrow, of_narrow_bias
@@ -101,14 +102,14 @@ def relu_gradient(grad_ND: Tensor, narrow_DH: Tensor, hidden_NH: Tensor) -> tupl
     if has_kernels(grad_ND):
         from modules.relu_kernel import launch
 
-        return launch(grad_ND, narrow_DH.contiguous(), hidden_NH)
+        return launch(grad_ND.contiguous(), narrow_DH.contiguous(), hidden_NH.contiguous())
     grad_NH = torch.ops.aten.threshold_backward(grad_ND @ narrow_DH, hidden_NH, 0)
     return grad_NH, _column_sums(grad_NH)
 
 
 @relu_gradient.register_fake
 def _(grad_ND: Tensor, narrow_DH: Tensor, hidden_NH: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(hidden_NH), grad_ND.new_empty(narrow_DH.shape[1])
+    return hidden_NH.new_empty(hidden_NH.shape), grad_ND.new_empty(narrow_DH.shape[1])
 
 
 def _column_sums(x_NC: Tensor) -> Tensor:

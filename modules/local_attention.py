@@ -18,12 +18,15 @@ _LEAST = 16  # rows of a tile: those of one product of tensor cores
 # Wider heads need more shared memory than every GPU has, and a longer lookback more registers.
 _HEADS = (16, 32, 64)
 _LONGEST = 64
+# Numbers of a sequence's queries: offsets within its keys and values are of 32 bits.
+_LARGEST = 2**29
 
 
 def is_fused(q: Tensor, num_heads: int, lookback: int) -> bool:
     """Whether `local_attention` is made for such queries [..., D]; otherwise torch's own it is."""
-    head = q.shape[-1] // num_heads
-    return has_kernels(q) and head in _HEADS and lookback <= _LONGEST
+    count, width = q.shape[-2:]
+    fits = width // num_heads in _HEADS and lookback <= _LONGEST and count * width <= _LARGEST
+    return has_kernels(q) and fits
 
 
 def local_attention(q: Tensor, keys_values: Tensor, bias: Tensor, num_heads: int) -> Tensor:

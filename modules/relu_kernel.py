@@ -71,7 +71,7 @@ def _kernel(
     place = at * columns + column[None, :]
     is_there = is_row & is_column
     hidden = tl.load(hidden_ptr + place, is_there, 0.0)
-    cut = tl.where(hidden > 0, product, 0.0).to(out_ptr.dtype.element_ty)
+    cut = tl.where(hidden <= 0, 0.0, product).to(out_ptr.dtype.element_ty)
     tl.store(out_ptr + place, cut, is_there)
     total = tl.sum(cut.to(tl.float32), 0)
     tl.store(sums_ptr + tile.to(tl.int64) * columns + column, total, column < columns)

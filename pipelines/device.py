@@ -1,10 +1,13 @@
 """Where a program computes, and where it keeps what it compiled for that."""
 
+import hashlib
 import os
 from pathlib import Path
 
 import torch
+from torch.compiler import config as compiler
 
+import modules
 from envs.checks import require
 
 
@@ -31,6 +34,16 @@ def pick_device(name: str) -> torch.device:
 def keep_compiled(folder: Path) -> None:
     """Let torch keep compiled kernels in `folder`: a pod that starts again does not compile again.
 
-    A place that the user has chosen (``TORCHINDUCTOR_CACHE_DIR``) stays.
+    A place that the user has chosen (``TORCHINDUCTOR_CACHE_DIR``) stays. For torch an operation of
+    our own is its name: what was compiled of one with another gradient would be taken for it, so
+    that the files of the network are a part of what is looked up.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.resolve() / ".compiled"))
+    compiler.cache_key_tag = digest(Path(modules.__file__).parent)
+
+
+def digest(folder: Path) -> str:
+    """Of the Python files in a folder, their names and what they say."""
+    files = sorted(folder.glob("*.py"))
+    told = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()

@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from modules.feed_forward import FeedForward, feed_forward, relu_gradient
 
+ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HIDDEN = 6, 17
 
 
@@ -99,8 +101,32 @@ def test_what_was_cut_off_says_nothing():
     assert of_bias.tolist() == [0.0, 6.0, 0.0, 6.0]
 
 
+@pytest.mark.parametrize("of", range(5))
+def test_there_is_no_second_derivative(of):
+    """An error, instead of one that lacks what goes through the hidden tokens."""
+    tensors = [tensor.requires_grad_() for tensor in weights(8, 24)]
+    out = feed_forward(*tensors)[0]
+    (gradient,) = torch.autograd.grad(out.square().sum(), tensors[of], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("frozen", range(5))
+def test_a_frozen_layer_gets_no_gradient_and_the_others_theirs(frozen):
+    tensors = weights(8, 24)
+    results = []
+    for function in (lambda *x: feed_forward(*x)[0], plain_layers):
+        leaves = [tensor.clone().requires_grad_(i != frozen) for i, tensor in enumerate(tensors)]
+        function(*leaves).square().sum().backward()
+        results.append([leaf.grad for leaf in leaves])
+    assert results[0][frozen] is None
+    torch.testing.assert_close(*([x for x in r if x is not None] for r in results))
+
+
 INTERPRETED = """
 import torch
+from unittest import mock
+from modules import feed_forward
 from modules.relu_kernel import launch
 for rows, width, hidden in ((1, 8, 16), (128, 64, 128), (130, 24, 200), (257, 72, 136)):
     torch.manual_seed(rows)
@@ -110,13 +136,23 @@ for rows, width, hidden in ((1, 8, 16), (128, 64, 128), (130, 24, 200), (257, 72
     expected = (grad @ narrow) * (tokens > 0)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(sums, expected.sum(0), atol=1e-3, rtol=1e-4)
+
+# A hidden token that is no number is cut off as torch cuts it off, whatever lies beside what.
+grad, narrow, tokens = torch.randn(8, 3).t(), torch.randn(16, 8).t(), torch.randn(16, 3).relu().t()
+tokens[0, 0] = torch.nan
+expected = torch.ops.aten.threshold_backward(grad @ narrow, tokens, 0)
+with mock.patch.object(feed_forward, "has_kernels", return_value=True):
+    got, sums = feed_forward.relu_gradient(grad, narrow, tokens)
+torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+torch.testing.assert_close(sums, expected.sum(0), atol=1e-3, rtol=1e-4)
 """
 
 
 def test_the_kernel_of_a_gpu_computes_it():
     """Without a GPU: Triton runs its kernels in NumPy too, where it is installed."""
     pytest.importorskip("triton")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", INTERPRETED], env=environment, check=True, timeout=300)
 
 
