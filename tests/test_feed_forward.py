@@ -128,11 +128,17 @@ import torch
 from unittest import mock
 from modules import feed_forward
 from modules.relu_kernel import launch
+
+def beside_nothing(tensor):  # what lies behind it is no number
+    memory = torch.full((tensor.numel() + 100_000,), torch.nan)
+    memory[: tensor.numel()] = tensor.flatten()
+    return memory[: tensor.numel()].view(tensor.shape)
+
 for rows, width, hidden in ((1, 8, 16), (128, 64, 128), (130, 24, 200), (257, 72, 136)):
     torch.manual_seed(rows)
     grad, narrow = torch.randn(rows, width), torch.randn(width, hidden)
     tokens = torch.randn(rows, hidden).relu()
-    got, sums = launch(grad, narrow, tokens)
+    got, sums = launch(*map(beside_nothing, (grad, narrow, tokens)))
     expected = (grad @ narrow) * (tokens > 0)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(sums, expected.sum(0), atol=1e-3, rtol=1e-4)
