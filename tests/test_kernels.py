@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from modules import kernels, local_attention, window_attention
 from modules.attention import SelfAttention
+from modules.config import ModelConfig
 from modules.streaming import LocalAttention
 
 TURING, AMPERE, HOPPER = (7, 5), (8, 0), (9, 0)
@@ -112,3 +113,11 @@ def test_a_stream_is_a_kernel_s_where_there_are_any(has_kernels, expected, compi
 )
 def test_what_the_kernels_are_not_made_for_is_torch_s(case, compiled):
     assert compiled(*case, has_kernels=True) == TORCH_S
+
+
+def test_the_default_network_and_the_aligned_one_have_the_kernel(monkeypatch):
+    monkeypatch.setattr(window_attention, "has_kernels", lambda _: True)
+    for cfg in (ModelConfig(), ModelConfig(d_model=320, num_heads=5)):
+        width = window_attention.filled_head(cfg.d_model // cfg.num_heads)
+        qkv = torch.empty(1, 65, 3 * cfg.num_heads * width)
+        assert window_attention.fits(qkv, cfg.num_heads)
