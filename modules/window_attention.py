@@ -6,7 +6,6 @@ tiles of 128 tokens and sums in memory, and one more lays the gradients of q, k 
 Shapes: B windows, T tokens, H heads, d width of a head, D = H d.
 """
 
-import importlib
 import math
 from typing import Any
 
@@ -19,7 +18,7 @@ from modules.linear import aligned
 # Tokens and widths of a head of which a program holds everything in registers.
 _TOKENS = 128
 _WIDTHS = (16, 32, 64)
-_LEAST = 16  # rows of a product of tensor cores
+_LEAST = 16  # rows of a product of tensor cores, and of a warp
 # Of a thread, for three programs on a multiprocessor: left alone, a compiler takes those of two.
 _REGISTERS = 168
 
@@ -133,8 +132,9 @@ def launch_backward(
 
 
 def _launch(name: str, args: tuple[Any, ...], sums_BHT: Tensor, out_BTD: Tensor) -> None:
-    # Triton, which that file needs, comes with a torch for GPUs only.
-    kernel = getattr(importlib.import_module("modules.window_kernel"), name)
+    from modules import window_kernel
+
+    kernel = getattr(window_kernel, name)
     batch, heads, tokens = sums_BHT.shape
     width = out_BTD.shape[-1] // heads
     block, more = tile(tokens)

@@ -39,7 +39,8 @@ def keep_compiled(folder: Path) -> None:
     that the files of the network are a part of what is looked up.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.resolve() / ".compiled"))
-    compiler.cache_key_tag = digest(Path(modules.__file__).parent)
+    chosen = os.environ.get("TORCH_COMPILE_CACHE_KEY_TAG", "")
+    compiler.cache_key_tag = chosen + digest(Path(modules.__file__).parent)
 
 
 def digest(folder: Path) -> str:
