@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from modules.cpu_product import bias_gradient, product, weight_gradient
 from modules.kernels import has_kernels
 from modules.linear import Linear, aligned, fill_up, init_linear
 
@@ -121,30 +122,28 @@ def _column_sums(x_NC: Tensor) -> Tensor:
 class _OnCPU(Function):
     """The same, with as little memory written as can be: it takes most of a CPU's training.
 
-    The hidden tokens are biased, rectified and, going back, cut off where they lie. The gradient of
-    the wide weight is computed as the transpose of what autograd would compute: the same sums, in
-    an order that MKL is a quarter faster in (docs/speed.md).
+    The hidden tokens are biased, rectified and, going back, cut off where they lie.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x_ND: Tensor, widen: Tensor, bias: Tensor, narrow: Tensor, narrow_bias: Tensor
     ) -> Tensor:
-        hidden_NH = torch.mm(x_ND, widen.t()).add_(bias).relu_()
+        # No ReLU in the product: oneDNN's makes a zero of what is no number.
+        hidden_NH = product(x_ND, widen, bias).relu_()
         ctx.save_for_backward(x_ND, hidden_NH, widen, narrow)
-        return torch.addmm(narrow_bias, hidden_NH, narrow.t())
+        return product(hidden_NH, narrow, narrow_bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, ...]:
         x_ND, hidden_NH, widen, narrow = ctx.saved_tensors
-        ones_N = grad_ND.new_ones(len(grad_ND))  # a product sums faster than a sum
-        grad_NH = grad_ND @ narrow
+        grad_NH = product(grad_ND, narrow.t())
         torch.ops.aten.threshold_backward.grad_input(grad_NH, hidden_NH, 0, grad_input=grad_NH)
         return (
-            grad_NH @ widen,
-            (x_ND.t() @ grad_NH).t(),
-            ones_N @ grad_NH,
-            grad_ND.t() @ hidden_NH,
-            ones_N @ grad_ND,
+            product(grad_NH, widen.t()),
+            weight_gradient(grad_NH, x_ND),
+            bias_gradient(grad_NH),
+            weight_gradient(grad_ND, hidden_NH),
+            bias_gradient(grad_ND),
         )

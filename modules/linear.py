@@ -1,4 +1,4 @@
-"""Linear layers: how they begin, and how a GPU multiplies by them.
+"""Linear layers: how they begin, and how a machine multiplies by them.
 
 A tensor core loads 16 bytes at a time, eight numbers of bfloat16. Rows that are no multiple of that
 go through older kernels, at half the speed or less: they are filled up with zeros.
@@ -7,6 +7,8 @@ go through older kernels, at half the speed or less: they are filled up with zer
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
+
+from modules.cpu_product import onednn_linear, prefers_onednn
 
 _ALIGNED = 8
 
@@ -21,12 +23,17 @@ def init_linear(layer: nn.Linear, *, blocks: int = 1) -> None:
 
 
 class Linear(nn.Linear):
-    """A linear layer of any width, which on a GPU is multiplied at an aligned one."""
+    """A linear layer of any width, which on a GPU is multiplied at an aligned one.
+
+    On an AMD CPU large products are oneDNN's: see `onednn_linear` for what there is not.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """As every linear layer; [..., in_features] to [..., out_features]."""
         if x.is_cuda:
             return aligned_linear(x, self.weight, self.bias)
+        if prefers_onednn(x, len(self.weight)):
+            return onednn_linear(x, self.weight, self.bias)
         return super().forward(x)
 
 

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchrl.modules import ActorValueOperator
 
 from envs.observation import NUM_ACCOUNT
+from modules.cpu_product import product
 from modules.path_encoder import PathEncoder
 from modules.policy import policy_after_market
 from pipelines.precision import is_half
@@ -96,7 +97,7 @@ def large_products(
 
     def multiply() -> None:
         for _ in range(count):
-            torch.mm(a, a)
+            product(a, a)
 
     return multiply, 2.0 * width**3 * count
 
