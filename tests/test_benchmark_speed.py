@@ -68,6 +68,26 @@ def test_what_takes_too_long_is_left_out_and_counted(monkeypatch):
     assert Cell("mlp", 1, 65_536) in cells
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ({"limit_s": 1e-3}, r"^limit_s=0\.001 leaves no cell: the least takes 0\.0\d+ s"),
+        ({"quick": True, "lanes": [65_536]}, r"^quick=true leaves no cell: the least takes [\d.]+"),
+        ({"lanes": [16], "sharing": [64]}, r"^lanes=\[16\] is not allowed: .*sharing=\[64\]"),
+    ],
+)
+def test_nothing_to_measure_is_refused_in_words(monkeypatch, key, words):
+    monkeypatch.setattr(benchmark_speed, "peak_flops", lambda *_: 1e11)
+    cfg = BenchmarkConfig(
+        **{"networks": ["mlp"], "sharing": [1], "lanes": [16], "growth": False} | key
+    )
+    with pytest.raises(ValueError, match=words):
+        plan_cells(cfg)
+    # What time and memory grow with is something.
+    cfg.growth = True
+    assert cfg.quick or plan_cells(cfg)[0] == []
+
+
 def test_the_floor_is_the_market_s_specs_and_ends_and_nothing_else():
     bars = [[60_000.0, 60_050.0, 59_950.0, 60_010.0, 7.0]] * 400
     cfg = EnvConfig(paths=2, accounts=3, workers=0, window=8, episode_bars=5)

@@ -93,6 +93,9 @@ def plan_cells(cfg: BenchmarkConfig) -> tuple[list[Cell], int]:
     """The cells that this machine does in `limit_s` of its peak, and how many it does not.
 
     Every network with every sharing on every grid that has as many lanes.
+
+    Raises:
+        ValueError: if there is nothing to measure, naming the key and what is allowed.
     """
     device = pick_device("auto")
     peak = peak_flops(device, "auto")
@@ -106,9 +109,18 @@ def plan_cells(cfg: BenchmarkConfig) -> tuple[list[Cell], int]:
     ]
     a_window = {network: _window_flops(network, device) for network in cfg.networks}
     passes = _PASSES * (repeats + 1)
-    flops = (passes * cell.windows(device) * a_window[cell.network] for cell in cells)
-    fitting = [c for c, needed in zip(cells, flops, strict=True) if needed <= limit_s * peak]
+    needed_s = [passes * c.windows(device) * a_window[c.network] / peak for c in cells]
+    fitting = [cell for cell, needed in zip(cells, needed_s, strict=True) if needed <= limit_s]
+    if not fitting and (cfg.quick or not cfg.growth):
+        raise ValueError(_nothing_fits(cfg, min(needed_s, default=0.0)))
     return fitting, len(cells) - len(fitting)
+
+
+def _nothing_fits(cfg: BenchmarkConfig, least_s: float) -> str:
+    if not least_s:
+        return f"lanes={cfg.lanes} is not allowed: as many as accounts (sharing={cfg.sharing})"
+    given = "quick=true" if cfg.quick else f"limit_s={cfg.limit_s:g}"
+    return f"{given} leaves no cell: the least takes {least_s:.3g} s of this machine's peak"
 
 
 def _window_flops(network: str, device: torch.device) -> float:
