@@ -2,6 +2,7 @@
 
 MKL, which torch multiplies float32 with, leaves the wide vectors (AVX-512) of an AMD processor
 idle. oneDNN, which comes with torch too, does not, and is more than twice as fast (docs/speed.md).
+It keeps what it has compiled for a shape: up to some 700 MiB if shapes never repeat.
 """
 
 import functools
@@ -12,23 +13,23 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.utils.flop_counter import register_flop_formula
 
-# Multiply-adds: for fewer, the longer call of oneDNN takes what its product gains.
+# Multiply-adds: for fewer, the longer calls, forward and back, take what the products gain.
 _LEAST = 2**22
 
 
-def prefers_onednn(x_NK: Tensor, outputs: int) -> bool:
-    """Whether a product of [N, K] with [K, outputs] is for oneDNN on this machine.
+def prefers_onednn(x: Tensor, weight_MK: Tensor) -> bool:
+    """Whether the product of rows [..., K] with a weight [M, K] is for oneDNN on this machine.
 
     Not under autocast or a compiler, which know torch's own products only. With
     `torch.backends.mkldnn.flags(enabled=False)` none is.
     """
     return (
         not torch.compiler.is_compiling()
-        and x_NK.is_cpu
-        and x_NK.dtype == torch.float32
-        and x_NK.numel() * outputs >= _LEAST
+        and (x.is_cpu and weight_MK.is_cpu)
+        and x.dtype == weight_MK.dtype == torch.float32
+        and x.numel() * len(weight_MK) >= _LEAST
+        and x.shape[-1] == weight_MK.shape[1]  # else torch's own error, which names the sizes
         and not torch.is_autocast_enabled("cpu")
         and bool(torch.backends.mkldnn.enabled)
         and _is_wide_amd()
@@ -37,14 +38,14 @@ def prefers_onednn(x_NK: Tensor, outputs: int) -> bool:
 
 @functools.cache
 def _is_wide_amd() -> bool:
-    told = torch.cpu.get_capabilities()
     wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return wide and "AMD" in told.get("cpu_name", "") and torch.backends.mkldnn.is_available()
+    has_library = wide and torch.backends.mkldnn.is_available()
+    return has_library and "AMD" in torch.cpu.get_capabilities().get("cpu_name", "")
 
 
 def product(x_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None = None) -> Tensor:
     """`torch.nn.functional.linear` of rows, without a gradient: [N, M]."""
-    if prefers_onednn(x_NK, len(weight_MK)):
+    if prefers_onednn(x_NK, weight_MK):
         return torch.ops.mkldnn._linear_pointwise(x_NK, weight_MK, bias_M, "none", [], "")
     return F.linear(x_NK, weight_MK, bias_M)
 
@@ -60,17 +61,13 @@ def weight_gradient(grad_NM: Tensor, x_NK: Tensor) -> Tensor:
     return product(grad_NM.t(), x_NK.t())
 
 
-def bias_gradient(grad_NM: Tensor) -> Tensor:
-    """The gradient of the bias, [M]: a product sums faster than a sum."""
-    return grad_NM.new_ones(len(grad_NM)) @ grad_NM
-
-
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`torch.nn.functional.linear` of any batch of rows, for those that `prefers_onednn`.
 
     There is neither a second derivative nor `torch.func.grad` or `vmap`.
     """
-    rows = x.reshape(-1, x.shape[-1])
+    # oneDNN copies what lies otherwise, in every product, or refuses it.
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
     return _Linear.apply(rows, weight, bias).view(*x.shape[:-1], len(weight))
 
 
@@ -84,17 +81,10 @@ class _Linear(Function):
     @once_differentiable
     def backward(ctx: Any, grad_NM: Tensor) -> tuple[Tensor | None, ...]:
         x_NK, weight = ctx.saved_tensors
+        grad_NM = grad_NM.contiguous()
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
             product(grad_NM, weight.t()) if of_x else None,
             weight_gradient(grad_NM, x_NK) if of_weight else None,
-            bias_gradient(grad_NM) if of_bias else None,
+            grad_NM.sum(0) if of_bias else None,
         )
-
-
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
-def _operations(
-    x_shape: torch.Size, weight_shape: torch.Size, *_: Any, out_shape: Any = None, **__: Any
-) -> int:
-    rows, inputs = x_shape
-    return 2 * rows * inputs * weight_shape[0]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from modules.cpu_product import bias_gradient, product, weight_gradient
+from modules.cpu_product import product, weight_gradient
 from modules.kernels import has_kernels
 from modules.linear import Linear, aligned, fill_up, init_linear
 
@@ -32,7 +32,7 @@ class FeedForward(nn.Sequential):
     def forward(self, tokens: Tensor) -> Tensor:
         """Every token by itself; [..., D] to [..., D]."""
         widen, narrow = cast(Linear, self[0]), cast(Linear, self[2])
-        rows = tokens.reshape(-1, tokens.shape[-1])
+        rows = tokens.reshape(-1, tokens.shape[-1]).contiguous()
         layers = widen.weight, widen.bias, narrow.weight, narrow.bias
         if tokens.is_cuda:
             return _on_gpu(rows, *layers).view(tokens.shape)
@@ -138,12 +138,13 @@ class _OnCPU(Function):
     @once_differentiable
     def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, ...]:
         x_ND, hidden_NH, widen, narrow = ctx.saved_tensors
+        grad_ND = grad_ND.contiguous()
         grad_NH = product(grad_ND, narrow.t())
         torch.ops.aten.threshold_backward.grad_input(grad_NH, hidden_NH, 0, grad_input=grad_NH)
         return (
             product(grad_NH, widen.t()),
             weight_gradient(grad_NH, x_ND),
-            bias_gradient(grad_NH),
+            _column_sums(grad_NH),
             weight_gradient(grad_ND, hidden_NH),
-            bias_gradient(grad_ND),
+            _column_sums(grad_ND),
         )

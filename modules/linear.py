@@ -32,7 +32,7 @@ class Linear(nn.Linear):
         """As every linear layer; [..., in_features] to [..., out_features]."""
         if x.is_cuda:
             return aligned_linear(x, self.weight, self.bias)
-        if prefers_onednn(x, len(self.weight)):
+        if prefers_onednn(x, self.weight):
             return onednn_linear(x, self.weight, self.bias)
         return super().forward(x)
 
