@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 # Multiply-adds: for fewer, the longer calls, forward and back, take what the products gain.
 _LEAST = 2**22
@@ -88,3 +89,14 @@ class _Linear(Function):
             weight_gradient(grad_NM, x_NK) if of_weight else None,
             grad_NM.sum(0) if of_bias else None,
         )
+
+
+def _operations(x_shape: torch.Size, weight_shape: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * x_shape.numel() * weight_shape[0]
+
+
+# torch 2.13 counts none of oneDNN's; a torch without oneDNN has nothing to count.
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    _ONEDNN = torch.ops.mkldnn._linear_pointwise
+    if _ONEDNN not in flop_registry:
+        register_flop_formula(_ONEDNN)(_operations)

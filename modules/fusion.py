@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
+from modules.linear import Linear
+
 
 class AccountProjection(nn.Module):
     """The account's columns as a state of their own: linear, ReLU.
@@ -40,7 +42,7 @@ class Fusion(nn.Module):
     def __init__(self, d_model: int, account_dim: int, features_dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d_model + account_dim)
-        self.linear = nn.Linear(d_model + account_dim, features_dim)
+        self.linear = Linear(d_model + account_dim, features_dim)
         init_orthogonal(self.linear, gain=math.sqrt(2.0))
 
     def forward(self, market_state: Tensor, account_state: Tensor) -> Tensor:

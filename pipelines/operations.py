@@ -30,18 +30,6 @@ _WIDTH = {"cpu": 1_024, "cuda": 8_192}
 _COUNTED = 2  # rows of bars: what is counted grows with their number
 
 
-def _of_onednn(x_shape: torch.Size, weight_shape: torch.Size, *_: Any, **__: Any) -> int:
-    return 2 * x_shape.numel() * weight_shape[0]
-
-
-# What torch does not know how to count, where it has it.
-_FORMULAS: dict[Any, Any] = (
-    {torch.ops.mkldnn._linear_pointwise: _of_onednn}
-    if hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    else {}
-)
-
-
 def count_operations(
     model: ActorValueOperator, bars: Tensor, accounts: int, *, backward: bool = True
 ) -> float:
@@ -64,7 +52,7 @@ def count_operations(
     with (
         torch.set_grad_enabled(backward),
         sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter,
+        FlopCounterMode(display=False) as counter,
     ):
         states = PathEncoder(model)(counted).flatten(0, 1)
         lanes = (len(states), accounts)
