@@ -31,10 +31,16 @@ def prefers_onednn(x: Tensor, weight_MK: Tensor) -> bool:
         and x.dtype == weight_MK.dtype == torch.float32
         and x.numel() * len(weight_MK) >= _LEAST
         and x.shape[-1] == weight_MK.shape[1]  # else torch's own error, which names the sizes
+        and _is_dense(weight_MK)
         and not torch.is_autocast_enabled("cpu")
         and bool(torch.backends.mkldnn.enabled)
         and _is_wide_amd()
     )
+
+
+def _is_dense(weight_MK: Tensor) -> bool:
+    """Whether it lies as a matrix or as its transpose: oneDNN takes seconds for a part of one."""
+    return weight_MK.is_contiguous() or weight_MK.t().is_contiguous()
 
 
 @functools.cache

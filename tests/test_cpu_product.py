@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from modules import cpu_product
-from modules.cpu_product import weight_gradient
+from modules.cpu_product import product, weight_gradient
 from modules.feed_forward import FeedForward
 from modules.linear import Linear
 
@@ -134,6 +134,13 @@ def test_a_gradient_that_nobody_wants_is_not_computed(trained):
     out = layer(x)
     assert calls_of_onednn(out.sum().backward) == (trained < 2)
     assert [tensor.grad is not None for tensor in tensors] == [i == trained for i in range(3)]
+
+
+def test_a_part_of_a_matrix_is_no_weight_for_onednn():
+    x, wide = torch.randn(ROWS, NARROW), torch.randn(NARROW, 2 * WIDE)
+    for weight, calls in ((wide[:, :WIDE].t(), 0), (wide[:, :WIDE].contiguous().t(), 1)):
+        assert calls_of_onednn(lambda weight=weight: product(x, weight)) == calls
+        torch.testing.assert_close(product(x, weight), x @ weight.t(), atol=1e-4, rtol=1e-4)
 
 
 def test_what_is_no_number_stays_none():
