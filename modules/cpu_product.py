@@ -9,10 +9,10 @@ import functools
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 # Multiply-adds: for fewer, the longer calls, forward and back, take what the products gain.
@@ -54,7 +54,7 @@ def product(x_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None = None) -> Te
     """`torch.nn.functional.linear` of rows, without a gradient: [N, M]."""
     if prefers_onednn(x_NK, weight_MK):
         return torch.ops.mkldnn._linear_pointwise(x_NK, weight_MK, bias_M, "none", [], "")
-    return F.linear(x_NK, weight_MK, bias_M)
+    return linear(x_NK, weight_MK, bias_M)
 
 
 def weight_gradient(grad_NM: Tensor, x_NK: Tensor) -> Tensor:
