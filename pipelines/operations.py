@@ -6,7 +6,6 @@ multiplies with.
 """
 
 import copy
-import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -67,7 +66,6 @@ def count_operations(
     return float(counter.get_total_flops()) * len(bars) / len(counted)
 
 
-@functools.cache
 def peak_flops(device: torch.device, precision: str, repeats: int = 3) -> float:
     """Operations a second of a large matrix product.
 

@@ -9,6 +9,7 @@ from torch.nn.utils import parameters_to_vector
 from envs.config import EnvConfig
 from envs.factory import make_env
 from modules.config import ModelConfig
+from pipelines import training as training_module
 from pipelines.config import RunConfig
 from pipelines.loss_config import LossConfig
 from pipelines.model import make_model
@@ -102,6 +103,18 @@ def test_every_iteration_tells_its_losses_and_its_speed():
     assert {"perf/gflops", "perf/peak_share"} <= set(stats)
     assert stats["time/sps"] < min(stats["time/sps_collect"], stats["time/sps_train"])
     assert all(torch.isfinite(torch.as_tensor(value)) for value in stats.values())
+
+
+@pytest.mark.parametrize(("timed", "most"), [([1e9, 4e9], [1, 4, 4]), ([4e9, 1e9], [4, 4, 4])])
+def test_a_share_is_of_the_highest_peak_so_far(timed, most, monkeypatch):
+    """A peak that was timed beside other work is too low, and its shares are above 1."""
+    peaks = iter(timed)
+    monkeypatch.setattr(training_module, "peak_flops", lambda *_: next(peaks))
+    training = make_training()
+    each = [iteration.stats for iteration in training]
+    training.close()
+    shares = [stats["perf/gflops"] / stats["perf/peak_share"] for stats in each]
+    assert shares == pytest.approx(most)
 
 
 def test_the_critics_of_hindsight_and_of_the_model_both_learn():
