@@ -1,5 +1,6 @@
 """A measurement that is stopped says so in one line, however many processes it has."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -49,28 +50,55 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("stage", ["importing", "working"])
-def test_ctrl_c_at_a_terminal_is_one_line_and_leaves_nobody_behind(tmp_path, stage):
-    program = tmp_path / "program.py"
+@contextlib.contextmanager
+def program_at(stage, folder):
+    """`PROGRAM` in `folder`, in a session of its own, and its processes at that stage."""
+    program = folder / "program.py"
     program.write_text(PROGRAM)
-    process = subprocess.Popen(
-        [sys.executable, str(program), stage], cwd=tmp_path, env=os.environ | {"PYTHONPATH": ROOT},
-        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
     # Of three that work one follows on one that had done its task.
     wanted = 3 if stage == "working" else 2
-    for _ in range(3_000):
-        workers = [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
-        if len(workers) >= wanted or process.poll() is not None:
-            break
-        time.sleep(0.01)
-    time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=30)
-    assert said == "stopped\n"
-    assert process.returncode == -signal.SIGINT
-    assert len(workers) == wanted
-    assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+    with subprocess.Popen(
+        [sys.executable, str(program), stage], cwd=folder, env=os.environ | {"PYTHONPATH": ROOT},
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        for _ in range(3_000):
+            workers = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+            if len(workers) >= wanted or process.poll() is not None:
+                break
+            time.sleep(0.01)
+        time.sleep(0.1)
+        try:
+            assert len(workers) == wanted
+            yield process, workers
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("stage", ["importing", "working"])
+def test_ctrl_c_at_a_terminal_is_one_line_and_leaves_nobody_behind(tmp_path, stage):
+    with program_at(stage, tmp_path) as (process, workers):
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+        assert said == "stopped\n"
+        assert process.returncode == -signal.SIGINT
+        assert left_of(workers) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_program_that_is_killed_leaves_nobody_behind(tmp_path, number):
+    with program_at("working", tmp_path) as (process, workers):
+        process.send_signal(number)
+        process.communicate(timeout=30)  # they have its output too
+        for _ in range(1_000):
+            if not left_of(workers):
+                break
+            time.sleep(0.01)
+        assert left_of(workers) == []
+
+
+def left_of(workers):
+    return [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
 def test_this_process_goes_on_to_hear_ctrl_c():

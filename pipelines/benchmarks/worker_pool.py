@@ -1,14 +1,19 @@
-"""Processes for measurements: a terminal's Ctrl-C is not theirs, and none dies without a word."""
+"""Processes for measurements: a terminal's Ctrl-C is not theirs, and none dies without a word.
+
+Nor does one outlive its program, however that ends.
+"""
 
 import multiprocessing
+import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnContext
 from typing import Any, TypeVar
 
@@ -110,9 +115,18 @@ def worker_pool(
 
 
 def _begin(first: Callable[[], Any] | None) -> None:
+    threading.Thread(target=_end_with_the_program, daemon=True).start()
     go_on_unheard()  # a job may tell something, on the output of the program
     if first is not None:
         first()
+
+
+def _end_with_the_program() -> None:
+    """A program that is killed ends nobody: they would compute on, or wait for jobs for ever."""
+    program = multiprocessing.parent_process()
+    if program is not None:
+        connection.wait([program.sentinel])
+        os._exit(1)
 
 
 @contextmanager
