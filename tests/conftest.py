@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +21,11 @@ from local_exchange import LocalExchange
 # Small tensors: a second thread costs more than it gives, and far more beside other work.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs that tests start
+# Two folders more than pytest has above a test's own: what somebody has looked at in runs in the
+# folder of temporary files would be above the tests' runs, and these be looks of that somebody.
+DEEP = Path(tempfile.gettempdir()) / f"tests-of-{os.getuid()}" / "pricetaker"
+DEEP.mkdir(parents=True, exist_ok=True)
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(DEEP))
 
 DEVICES = [
     "cpu",
