@@ -58,15 +58,20 @@ class Rules(NamedTuple):
 
 
 def check_tick(table: BarTable, cfg: EnvConfig) -> None:
-    """Refuse a tick so coarse that rounding would distort the tightest stop.
+    """Refuse a tick so coarse that rounding would distort the tightest stop, or take all of a sale.
+
+    A sale slips down to its tick: under two ticks that may be a price of 0, at which a short would
+    be of endlessly many units. One such open, as of a crash that lasted a second, is enough.
 
     Raises:
-        ValueError: if it is over a third of the tightest stop distance at the lowest close.
+        ValueError: if it is over a third of the tightest stop distance at the lowest close, or over
+            half of the lowest open.
     """
     coarsest = float(table.ohlcv[:, 3].min()) * cfg.stop_step_bps * BPS / 3.0
-    require(
-        cfg.tick_size <= coarsest,
-        "env.tick_size",
-        cfg.tick_size,
-        f"at most a third of the tightest stop at the lowest close, {coarsest:.3g}",
-    )
+    half = float(table.ohlcv[:, 0].min()) / 2.0
+    for most, told in (
+        (coarsest, "a third of the tightest stop at the lowest close"),
+        (half, "half of the lowest open"),
+    ):
+        allowed = f"at most {told}, {most:.3g}"
+        require(cfg.tick_size <= most, "env.tick_size", cfg.tick_size, allowed)

@@ -106,6 +106,22 @@ def test_the_default_tick_does_not_fit_a_cheap_asset(build):
     build(price=100.0, tick_size=0.01)
 
 
+@pytest.mark.parametrize(("lowest", "fits"), [(0.2, True), (0.1, False)])
+def test_an_open_under_two_ticks_is_refused_for_a_sale_there_would_be_at_a_price_of_0(
+    play, lowest, fits
+):
+    """A crash of a second: the bar's open is the price that a short would be sized on."""
+    crash = (lowest, 10_000, lowest, 10_000, 9)
+    rows = [(10_000, 10_000, 10_000, 10_000, 9), crash, (10_000, 10_000, 10_000, 10_000, 9)]
+    if not fits:
+        with pytest.raises(ValueError, match=r"env\.tick_size=0\.1.*half of the lowest open"):
+            play(rows, ["short"])
+        return
+    (step,) = play(rows, ["short"])  # at a tick, and bought back at its liquidation price
+    assert step.entry_fill_price == 0.1
+    assert np.isfinite(step.cash)
+
+
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("index", [-1, 99])
 @pytest.mark.parametrize("direction", [1, 2])
