@@ -81,6 +81,20 @@ def test_a_trace_that_was_cut_off_within_a_step_is_said_to_be(clean, tmp_path):
     assert "cut off" in totals.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("seed", "params", "ended"),
+    [(0, {"episode_bars": 1}, 12), (7, {"ruin_equity_frac": 0.99, "risk_pct": 20.0}, 4)],
+)
+def test_a_training_whose_accounts_end_with_their_first_row_adds_up(seed, params, ended, tmp_path):
+    """Accounts that sell what they hold at an end may be tiles, whose number stands nowhere."""
+    made = make_trace(tmp_path, seed=seed, flatten_at_end=True, **params)
+    rows = read_trace(made[0])
+    assert (rows["terminated"] | rows["truncated"])[: BASE.lanes].sum() == ended
+    assert rows["terminated"][0] or rows["truncated"][0]
+    totals = audit_trace(*made)
+    assert (totals.rows, totals.lanes) == (STEPS * BASE.lanes, BASE.lanes)
+
+
 @pytest.mark.parametrize("params", [{}, WILD, {"trailing": True, "funding_bps_per_day": 9.0}])
 def test_a_replay_of_tiles_adds_up(params, tmp_path):
     totals = audit_trace(*make_replay(tmp_path, **params))
