@@ -2,7 +2,8 @@
 
 ``python tests/mutants.py`` runs every fault of ``tests/mutants.toml``; words after it are names of
 some of them, ``--list`` shows the names. The checkout is only read. Exit status 1 if a fault
-survives its tests, if a fault no longer fits the code, or if the tests fail without one.
+survives its tests, if a fault no longer fits the code, or if the tests fail without one. A fault
+whose tests are all skipped, as for want of a browser, is not tried, which is told.
 
 Each fault is tried in a forked process, so that PyTorch is loaded once. POSIX only.
 """
@@ -188,7 +189,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     mutants = chosen(arguments)
     load_libraries()
-    begin, killed = time.perf_counter(), 0
+    begin, killed, untried = time.perf_counter(), 0, 0
     with copied_repository() as copy:
         tests = list(dict.fromkeys(name for mutant in mutants for name in mutant.tests))
         sound = try_tests(copy, tests, SOUND_LIMIT_S)
@@ -202,12 +203,15 @@ def main(arguments: Sequence[str]) -> int:
             guarded = mutant.guard and verdict.killer.startswith(f"cannot run, {mutant.guard}:")
             crashed = verdict.killer.startswith("cannot") and not guarded
             is_killed = bool(verdict.killer) and not crashed
-            killed += is_killed
+            is_untried = not verdict.killer and not verdict.passed
+            killed, untried = killed + is_killed, untried + is_untried
             killer = verdict.killer.removeprefix("cannot run, ")
             outcome = killer if is_killed else f"SURVIVED {verdict.killer}".strip()
+            outcome = "NOT TRIED: all its tests are skipped" if is_untried else outcome
             print(f"{mutant.name:{width}}  {outcome}  ({verdict.seconds:.1f} s)", flush=True)
-    print(f"{killed} of {len(mutants)} killed in {time.perf_counter() - begin:.0f} s")
-    return 0 if killed == len(mutants) else 1
+    told = f", {untried} not tried" * bool(untried)
+    print(f"{killed} of {len(mutants)} killed{told} in {time.perf_counter() - begin:.0f} s")
+    return 0 if killed + untried == len(mutants) else 1
 
 
 if __name__ == "__main__":
