@@ -86,11 +86,17 @@ class Checkpoint:
         """Refuse a table whose columns are not, in order, those that the policy was trained on.
 
         Raises:
-            ValueError: naming both.
+            ValueError: naming those that are missing, and those that it does not know.
         """
         known = self.manifest["features"]
-        if list(names) != known:
-            raise ValueError(f"the policy was trained on the features {known}, not {list(names)}")
+        if list(names) == known:
+            return
+        missing = [name for name in known if name not in names]
+        unknown = [name for name in names if name not in known]
+        kinds = (("missing are", missing), ("unknown to it are", unknown))
+        found = [f"{what} {', '.join(some)}" for what, some in kinds if some]
+        what = "; ".join(found) or "they stand in another order"
+        raise ValueError(f"{self.folder}: trained on other features: {what}")
 
 
 def save_checkpoint(

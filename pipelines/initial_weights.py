@@ -1,21 +1,27 @@
 """A new training that begins with the weights of another one: ``init_from=PATH``."""
 
+import dataclasses
 from pathlib import Path
 
 from envs.bar_table import BarTable
 from pipelines.checkpoint import Checkpoint, load_checkpoint
 from pipelines.checkpoint_store import load_newest
+from pipelines.config import RunConfig
+from pipelines.resume import differences
 from pipelines.run_folder import RunFolder, list_checkpoints
 
+_CLIP = ("model.feature_clip",)  # weights of the same shapes that mean the same
 
-def find_initial_weights(path: str | Path, table: BarTable) -> Checkpoint:
+
+def find_initial_weights(path: str | Path, table: BarTable, cfg: RunConfig) -> Checkpoint:
     """The newest checkpoint of a run, or the checkpoint at `path`; its model's state counts.
 
     Everything else, as the optimiser and the learning rate, begins anew.
 
     Raises:
         FileNotFoundError: if there is no checkpoint at `path`.
-        ValueError: if it is damaged, or was trained on other features.
+        ValueError: if it is damaged, or was trained on other features or is of another network
+            than that of `cfg`, whose shapes may be the same.
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: no such folder")
@@ -23,4 +29,16 @@ def find_initial_weights(path: str | Path, table: BarTable) -> Checkpoint:
     is_run = bool(list_checkpoints(folder))
     checkpoint = load_newest(folder) if is_run else load_checkpoint(Path(path))
     checkpoint.require_features(table.meta.feature_names)
+    _require_network(checkpoint, cfg)
     return checkpoint
+
+
+def _require_network(checkpoint: Checkpoint, cfg: RunConfig) -> None:
+    before, now = (dataclasses.asdict(about.model) for about in (checkpoint.config, cfg))
+    windows = ({"window": about.env.window} for about in (checkpoint.config, cfg))
+    found = [
+        *differences(before, now, "model.", _CLIP),
+        *differences(*windows, "env.", ()),
+    ]
+    if found:
+        raise ValueError(f"{checkpoint.folder} holds another network: {'; '.join(found)}")

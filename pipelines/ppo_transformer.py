@@ -79,7 +79,7 @@ def main(cfg: RunConfig, *, is_told: bool = False) -> RunFolder:
             verify_registry(Path(cfg.run.dir or Path(cfg.run.root) / "new"))
         # What goes on has weights of its own, and those that it began with may be gone.
         begins = cfg.init_from if find_run(cfg) is None else None
-        initial = find_initial_weights(begins, table) if begins else None
+        initial = find_initial_weights(begins, table, cfg) if begins else None
         model = make_model(cfg.model, cfg.env, table).to(device)
         run, checkpoint = open_run(cfg, table)
         # Of what weights have seen the bars may tell that are replaced now.

@@ -19,6 +19,7 @@ from forged_checkpoint import rehash
 from modules.policy import make_actor_value
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
 from pipelines.config import compose_config
+from pipelines.initial_weights import find_initial_weights
 from pipelines.snapshot import join_optimizer, split_optimizer
 
 FILES = ["manifest.json", "manifest.sha256", "model.safetensors", "optimizer.safetensors"]
@@ -182,8 +183,11 @@ def test_what_does_not_fit_is_refused(saved, tmp_path, cfg, table):
             refused(f"seen{number}", lambda m, seen=seen: m.update(seen=seen))
     checkpoint = load_checkpoint(folder)
     checkpoint.require_features(table.meta.feature_names)
-    with pytest.raises(ValueError, match=r"features \['feature_0'.*not \['rsi'\]"):
-        checkpoint.require_features(["rsi"])
+    *known, last = table.meta.feature_names
+    with pytest.raises(ValueError, match=f"features: missing are {last}; unknown to it are rsi$"):
+        checkpoint.require_features([*known, "rsi"])
+    with pytest.raises(ValueError, match="features: they stand in another order$"):
+        checkpoint.require_features([last, *known])
     wide = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, features_dim=64))
     with pytest.raises(ValueError, match="holds another network: size mismatch") as told:
         checkpoint.load_model_state(make_model(wide, table, 0))
@@ -193,6 +197,18 @@ def test_what_does_not_fit_is_refused(saved, tmp_path, cfg, table):
             refused(f"without {key}", lambda m, key=key: m.pop(key))
     with pytest.raises(ValueError, match=r"not a checkpoint.*'interval_s'"):
         refused("without length", lambda m: m["data"].pop("interval_s"))
+
+
+def test_weights_of_another_network_begin_no_training(saved, cfg, table):
+    """Heads that share out the same width otherwise have weights of the same shapes."""
+    for section, key, value in (("model", "num_heads", 1), ("env", "window", 5)):
+        part = getattr(cfg, section)
+        changed = dataclasses.replace(part, **{key: value})
+        then = f"another network: {section}.{key}: {getattr(part, key)} then, {value} now$"
+        with pytest.raises(ValueError, match=then):
+            find_initial_weights(saved[0], table, dataclasses.replace(cfg, **{section: changed}))
+    clipped = dataclasses.replace(cfg.model, feature_clip=3.0)
+    find_initial_weights(saved[0], table, dataclasses.replace(cfg, model=clipped))
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

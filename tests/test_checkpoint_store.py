@@ -134,7 +134,7 @@ def test_a_run_that_is_not_there_is_said_as_such(tmp_path):
         with pytest.raises(FileNotFoundError, match=f"{tmp_path / 'runs' / 'a'}: no such folder"):
             load(tmp_path / "runs" / "a" / "checkpoints")
     with pytest.raises(FileNotFoundError, match=f"{tmp_path / 'a'}: no such folder"):
-        find_initial_weights(tmp_path / "a", None)
+        find_initial_weights(tmp_path / "a", None, None)
 
 
 def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path, about):
