@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused(saved, tmp_path, cfg, table):
     *known, last = table.meta.feature_names
     with pytest.raises(ValueError, match=f"features: missing are {last}; unknown to it are rsi$"):
         checkpoint.require_features([*known, "rsi"])
-    with pytest.raises(ValueError, match="features: they stand in another order$"):
+    with pytest.raises(ValueError, match=r"features: they stand in another order$"):
         checkpoint.require_features([last, *known])
     wide = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, features_dim=64))
     with pytest.raises(ValueError, match="holds another network: size mismatch") as told:
