@@ -164,7 +164,10 @@ def _interpret(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
     """What a manifest describes; nothing of it is trusted but its hash."""
     if manifest["format"] != FORMAT:
         raise ValueError(f"{folder}: checkpoint of format {manifest['format']}, not {FORMAT}")
-    config = restore_config(manifest["config"])
+    try:
+        config = restore_config(manifest["config"])
+    except ValueError as error:
+        raise ValueError(f"{folder}: its configuration is not of this version: {error}") from error
     if action_values(config.env) != manifest["actions"]:
         raise ValueError(f"{folder}: the actions meant something else when it was trained")
     if "seen" in manifest:  # what is older than this does not say

@@ -34,11 +34,10 @@ def find_initial_weights(path: str | Path, table: BarTable, cfg: RunConfig) -> C
 
 
 def _require_network(checkpoint: Checkpoint, cfg: RunConfig) -> None:
-    before, now = (dataclasses.asdict(about.model) for about in (checkpoint.config, cfg))
-    windows = ({"window": about.env.window} for about in (checkpoint.config, cfg))
-    found = [
-        *differences(before, now, "model.", _CLIP),
-        *differences(*windows, "env.", ()),
-    ]
+    before, now = (
+        {"model": dataclasses.asdict(about.model), "env": {"window": about.env.window}}
+        for about in (checkpoint.config, cfg)
+    )
+    found = differences(before, now, free=_CLIP)
     if found:
         raise ValueError(f"{checkpoint.folder} holds another network: {'; '.join(found)}")
