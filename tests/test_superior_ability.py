@@ -43,7 +43,7 @@ def test_it_is_the_recipe_of_the_paper():
 
 
 def test_how_much_anybody_stakes_changes_nothing():
-    excess = returns_of(5, trials=4, mean=4e-4)
+    excess = returns_of(4, trials=4, mean=4e-4)
     staked = excess * [1e-3, 30.0, 1.0, 1e-4]
     same = superior_ability(staked, 2.0, draws=200)
     assert same == pytest.approx(superior_ability(excess, 2.0, draws=200), abs=1e-9)
@@ -56,6 +56,16 @@ def test_a_rival_that_is_better_does_not_lend_its_p_value():
     joint = superior_ability(np.concatenate([alone, better], 1), 1.0)
     assert superior_ability(better, 1.0) < 0.001
     assert joint >= superior_ability(alone, 1.0) > 0.02
+
+
+@pytest.mark.parametrize("mean", [-1e-4, -0.05])
+def test_what_lost_is_superior_to_nothing_however_much_it_lost(mean):
+    """Far below its baseline an excess is not centred: half of its draws lie above it."""
+    excess = returns_of(0)
+    excess += mean - excess.mean()
+    assert superior_ability(excess, 1.0) == 1.0
+    beside = np.concatenate([excess, returns_of(1, mean=0.01)], 1)
+    assert superior_ability(beside, 1.0) == 1.0
 
 
 def test_choosing_the_best_of_many_is_allowed_for():

@@ -38,7 +38,8 @@ def superior_ability(
     Hansen's consistent p-value with the candidate's own statistic in the place of the largest: the
     probability that, without any superiority, the best candidate would look as good as this one.
     Every excess is counted in its own standard deviation, since arch's statistic is not studentised
-    (release 8.0). 1 if the candidate never moved.
+    (release 8.0). 1 if the candidate never moved, or its excess is not above 0: the statistic of the
+    paper is not below 0, where every draw is as large, and arch's is.
 
     Args:
         excess: float64 [T, N], of the candidate and of the others it was chosen from.
@@ -46,11 +47,11 @@ def superior_ability(
         draws: of the stationary bootstrap.
         seed: of the draws.
     """
+    spread = np.array([deviation(column) for column in excess.T])
+    if spread[0] == 0.0 or excess[:, 0].mean() <= 0.0:
+        return 1.0
     from arch.bootstrap import SPA  # loads for seconds
 
-    spread = np.array([deviation(column) for column in excess.T])
-    if spread[0] == 0.0:
-        return 1.0
     scaled = excess[:, spread > 0.0] / spread[spread > 0.0]
     # A shift of a rival's mean leaves its distribution around that mean as it is.
     lead = np.maximum(scaled.mean(0) - scaled[:, 0].mean(), 0.0)

@@ -29,9 +29,9 @@ from pipelines.reporting.report_trades import by_reason
 _EQUITY: tuple[tuple[str, str, Format], ...] = (
     ("Return", "total_return_fraction", signed_percent),
     ("Return a year (CAGR)", "cagr_fraction", a_year),
-    ("Volatility a year", "volatility_fraction", percent),
+    ("Volatility a year, of bars", "volatility_fraction", percent),
     ("Sharpe ratio, of bars", "sharpe", ratio),
-    ("Sortino ratio", "sortino", ratio),
+    ("Sortino ratio, of bars", "sortino", ratio),
     ("Calmar ratio", "calmar", ratio),
     ("Largest drawdown", "max_drawdown_fraction", percent),
     ("Longest drawdown", "longest_drawdown_days", days),
