@@ -54,9 +54,15 @@ def main(run: str, path: str, account: Tensor | None = None) -> dict[str, float]
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         chosen = policy_after_market(model)(seen.auto_batch_size_(1))["action"]
     meant = {head: each[int(chosen[head])] for head, each in action_values(cfg.env).items()}
-    print(f"after the bar of {time_text(int(bars.time_ns[-1]))}: {meant}")
+    side = {-1: "short", 0: "flat", 1: "long"}[int(meant["direction"])]
+    order = f"{side}, risk multiple {meant['size']:g}, stop {meant['stop_loss']:g} bps away, "
+    order += f"target {meant['take_profit']:g} times that" if meant["take_profit"] else "no target"
+    order = "flat" if side == "flat" else order
+    print(f"after the bar of {time_text(int(bars.time_ns[-1]))}: {order}")
     return meant
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
