@@ -38,8 +38,8 @@ def superior_ability(
     Hansen's consistent p-value with the candidate's own statistic in the place of the largest: the
     probability that, without any superiority, the best candidate would look as good as this one.
     Every excess is counted in its own standard deviation, since arch's statistic is not studentised
-    (release 8.0). 1 if the candidate never moved, or its excess is not above 0: the statistic of the
-    paper is not below 0, where every draw is as large, and arch's is.
+    (release 8.0). 1 if the candidate never moved, or its excess is not above 0: the statistic of
+    the paper ends at 0, where every draw is as large, and arch's falls below it.
 
     Args:
         excess: float64 [T, N], of the candidate and of the others it was chosen from.
