@@ -141,6 +141,15 @@ def test_the_trades_of_a_coin_of_a_millionth_have_prices_to_their_last_digit(
     assert "0.0000275000" in text
 
 
+def test_a_lane_without_a_trade_does_not_say_that_there_is_none_at_all(asked_trace, trace_run):
+    trace_page = pytest.importorskip("pipelines.run_insights.trace_page", exc_type=ImportError)
+    queries, index, _ = asked_trace
+    found = answer(queries, index, TraceView(), trace_run[0] / "train_actions.csv")
+    idle = dataclasses.replace(found, trades=found.trades[:0])
+    told = f"This lane has no trade here. There are {len(index.lanes)} lanes."
+    assert told in str(trace_page.trades_table(index, TraceView(), idle))
+
+
 def test_the_closes_of_a_cheap_coin_are_not_in_millionths(asked_trace, trace_run):
     queries, index, _ = asked_trace
     path = trace_run[0] / "train_actions.csv"

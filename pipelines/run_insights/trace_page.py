@@ -110,7 +110,8 @@ def moves(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]:
 def trades_table(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]:
     """A page of trades, each of which leads to its bars, and why they were closed."""
     if found.trades.empty:
-        return [html.P("There is no trade here.", className="small")]
+        others = f" There are {len(index.lanes)} lanes." if len(index.lanes) > 1 else ""
+        return [html.P(f"This lane has no trade here.{others}", className="small")]
     several = len(index.markets) > 1 and found.part.market is found.part.episode is None
     titles = (
         "entry, UTC",
