@@ -121,8 +121,10 @@ def require_room(
                 f"{source}: the {name} split has {end - first} bars, its longest run without a "
                 f"hole or warm-up rows is {longest} bars: env.window + env.episode_bars = "
                 f"{window} + {episode_bars} = {least} are needed, {least - longest} more. Use a "
-                "longer file, fewer env.episode_bars, a smaller data.embargo_bars if it is above "
-                "its least, or other data.train_frac and data.val_frac"
+                "longer file, one with fewer long holes (columns warm up anew after each), shorter "
+                "data.timeframes if there are any, fewer env.episode_bars, a smaller "
+                "data.embargo_bars if it is above its least, or other data.train_frac and "
+                "data.val_frac"
             )
 
 

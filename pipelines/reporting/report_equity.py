@@ -109,7 +109,10 @@ def _words(inputs: ReportInputs, band: Band, period_s: float) -> list[str]:
             "been lower. The figures below know all bars."
         )
     if len(inputs.values["seeds"]) > 1:
-        words.append("The policy is an account with an equal share of each seed; thin: the seeds.")
+        words.append(
+            "The policy is an account with an equal share of each seed, made equal again with every "
+            "period that is tested; thin: the seeds."
+        )
     return words
 
 
