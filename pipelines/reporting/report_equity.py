@@ -110,8 +110,8 @@ def _words(inputs: ReportInputs, band: Band, period_s: float) -> list[str]:
         )
     if len(inputs.values["seeds"]) > 1:
         words.append(
-            "The policy is an account with an equal share of each seed, made equal again with every "
-            "period that is tested; thin: the seeds."
+            "The policy is an account with an equal share of each seed, made equal again with "
+            "every period that is tested; thin: the seeds."
         )
     return words
 
