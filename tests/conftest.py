@@ -27,12 +27,6 @@ DEEP = Path(tempfile.gettempdir()) / f"tests-of-{os.getuid()}" / "pricetaker"
 DEEP.mkdir(parents=True, exist_ok=True)
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(DEEP))
 
-# Deeper than a registry of looks is searched for: one beside somebody's runs in the folder of
-# temporary files is none of the tests'.
-_TEMPORARY = Path(tempfile.gettempdir()) / f"pricetaker-{os.getuid()}" / "tests"
-_TEMPORARY.mkdir(parents=True, exist_ok=True)
-os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_TEMPORARY))
-
 DEVICES = [
     "cpu",
     pytest.param(
