@@ -183,12 +183,18 @@ def asked_trace(trace_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory):
-    """A headless browser, ``tests/browser.py``; where there is none the test is skipped."""
+def chromium():
+    """A headless browser, ``tests/browser.py``; where there is none the test is skipped.
+
+    Its sockets are in its folder, and a socket's path has at most 107 letters.
+    """
     browser = importlib.import_module("browser")
     if not (browser.CHROMIUM and browser.DRIVER):
         pytest.skip("no chromium and chromedriver here")
-    with browser.started(tmp_path_factory.mktemp("chromium")) as window:
+    with (
+        tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as folder,
+        browser.started(Path(folder)) as window,
+    ):
         yield window
 
 
