@@ -88,14 +88,20 @@ def _write(path: Path, result: dict[str, Any]) -> None:
 def _make_room(path: Path) -> None:
     """Refuse a place for the result now, not after an hour of measuring."""
     make_writable(path.parent)
+    is_new = not path.exists()
     with path.open("a", encoding="utf-8"):
         pass
+    if is_new:  # a file without a result would be none
+        path.unlink()
 
 
 def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
     """The rows of a suite, and what else it wants to be kept."""
     if cfg.suite == "learning":
-        outcomes = run_jobs(plan(cfg), cfg.workers)
+        outcomes = []
+        for outcome in run_jobs(plan(cfg), cfg.workers):
+            outcomes.append(outcome)
+            _keep(cfg, summarise(outcomes), as_values(outcomes))
         return summarise(outcomes), as_values(outcomes)
     if cfg.suite == "verdict" and cfg.full:
         return calibration.try_trainings(
@@ -132,10 +138,15 @@ def _speed(cfg: BenchmarkConfig, folder: Path) -> tuple[Rows, dict[str, Any]]:
     rows: Rows = []
     for row in measured:
         rows.append(row)
-        if cfg.out is not None:  # an hour's cells outlive whatever stops the next one
-            unfinished = {"suite": cfg.suite, "machine": _machine(), "rows": rows}
-            _write(Path(cfg.out), unfinished | {"unfinished": True})
+        _keep(cfg, rows)
     return rows, {"cells_left_out": left_out}
+
+
+def _keep(cfg: BenchmarkConfig, rows: Rows, details: dict[str, Any] | None = None) -> None:
+    """Write what is done so far: an hour's measurements outlive whatever stops the next one."""
+    if cfg.out is not None:
+        so_far = {"suite": cfg.suite, "machine": _machine(), "rows": rows, **(details or {})}
+        _write(Path(cfg.out), so_far | {"unfinished": True})
 
 
 def _write_page(path: Path, suite: str, result: dict[str, Any]) -> None:

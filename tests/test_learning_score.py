@@ -1,6 +1,7 @@
 """Scores of the learning suite, against sums done by hand."""
 
 import importlib.util
+import json
 
 import numpy as np
 import pytest
@@ -64,6 +65,27 @@ def test_the_plan_is_every_market_learner_and_seed():
     assert len(quick) <= 8
     asked = plan(BenchmarkConfig(suite="learning", quick=True, markets=["ar1"]))
     assert {job.market for job in asked} == {"ar1"}
+
+
+@pytest.mark.parametrize("finished", [0, 1])
+def test_runs_that_are_done_outlive_what_stops_the_next_one(finished, tmp_path, monkeypatch):
+    """Of none there is no file, and not an empty one that a program cannot read."""
+    out, job = tmp_path / "learning.json", Job("drift", "ours", 0, frames=8)
+    curve = Curve(1.0, 1.0, frames=[4, 8], seconds=[1.0, 2.0], growth=[0.5, 1.0], errors=[0.1, 0.1])
+
+    def stopped(*_):
+        yield from [Outcome(job, curve, 3.0)] * finished
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, "run_jobs", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main(BenchmarkConfig(suite="learning", learners=["ours"], out=str(out)))
+    assert out.exists() == bool(finished)
+    if finished:
+        kept = json.loads(out.read_text())
+        assert [run["growth"] for run in kept["runs"]] == [[0.5, 1.0]]
+        assert kept["unfinished"]
+        assert [row["market"] for row in kept["rows"]] == ["drift"]
 
 
 def test_a_learner_whose_package_is_missing_is_refused_before_any_other_runs(monkeypatch, capsys):

@@ -5,7 +5,7 @@ import functools
 import importlib.util
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -81,10 +81,10 @@ def require_packages(learners: Sequence[str]) -> None:
             )
 
 
-def run_jobs(jobs: list[Job], workers: int) -> list[Outcome]:
+def run_jobs(jobs: list[Job], workers: int) -> Iterator[Outcome]:
     """Every job in a process of its own kind: one thread each, so that they do not disturb."""
     with worker_pool(workers, functools.partial(torch.set_num_threads, 1)) as pool:
-        return list(tqdm(pool.imap(run_job, jobs), total=len(jobs), unit="run"))
+        yield from tqdm(pool.imap(run_job, jobs), total=len(jobs), unit="run")
 
 
 def run_job(job: Job) -> Outcome:
