@@ -25,7 +25,7 @@ import itertools
 import logging
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +104,9 @@ def _measure(cfg: BenchmarkConfig) -> tuple[Rows, dict[str, Any]]:
             _keep(cfg, summarise(outcomes), as_values(outcomes))
         return summarise(outcomes), as_values(outcomes)
     if cfg.suite == "verdict" and cfg.full:
-        return calibration.try_trainings(
-            calibration.plan(cfg.driftless, cfg.planted), cfg.workers
-        ), {}
+        jobs = calibration.plan(cfg.driftless, cfg.planted)
+        rows = _keep_each(cfg, calibration.try_trainings(jobs, cfg.workers))
+        return rows + calibration.count_words(rows), {}
     if cfg.suite == "verdict":
         return try_verdicts(cfg.matrices, cfg.workers), {}
     if cfg.suite == "replay":
@@ -132,14 +132,18 @@ def _speed(cfg: BenchmarkConfig, folder: Path) -> tuple[Rows, dict[str, Any]]:
     print(
         f"{len(cells)} cells; {left_out} would take over {cfg.limit_s:g} s of this machine's peak"
     )
-    measured: Iterator[dict[str, Any]] = time_speed(folder, cells, cfg.repeats, cfg.epochs)
+    measured = time_speed(folder, cells, cfg.repeats, cfg.epochs)
     if cfg.growth and not cfg.quick:
         measured = itertools.chain(measured, time_growth(folder, cfg.repeats))
+    return _keep_each(cfg, measured), {"cells_left_out": left_out}
+
+
+def _keep_each(cfg: BenchmarkConfig, measured: Iterable[dict[str, Any]]) -> Rows:
     rows: Rows = []
     for row in measured:
         rows.append(row)
         _keep(cfg, rows)
-    return rows, {"cells_left_out": left_out}
+    return rows
 
 
 def _keep(cfg: BenchmarkConfig, rows: Rows, details: dict[str, Any] | None = None) -> None:

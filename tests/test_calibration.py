@@ -1,6 +1,12 @@
 """The calibration with whole trainings, on a scale at which it says nothing but that it runs."""
 
+import json
+
+import pytest
+
+from pipelines import benchmark
 from pipelines.benchmarks import calibration
+from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.calibration import CHEAP, Job, count_words, plan, train_and_judge
 from pipelines.judging.verdict import EDGE, NO_EDGE, NOT_ENOUGH
 
@@ -32,3 +38,19 @@ def test_a_training_is_judged(monkeypatch):
     assert row["costs"] == "cheap"
     assert row["verdict"] == NOT_ENOUGH  # two days
     assert 2.0 < row["days"] < 3.0
+
+
+def test_trainings_that_are_done_outlive_what_stops_the_next_one(tmp_path, monkeypatch):
+    row = {"market": "martingale", "verdict": "no edge"}
+
+    def stopped(*_):
+        yield row
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibration, "try_trainings", stopped)
+    out = tmp_path / "verdict.json"
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main(BenchmarkConfig(suite="verdict", full=True, out=str(out)))
+    kept = json.loads(out.read_text())
+    assert kept["rows"] == [row]
+    assert kept["unfinished"]

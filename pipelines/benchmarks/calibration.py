@@ -8,7 +8,7 @@ enough for a minute on one core.
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,16 +71,15 @@ def plan(driftless: int, planted: int, words: Sequence[str] = ()) -> list[Job]:
     return without + [Job(PLANTED, seed, told) for seed in range(planted)]
 
 
-def try_trainings(jobs: Sequence[Job], workers: int) -> list[dict[str, Any]]:
-    """A row for each training, then one for the markets without an edge and one for those with.
+def try_trainings(jobs: Sequence[Job], workers: int) -> Iterator[dict[str, Any]]:
+    """A row for each training, as soon as it and those before it are done.
 
     Args:
         jobs: from `plan`.
         workers: processes, of one thread each.
     """
     with worker_pool(workers, fresh=True) as pool:
-        rows = list(tqdm(pool.imap(train_and_judge, jobs), total=len(jobs), unit="training"))
-    return rows + count_words(rows)
+        yield from tqdm(pool.imap(train_and_judge, jobs), total=len(jobs), unit="training")
 
 
 def train_and_judge(job: Job) -> dict[str, Any]:
@@ -106,7 +105,7 @@ def train_and_judge(job: Job) -> dict[str, Any]:
 
 
 def count_words(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How often each word was said, where there was no edge and where there was one."""
+    """How often each word was said, a row where there was no edge and one where there was."""
     counted = []
     for name, markets in (("without an edge", DRIFTLESS), ("planted", (PLANTED,))):
         words = Counter(row["verdict"] for row in rows if row["market"] in markets)
