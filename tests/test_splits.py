@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.data_config import DataConfig
+from envs.data_config import DataConfig, utc_ns
 from envs.splits import fit_normaliser, require_room, split_by_time, times_fit, tradable_runs
 
 MINUTE = 60 * 10**9
@@ -85,6 +85,8 @@ def test_times_cut_where_they_say():
         ({"start": "yesterday-ish"}, r"data\.start='yesterday-ish' is not allowed: a time such as"),
         ({"start": "03/04/2024"}, r"data\.start='03/04/2024' is not allowed: a time such as"),
         ({"end": "now"}, r"data\.end='now' is not allowed: a time such as"),
+        ({"start": "2024-01-31/2024-02-01"}, r"data\.start='2024-01-31/.* not allowed: a time such"),
+        ({"end": "9999-12-31"}, r"data\.end='9999-12-31' is not allowed: .*, before 2262$"),
         ({"val_start": "2024-01-01"}, r"data\.val_start=.* set together with data\.test_start"),
         ({"start": "2024-02-01", "end": "2024-01-01"}, r"data\.end=.* after the times"),
         ({"val_start": "2024-02-01", "test_start": "2024-02-01"}, r"data\.test_start=.* after"),
@@ -93,6 +95,19 @@ def test_times_cut_where_they_say():
 def test_times_out_of_order_are_refused(times, message):
     with pytest.raises(ValueError, match=message):
         DataConfig(**times)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("2024", "2024-01-01"),
+        ("2024-02", "2024-02-01"),
+        ("2024-01-31 12:00 UTC", "2024-01-31T12:00"),
+        ("2024-01-31 12:00:30.5+02:00", "2024-01-31T10:00:30.500Z"),
+    ],
+)
+def test_a_time_may_have_any_form_that_iso_has(text, same):
+    assert utc_ns("data.start", text) == utc_ns("data.start", same)
 
 
 @pytest.mark.parametrize("times", [{"start": "2030-01-01"}, {"end": "2023-01-01"}])
