@@ -137,10 +137,11 @@ def parse_value(key: str, kind: Any, text: str) -> Any:
     if optional and text.lower() in _NULLS:
         return None
     allowed = _allowed(inner) + (", or null" if optional else "")
+    plain = _unquote(text)
     # What KEY=$FILE is where FILE was never set: neither a path nor the wish for the default.
-    require(bool(text) or not optional, key, text, allowed)
+    require(bool(plain) or not optional, key, text, allowed)
     try:
-        return _parse(inner, _unquote(text))
+        return _parse(inner, plain)
     except ValueError:
         raise ValueError(f"{key}={text!r} is not allowed: {allowed}") from None
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from filelock import BaseFileLock
 
-from envs.checks import require_cell
+from envs.checks import require, require_cell
 from envs.durable import make_writable, put_back, sweep_unfinished
 from pipelines.folder_lock import LOCK, lock_folder
 
@@ -44,10 +44,12 @@ class RunFolder:
             anew: take the folder of a run that was stopped before its first checkpoint, too.
 
         Raises:
-            ValueError: if the folder's name is unfit for a trace, where it stands in every row.
+            ValueError: if the folder's name is unfit for a trace, where it stands in every row, or
+                neither folder has a name.
             FileExistsError: if `directory` exists and is not empty; nothing is overwritten.
         """
         if not directory:
+            require(bool(root), "run.root", root, "a folder; . is this one")
             return cls(_new_folder(Path(root), tag))
         path = Path(directory)
         require_cell("run.dir", path.resolve().name)

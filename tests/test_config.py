@@ -174,6 +174,7 @@ MISTAKES = [
     ("env.max_units=lots", ["env.max_units='lots'", "a number, or null"]),
     ("data.path=", ["data.path=''", "text, or null"]),
     ("init_from=", ["init_from=''", "text, or null"]),
+    ("init_from=''", ["init_from=", "text, or null"]),
     ("data.timeframes=", ["data.timeframes=''", "a list like [1,2]", "or null"]),
     ("env.risk_multiples=1", ["env.risk_multiples='1'", "a list like [1,2]"]),
     ("env.risk_multiples=[1,x]", ["env.risk_multiples='[1,x]'", "each a number"]),

@@ -29,6 +29,14 @@ def test_a_name_that_no_trace_could_carry_is_refused_and_not_made(tmp_path, name
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_root_without_a_name_is_refused_and_not_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    """What run.root=$RUNS is where RUNS was never set."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"run\.root='' is not allowed"):
+        RunFolder.create("", None, "tag")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "wandb"])
 def test_a_folder_with_a_link_in_it_is_not_written_to(tmp_path, name):
     precious = tmp_path / "precious"
