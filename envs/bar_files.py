@@ -150,10 +150,14 @@ def _match_columns(frame: pd.DataFrame, source: str) -> dict[str, str]:
 
 
 def _refuse_days(name: str, time_ns: pd.Series, frame: pd.DataFrame, source: str) -> None:
-    """Refuse a column of dates, each of several rows, whose time of day is in another column."""
+    """Refuse a column of dates, one of several rows, whose times of day are in another column.
+
+    Daily bars may have such a column too, and a row twice.
+    """
     others = [column for column in frame.columns if str(column).strip().lower() == "time"]
-    days = bool((time_ns % _DAY_NS == 0).all()) and time_ns.duplicated().any()
-    if days and name not in others and others:
+    if name in others or not others or (time_ns % _DAY_NS != 0).any():
+        return
+    if (frame[others[0]].groupby(time_ns).nunique() > 1).any():
         raise ValueError(
             f"{source}: column {name!r} holds days, and the time of day is in {others[0]!r}: one "
             "column with both is needed, as 2024-01-31 22:15"

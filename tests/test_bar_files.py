@@ -128,6 +128,7 @@ def test_a_compressed_csv_is_read(tmp_path):
 # Refusals.
 
 ROW = f"2024-03-01T00:00:00Z,{PRICES}"
+DATED = HEADER.replace("timestamp", "date,time")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ ROW = f"2024-03-01T00:00:00Z,{PRICES}"
         (["time;open;high;low;close;volume", "0;1;1;1;1;1"], r"commas .* has: time;open;high"),
         (["1709251200,1,1,1,1,1", "1709251260,1,1,1,1,1"], r"the first row names .* has: 170925"),
         (
-            ["date,time,open,high,low,close,volume", *["2024-03-01,00:00,1,1,1,1,1"] * 2],
+            [DATED, f"2024-03-01,00:00,{PRICES}", f"2024-03-01,00:01,{PRICES}"],
             r"column 'date' holds days, and the time of day is in 'time': one column with both",
         ),
         ([HEADER + ",Close", ROW + ",1"], r"several columns are named 'close'"),
@@ -192,6 +193,13 @@ def test_a_csv_that_is_no_text_is_refused_by_name(tmp_path):
     (tmp_path / "bars.csv").write_bytes(bytes(range(256)) * 9)
     with pytest.raises(ValueError, match=r"^bars.csv: "):
         read_bars(tmp_path / "bars.csv")
+
+
+@pytest.mark.parametrize("times", [("00:00", "00:00"), ("1709251200", "1709337600"), ("", "")])
+def test_daily_bars_may_have_a_column_of_times_too_and_a_row_twice(write, times):
+    first, second = (f"2024-03-0{day},{time},{PRICES}" for day, time in enumerate(times, 1))
+    bars = read_bars(write(DATED, first, second, second))
+    assert ((bars["time_ns"] - FIRST_NS) / 86_400e9).tolist() == [0, 1, 1]
 
 
 def test_a_missing_file_a_folder_and_another_kind_of_file_are_refused(tmp_path):
