@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from envs.bar_table import BarTable
 from pipelines.checkpoint import Checkpoint, load_checkpoint
@@ -34,10 +35,20 @@ def find_initial_weights(path: str | Path, table: BarTable, cfg: RunConfig) -> C
 
 
 def _require_network(checkpoint: Checkpoint, cfg: RunConfig) -> None:
-    before, now = (
-        {"model": dataclasses.asdict(about.model), "env": {"window": about.env.window}}
-        for about in (checkpoint.config, cfg)
-    )
+    before, now = _network(checkpoint.config), _network(cfg)
     found = differences(before, now, free=_CLIP)
     if found:
         raise ValueError(f"{checkpoint.folder} holds another network: {'; '.join(found)}")
+
+
+def _network(cfg: RunConfig) -> dict[str, dict[str, Any]]:
+    """What shapes it: of the action how many choices each head has, not what they mean."""
+    env = cfg.env
+    return {
+        "model": dataclasses.asdict(cfg.model),
+        "env": {"window": env.window, "stop_steps": env.stop_steps},
+        "number of env": {
+            "risk_multiples": len(env.risk_multiples),
+            "take_profit_r": len(env.take_profit_r),
+        },
+    }

@@ -207,6 +207,12 @@ def test_weights_of_another_network_begin_no_training(saved, cfg, table):
         then = f"another network: {section}.{key}: {getattr(part, key)} then, {value} now$"
         with pytest.raises(ValueError, match=then):
             find_initial_weights(saved[0], table, dataclasses.replace(cfg, **{section: changed}))
+    env = dataclasses.replace(cfg.env, stop_steps=3, take_profit_r=[0.0, 1.0])
+    then = r"env\.stop_steps: \d+ then, 3 now; number of env\.take_profit_r: \d then, 2 now$"
+    with pytest.raises(ValueError, match=then):
+        find_initial_weights(saved[0], table, dataclasses.replace(cfg, env=env))
+    env = dataclasses.replace(cfg.env, take_profit_r=[r + 0.5 for r in cfg.env.take_profit_r])
+    find_initial_weights(saved[0], table, dataclasses.replace(cfg, env=env))
     clipped = dataclasses.replace(cfg.model, feature_clip=3.0)
     find_initial_weights(saved[0], table, dataclasses.replace(cfg, model=clipped))
 
