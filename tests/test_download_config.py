@@ -49,9 +49,10 @@ def test_a_market_s_name_makes_a_name_for_its_folder():
     ("words", "message"),
     [
         ([], "start=None is not allowed: a date in UTC"),
-        (["start=yesterday"], "start='yesterday' is not allowed: a UTC date"),
+        (["start=yesterday"], "start='yesterday' is not allowed: a time such"),
         (["start=01/02/2024"], "start='01/02/2024'"),
         (["start=2024-13-01"], "start='2024-13-01'"),
+        (["start=2024-01-31/2024-02-01"], "start='2024-01-31/2024-02-01'"),
         (["start=1969-01-01"], "start='1969-01-01' .* from 1970 to 2099"),
         (["start=2024-01-01", "end=2024-01-01"], "end='2024-01-01' .* after start=2024-01-01"),
         (["start=2024-01-01", "end=2023-01-01"], "end='2023-01-01' .* after start=2024-01-01"),

@@ -6,12 +6,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from envs.checks import require, require_between, require_one_of
+from envs.data_config import utc_ns
 
 SOURCES = ("binance_vision", "ccxt")
 _SYMBOL = re.compile(r"[A-Za-z0-9]+([/:_.-][A-Za-z0-9]+)*")
 _TIMEFRAME = re.compile(r"([1-9]\d{0,3})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DAY_S = 86_400
+_END_NS = 4_102_444_800 * 10**9  # 2100-01-01
 _EXCHANGE = re.compile(r"[a-z0-9]{1,40}")
 
 
@@ -137,15 +139,7 @@ def _time_ns(key: str, text: str) -> int:
     Raises:
         ValueError: naming the key and the text.
     """
-    allowed = "a UTC date such as 2024-01-01, or a time such as 2024-01-01T12:00"
-    require(bool(re.match(r"\d{4}-\d\d-\d\d", text)), key, text, allowed)
-    from pandas import Timestamp  # loads for half a second; --help names no time
-
-    try:
-        time = Timestamp(text)
-        time = time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")
-    except ValueError:
-        raise ValueError(f"{key}={text!r} is not allowed: {allowed}") from None
-    in_range = Timestamp("1970-01-01", tz="UTC") <= time < Timestamp("2100-01-01", tz="UTC")
-    require(in_range, key, text, allowed + ", from 1970 to 2099")
-    return int(time.as_unit("ns").value)
+    time_ns = utc_ns(key, text)
+    allowed = "a time such as 2024-01-01 or 2024-01-01T12:00, UTC, from 1970 to 2099"
+    require(0 <= time_ns < _END_NS, key, text, allowed)
+    return time_ns
