@@ -58,6 +58,7 @@ class Verdict(NamedTuple):
 
     killer: str
     passed: int
+    skipped: int
     seconds: float
 
 
@@ -76,31 +77,33 @@ def _crash(error: BaseException) -> str:
 
 
 class _Witness:
-    """Pytest plugin that remembers the first failure and counts what passed.
+    """Pytest plugin that remembers the first failure and counts what passed, or was skipped.
 
     A test kills a fault by an assertion that does not hold. Code that merely crashes with the
     fault in it shows nothing about the tests.
     """
 
     def __init__(self) -> None:
-        self.killer, self.passed, self.error = "", 0, ""
+        self.killer, self.passed, self.skipped, self.error = "", 0, 0, ""
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
             self.killer = self.killer or f"cannot be collected: {report.nodeid}"
+        self.skipped += report.skipped
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
         self.error = _crash(call.excinfo.value) if call.excinfo else ""
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.passed += report.when == "call" and report.passed
+        self.skipped += report.skipped
         if report.failed:
             reason = f"cannot run, {self.error}: " if self.error else ""
             self.killer = self.killer or reason + report.nodeid
 
 
 def _run_pytest(copy: str, tests: Sequence[str], answer: Connection) -> None:
-    """Run test files of the copy, in a forked process, and send killer and count."""
+    """Run test files of the copy, in a forked process, and send killer and counts."""
     os.chdir(copy)
     sys.path.insert(0, copy)
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the process's life
@@ -112,7 +115,7 @@ def _run_pytest(copy: str, tests: Sequence[str], answer: Connection) -> None:
         raise RuntimeError(f"the tests would run on {envs.__file__} instead of the copy")
     witness = _Witness()
     pytest.main([*OPTIONS, *(f"tests/{name}" for name in tests)], plugins=[witness])
-    answer.send((witness.killer, witness.passed))
+    answer.send((witness.killer, witness.passed, witness.skipped))
 
 
 def try_tests(copy: Path, tests: Sequence[str], limit_s: float = LIMIT_S) -> Verdict:
@@ -124,12 +127,13 @@ def try_tests(copy: Path, tests: Sequence[str], limit_s: float = LIMIT_S) -> Ver
     child.start()
     sending.close()
     try:
-        killer, passed = receiving.recv() if receiving.poll(limit_s) else ("cannot end", 0)
+        late = ("cannot end", 0, 0)
+        killer, passed, skipped = receiving.recv() if receiving.poll(limit_s) else late
     except EOFError:
-        killer, passed = "cannot run", 0
+        killer, passed, skipped = "cannot run", 0, 0
     child.kill()
     child.join()
-    return Verdict(killer, passed, time.perf_counter() - begin)
+    return Verdict(killer, passed, skipped, time.perf_counter() - begin)
 
 
 @contextmanager
@@ -203,7 +207,7 @@ def main(arguments: Sequence[str]) -> int:
             guarded = mutant.guard and verdict.killer.startswith(f"cannot run, {mutant.guard}:")
             crashed = verdict.killer.startswith("cannot") and not guarded
             is_killed = bool(verdict.killer) and not crashed
-            is_untried = not verdict.killer and not verdict.passed
+            is_untried = not verdict.killer and not verdict.passed and verdict.skipped > 0
             killed, untried = killed + is_killed, untried + is_untried
             killer = verdict.killer.removeprefix("cannot run, ")
             outcome = killer if is_killed else f"SURVIVED {verdict.killer}".strip()
