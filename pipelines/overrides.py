@@ -160,7 +160,10 @@ def _parse(kind: Any, text: str) -> Any:
     if not (text.startswith("[") and text.endswith("]")):
         raise ValueError
     (item,) = get_args(kind)
-    return [_parse(item, part.strip()) for part in _items(text[1:-1]) if part.strip()]
+    parts = [part.strip() for part in _items(text[1:-1])]
+    if not all(parts[:-1]):  # what [$A,b.csv] is where A was never set; a last comma may stand
+        raise ValueError
+    return [_parse(item, part) for part in parts if part]
 
 
 def _items(text: str) -> Iterator[str]:

@@ -177,6 +177,7 @@ MISTAKES = [
     ("init_from=''", ["init_from=", "text, or null"]),
     ("data.timeframes=", ["data.timeframes=''", "a list like [1,2]", "or null"]),
     ("env.risk_multiples=1", ["env.risk_multiples='1'", "a list like [1,2]"]),
+    ("data.assets=[,b.csv]", ["data.assets='[,b.csv]'", "each text"]),
     ("env.risk_multiples=[1,x]", ["env.risk_multiples='[1,x]'", "each a number"]),
     ("env.risk_multiples=[]", ["env.risk_multiples=[]", "at least one"]),
     ("env.taker_fee_bps=0.02", ["env.taker_fee_bps=0.02", "basis points"]),
