@@ -89,7 +89,7 @@ def test_ctrl_c_at_a_terminal_is_one_line_and_leaves_nobody_behind(tmp_path, sta
 def test_a_program_that_is_killed_leaves_nobody_behind(tmp_path, number):
     with program_at("working", tmp_path) as (process, workers):
         process.send_signal(number)
-        process.communicate(timeout=30)  # they have its output too
+        process.wait(timeout=30)
         for _ in range(1_000):
             if not left_of(workers):
                 break
