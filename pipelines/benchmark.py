@@ -33,7 +33,7 @@ import torch
 import torchrl
 
 from envs.data_config import DataConfig
-from envs.durable import make_writable
+from envs.durable import make_writable, write_file
 from envs.table import build_table
 from pipelines.benchmarks import calibration
 from pipelines.benchmarks.benchmark_env import EPISODE_BARS, time_environments
@@ -82,7 +82,7 @@ def main(cfg: BenchmarkConfig) -> dict[str, Any]:
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
-    path.write_text(as_json(result) + "\n", encoding="utf-8")
+    write_file(path.resolve(), f"{as_json(result)}\n".encode())  # the last one stays, if killed
 
 
 def _make_room(path: Path) -> None:
