@@ -70,10 +70,7 @@ class Ending:
             code = ERROR
         for worker in multiprocessing.active_children():
             worker.kill()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        os._exit(code)
+        leave(code)
 
     def _wait(self, reader: int) -> None:
         while True:
@@ -81,6 +78,16 @@ class Ending:
                 if number in _SIGNALS:
                     name = signal.Signals(number).name
                     self.end(128 + number, f"{name}: writing the last checkpoint and stopping")
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, whatever its other threads do: what was told is written, no more.
+
+    Python itself ends a thread when that next comes back to Python, and a thread of a C++ library
+    then takes the process along: "terminate called", SIGABRT.
+    """
+    _flush()
+    os._exit(code)
 
 
 def end_plainly() -> None:
@@ -103,9 +110,7 @@ def end_plainly() -> None:
 
     def die() -> None:
         if stopped.is_set():
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):
-                    stream.flush()
+            _flush()
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -151,6 +156,12 @@ def go_on_unheard() -> None:
 
 def _leave_it_to_the_thread(_: int, __: FrameType | None) -> None:
     """Python's own handler would raise KeyboardInterrupt in the main thread."""
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def _say(text: str) -> None:

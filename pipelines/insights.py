@@ -22,6 +22,7 @@ if __name__ == "__main__":
         CONFIG = load_config("insights", words)
 
 from pathlib import Path
+from typing import NoReturn
 
 from envs.durable import make_writable, write_file
 from pipelines.run_insights.runs_page import make_page
@@ -29,12 +30,11 @@ from pipelines.run_insights.runs_page import make_page
 PAGE = "insights.html"
 
 
-def main(cfg: InsightsConfig) -> Path | None:
+def main(cfg: InsightsConfig) -> Path:
     """Write the page and print where it is; or serve it until the process is interrupted."""
     with plain_refusals():
         if cfg.serve:
             serve(cfg)
-            return None
         path = write_page(cfg)
     print(path)
     return path
@@ -55,8 +55,8 @@ def write_page(cfg: InsightsConfig) -> Path:
     return path
 
 
-def serve(cfg: InsightsConfig) -> None:
-    """Serve the page and the traces on 127.0.0.1 until the process is interrupted.
+def serve(cfg: InsightsConfig) -> NoReturn:
+    """Serve the page and the traces on 127.0.0.1 until the process is interrupted, which ends it.
 
     Raises:
         ValueError: if a package for it is missing.

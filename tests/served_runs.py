@@ -78,4 +78,4 @@ def serving(runs: Path) -> Iterator[str]:
             server.send_signal(signal.SIGTERM)
             _, errors = server.communicate(timeout=60)
     assert server.returncode == 0
-    assert errors == ""
+    assert errors == "", errors

@@ -2,10 +2,14 @@
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
+import sys
+import threading
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import pytest
 
@@ -15,6 +19,21 @@ pytest.importorskip("duckdb")
 from html_document import EVIL
 from served_runs import ROOT, serve_words
 
+# A server whose first page is asked of DuckDB, and takes for ever.
+BUSY = """
+import sys, duckdb
+from pipelines.run_insights import server
+from pipelines.run_insights.insights_config import InsightsConfig
+
+def ask(*_):
+    base = duckdb.connect()
+    print("asked", flush=True)
+    while True:
+        base.execute("SELECT sum(range) FROM range(20000000)").df()
+
+server.make_page = ask
+server.run_server(InsightsConfig(runs=sys.argv[1], port=0))
+"""
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -100,3 +119,27 @@ def test_a_port_that_is_taken_is_refused(served):
     done = subprocess.run(words, capture_output=True, text=True, env=home, timeout=60)
     assert done.returncode == 2
     assert f"port={port} of 127.0.0.1 is taken" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_well_while_answers_are_under_way(tmp_path, number):
+    home = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", BUSY, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=home) as server:
+        address = server.stdout.readline().strip()
+        readers = [threading.Thread(target=refused, args=(address,)) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+            assert server.stdout.readline() == "asked\n"
+        server.send_signal(number)
+        _, errors = server.communicate(timeout=60)
+        for reader in readers:
+            reader.join(20)
+    assert (server.returncode, errors) == (0, "")
+
+
+def refused(address):
+    """Ask for a page that never comes."""
+    with suppress(OSError):
+        DIRECT.open(address, timeout=60)

@@ -2,12 +2,15 @@
 
 import logging
 import signal
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import flask
 from dash import Dash
 from werkzeug.serving import make_server
 
+from pipelines.ending import leave
 from pipelines.run_insights.insights_config import InsightsConfig
 from pipelines.run_insights.run_files import find_folders
 from pipelines.run_insights.runs_page import make_page
@@ -25,8 +28,10 @@ _POLICY = (
 )
 
 
-def run_server(cfg: InsightsConfig) -> None:
-    """Serve until the process is interrupted; the address is printed.
+def run_server(cfg: InsightsConfig) -> NoReturn:
+    """Serve until the process is interrupted, which ends it; the address is printed.
+
+    Answers under way are never given, and a trace that is being read is read again next time.
 
     Raises:
         NotADirectoryError: if there is no such folder of runs.
@@ -42,12 +47,9 @@ def run_server(cfg: InsightsConfig) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     print(f"http://{HOST}:{server.server_port}/", flush=True)
-    try:
+    with suppress(KeyboardInterrupt), server:
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.server_close()
+    leave(0)
 
 
 def make_app(cfg: InsightsConfig) -> Dash:
