@@ -16,8 +16,7 @@ from pipelines.run_insights.trace_index import index_trace
 from pipelines.run_insights.trace_queries import Part, TraceQueries
 
 CFG = EnvConfig(paths=2, accounts=3, workers=0, window=8, episode_bars=40, funding_bps_per_day=90.0)
-MANY = settings(max_examples=25, deadline=None,
-                suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+MANY = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def count_points(figure):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from candle_tables import (
     CENTRE,
@@ -21,6 +22,9 @@ from local_exchange import LocalExchange
 # Small tensors: a second thread costs more than it gives, and far more beside other work.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs that tests start
+# Time decides no test: an example that waited for its processor is as good as a fast one.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 # Two folders more than pytest has above a test's own: what somebody has looked at in runs in the
 # folder of temporary files would be above the tests' runs, and these be looks of that somebody.
 DEEP = Path(tempfile.gettempdir()) / f"tests-of-{os.getuid()}" / "pricetaker"

@@ -191,9 +191,7 @@ def test_what_is_no_number_is_refused_before_anything_is_written(file):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255))
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_byte_can_be_changed_unnoticed(file, where, change):
     original = file.path.read_bytes()
     values = [line.values for line in file.read()]

@@ -111,7 +111,7 @@ def test_a_segment_begins_with_rows_that_have_no_coarser_bars():
     assert np.isfinite(columns[first:]).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     t=st.integers(0, 798),
     start=st.integers(0, 59),
@@ -166,7 +166,7 @@ def slow_columns(bars, minutes):
     return np.array(rows)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 99), start=st.integers(0, 59), hole=st.integers(20, 200))
 def test_columns_are_those_of_their_definitions(seed, start, hole):
     ohlcv = market(240, seed=seed)

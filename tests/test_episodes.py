@@ -27,7 +27,7 @@ def allowed(runs: torch.Tensor) -> list[int]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lengths)
 def test_starts_are_those_with_room_and_all_of_them_are_as_likely(lengths):
     runs = runs_of(lengths)
@@ -45,7 +45,7 @@ def test_starts_are_those_with_room_and_all_of_them_are_as_likely(lengths):
     assert ((count - 200).abs() < 6 * 200**0.5).all()  # six standard deviations
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(lengths)
 def test_tiles_step_into_every_bar_after_a_window_once(lengths):
     runs = runs_of(lengths)

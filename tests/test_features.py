@@ -48,7 +48,7 @@ FEATURES = segment_features(BARS)
 # Causality.
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     t=st.integers(0, ROWS - 2),
     kind=st.sampled_from(["other bars", "nan", "zero", "infinite", "cut off"]),

@@ -48,7 +48,7 @@ def test_every_column_has_about_the_size_of_one():
 TRAINED = [*range(20), *range(25, 50)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(bar=st.sampled_from(TRAINED), changed=st.integers(0, BARS - 1))
 def test_nothing_is_seen_before_the_bar_after_the_horizon_or_behind_the_run(bar, changed):
     end = 20 if bar < 20 else 50

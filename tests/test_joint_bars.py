@@ -173,7 +173,7 @@ def test_dates_of_the_configuration_cut_every_market(files):
         assert table.timestamp[end] >= pd.Timestamp(dates["val_start"], tz="UTC").value
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 9_999), markets=st.integers(1, 3), train=st.sampled_from([0.5, 0.7]))
 def test_shared_cuts_are_a_partition_by_time_whatever_the_holes(seed, markets, train):
     rng, times = np.random.default_rng(seed), []
@@ -328,7 +328,7 @@ def play(table, starts, actions, *, seed=0):
     return torch.stack(steps, -1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(which=st.integers(0, 1), seed=st.integers(0, 9_999))
 def test_every_step_of_a_market_in_a_joint_table_is_that_of_its_own_table(
     joint, files, which, seed

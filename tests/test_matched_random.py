@@ -54,7 +54,7 @@ def some_trades(draw):
 
 
 @given(trades=some_trades(), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_random_account_does_in_each_tile_what_the_policy_did_in_one_as_long(trades, seed):
     """On bars that touch no bracket. Two of a side that follow each other give up a bar, or one."""
     if not len(trades):

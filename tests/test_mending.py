@@ -211,7 +211,7 @@ def test_no_hole_is_filled_when_none_may_be():
     assert bars.segment.tolist() == [0, 0, 1, 1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.sampled_from([1, 1, 1, 2, 4, 5, 30]), min_size=3, max_size=40),
     st.integers(0, 5),

@@ -91,7 +91,7 @@ def test_what_no_float_can_hold_is_none_and_the_figures_are_json():
 
 
 @given(st.integers(2, 400), st.integers(0, 99), st.floats(0.01, 100.0))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_figures_hold_together(bars, seed, interval_min):
     growth = random_growth(bars, seed)
     figures = equity_figures(growth, 60.0 * interval_min)

@@ -42,7 +42,7 @@ def test_periods_are_the_longest_of_which_there_are_enough(days, interval_s, hou
 
 
 @given(st.integers(1, 3000), st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_nothing_is_lost_between_the_bars_and_the_periods(bars, seed):
     growth = bars_of(bars / 1440, seed=seed)
     returns = aggregate({"a": growth}, 60.0)

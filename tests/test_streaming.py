@@ -141,7 +141,7 @@ def test_within_a_pass_a_state_knows_neither_older_nor_later_bars():
 # One pass, windows, bars.
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_pass_says_what_its_windows_say(data):
     window = data.draw(st.integers(1, 40), "window")
@@ -158,7 +158,7 @@ def test_a_pass_says_what_its_windows_say(data):
     torch.testing.assert_close(once, each, atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_bar_by_bar_says_what_a_pass_says(data):
     window = data.draw(st.integers(1, 40), "window")
