@@ -13,6 +13,7 @@ from pipelines.held_out.candidate import load_candidate
 from pipelines.held_out.evaluate_config import EvaluateConfig
 from pipelines.held_out.replay_config import ReplayDataConfig
 from pipelines.judging.findings import Evidence, find
+from pipelines.judging.opening import Opening
 from pipelines.judging.period_returns import PeriodReturns
 from pipelines.judging.registry import Registry
 from pipelines.judging.verdict import EDGE, judge
@@ -106,6 +107,23 @@ def test_the_best_of_several_cuts_of_the_bars_is_the_best_of_so_many_tries(three
         for reason in found.verdict.reasons
     )
     assert len(Registry(registry).known().carried) == 3
+
+
+def test_a_training_of_its_own_for_every_market_is_said_not_to_be_counted(three_runs, tmp_path):
+    """Twenty such markets are twenty first looks, each of one try, and somebody shows the best."""
+    run, registry = tmp_path / "runs" / "a", tmp_path / "runs" / "openings.jsonl"
+    shutil.copytree(three_runs[0], run)
+    for number, words in enumerate(("1 more candidate at", "2 more candidates at"), 1):
+        Registry(registry).open(
+            Opening(
+                asset=f"COIN{number}/USD", source_sha256=f"{number}", first_bar="2025-01-01",
+                last_bar="2025-06-01", split="test", run=f"of coin {number}",
+                config_sha256=f"{number}", checkpoint_sha256=f"{number}", purpose="evaluate",
+            )
+        )  # fmt: skip
+        found = evaluate([run], draws=5)
+        assert (found.looks.trials, found.looks.apart) == (1, number)
+        assert any(words in reason for reason in found.verdict.reasons)
 
 
 def test_a_registry_of_its_own_hides_no_looks_of_the_one_at_home(three_runs, tmp_path):

@@ -75,6 +75,19 @@ def test_the_best_of_some_candidates_on_some_markets_is_the_best_of_all_of_them(
     assert (looks.trials, looks.candidates, looks.openings) == (15, 3, 3)
 
 
+@pytest.mark.parametrize("one", [{"asset": "ETH/USD", "source_sha256": "bb"},
+                                 {"first_bar": "2026-01-01", "last_bar": "2026-02-01"}])  # fmt: skip
+def test_a_candidate_at_other_bars_alone_is_no_try_and_is_known(registry, one):
+    receipt = registry.open(FIRST)
+    for number in range(2):
+        registry.open(other(checkpoint_sha256=f"of {number}", **one))
+        registry.open(other(checkpoint_sha256=f"of {number}", purpose="replay", **one))
+    registry.open(other(checkpoint_sha256="of both", **one))
+    registry.open(other(checkpoint_sha256="of both"))
+    looks = registry.looks(receipt)
+    assert (looks.candidates, looks.apart) == (2, 2)
+
+
 def test_a_part_of_the_same_file_under_another_name_is_no_further_try(registry):
     registry.open(other(last_bar="2025-01-02", purpose="replay"))
     registry.open(other(asset="XBT/USD"))

@@ -50,7 +50,7 @@ def other_markets(candidate: Candidate) -> list[str]:
 
 
 def other_bars(looks: Looks, *, at_home: bool) -> list[str]:
-    """Which tries were made elsewhere, and whether all of them can be known.
+    """Which tries were made elsewhere, what looks are no tries, and whether all can be known.
 
     Args:
         looks: as the registry knows them.
@@ -61,6 +61,13 @@ def other_bars(looks: Looks, *, at_home: bool) -> list[str]:
         found.append(
             f"Of the {looks.trials:,} tries {elsewhere:,} were the same policies on other bars: "
             "who quotes the best of several markets, or files, has chosen among all of them."
+        )
+    if looks.apart:
+        # A policy trained anew for each of twenty markets is twenty first looks, each of one try.
+        who = "candidate" if looks.apart == 1 else "candidates"
+        found.append(
+            f"The registry knows {looks.apart:,} more {who} at other markets or times, no tries "
+            "here: who quotes the best of all these results has chosen among them."
         )
     if not at_home:
         found.append(

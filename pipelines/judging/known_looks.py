@@ -20,6 +20,7 @@ class Looks:
         candidates: that have looked at any of them, the one asked about included.
         openings: looks at any of them, its own included.
         earlier: openings before its own; 0: a first look.
+        apart: candidates that have looked at none of them, and are no tries here.
         begun: when the registry was begun; of looks before then it knows nothing.
     """
 
@@ -27,6 +28,7 @@ class Looks:
     candidates: int
     openings: int
     earlier: int
+    apart: int
     begun: str
 
 
@@ -81,6 +83,7 @@ class KnownLooks:
             candidates=len(candidates),
             openings=len(same),
             earlier=sum(place < own for place in same),
+            apart=len(self._held_against.keys() - candidates),
             begun=str(self._lines[0].values["time"]),
         )
 
