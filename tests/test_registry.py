@@ -75,8 +75,13 @@ def test_the_best_of_some_candidates_on_some_markets_is_the_best_of_all_of_them(
     assert (looks.trials, looks.candidates, looks.openings) == (15, 3, 3)
 
 
-@pytest.mark.parametrize("one", [{"asset": "ETH/USD", "source_sha256": "bb"},
-                                 {"first_bar": "2026-01-01", "last_bar": "2026-02-01"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "one",
+    [
+        {"asset": "ETH/USD", "source_sha256": "bb"},
+        {"first_bar": "2026-01-01", "last_bar": "2026-02-01"},
+    ],
+)
 def test_a_candidate_at_other_bars_alone_is_no_try_and_is_known(registry, one):
     receipt = registry.open(FIRST)
     for number in range(2):
