@@ -7,6 +7,7 @@ import torch
 from envs.assets import parse_assets
 from pipelines.held_out.candidate import Candidate
 from pipelines.judging.known_looks import Looks
+from pipelines.number_text import counted
 
 WHOLE = 0.9  # share of the time that is played, from which on nothing is said of the rest
 
@@ -49,12 +50,11 @@ def other_markets(candidate: Candidate) -> list[str]:
     return [f"This is {own} alone, and says nothing of what it was trained on as well: {rest}."]
 
 
-def other_bars(looks: Looks, *, at_home: bool) -> list[str]:
-    """Which tries were made elsewhere, what looks are no tries, and whether all can be known.
+def other_bars(looks: Looks) -> list[str]:
+    """Which tries were made at other bars, and what looks at others are no tries.
 
     Args:
         looks: as the registry knows them.
-        at_home: whether it is one that others who look with these runs find.
     """
     found, elsewhere = [], looks.trials - looks.candidates
     if elsewhere:
@@ -64,14 +64,31 @@ def other_bars(looks: Looks, *, at_home: bool) -> list[str]:
         )
     if looks.apart:
         # A policy trained anew for each of twenty markets is twenty first looks, each of one try.
-        who = "candidate" if looks.apart == 1 else "candidates"
         found.append(
-            f"The registry knows {looks.apart:,} more {who} at other markets or times, no tries "
-            "here: who quotes the best of all these results has chosen among them."
+            f"The registry knows {counted(looks.apart, 'more candidate')} at other markets or "
+            "times, no tries here: who quotes the best of all these results has chosen among them."
         )
+    return found
+
+
+def uncounted(*, at_home: bool, begun: str, beside: int) -> list[str]:
+    """Whether all tries can be known.
+
+    Args:
+        at_home: whether the registry is one that others who look with these runs find.
+        begun: when, ISO 8601.
+        beside: more candidates at these bars that registries near it know.
+    """
+    found = []
     if not at_home:
         found.append(
-            f"The registry that counted looks, begun {looks.begun[:10]}, is none that is found "
+            f"The registry that counted looks, begun {begun[:10]}, is none that is found "
             "above the runs: of looks that are counted elsewhere it knows nothing."
+        )
+    if beside:
+        found.append(
+            f"Registries near the one that counted looks know {counted(beside, 'more candidate')} "
+            "at these bars, no tries here: runs whose looks are to be counted together lie under "
+            "one registry."
         )
     return found

@@ -13,7 +13,7 @@ import pandas as pd
 from pipelines.held_out.baselines import BASELINES, buy_and_hold
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.cost_curve import order_cost_bps
-from pipelines.held_out.doubts import coverage, other_bars, other_markets, run_notes
+from pipelines.held_out.doubts import coverage, other_bars, other_markets, run_notes, uncounted
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import Costs, Evaluation, SeedResult
 from pipelines.held_out.foresight import bound_foresight
@@ -87,7 +87,8 @@ def judge_candidate(
     costs = _costs(candidate, played)
     fills = participation(pd.concat([seed.fills for seed in played.values()]))
     notes = [*run_notes(candidate), *coverage(candidate, findings.sharpe)]
-    notes += [*other_markets(candidate), *other_bars(opened.looks, at_home=opened.at_home)]
+    notes += [*other_markets(candidate), *other_bars(opened.looks)]
+    notes += uncounted(at_home=opened.at_home, begun=opened.looks.begun, beside=opened.beside)
     notes += [costs.break_even.sentence, matched.sentence] if findings.moved else []
     notes += [fills.sentence] if fills.flagged else []
     return Evaluation(

@@ -12,6 +12,7 @@ from envs.checks import require
 from pipelines.held_out.candidate import Candidate
 from pipelines.held_out.evaluation_files import EVALUATION, RETURNS, require_own
 from pipelines.held_out.looks import is_above, open_everywhere, verify_receipts
+from pipelines.held_out.looks_beside import candidates_beside
 from pipelines.held_out.result import POLICY
 from pipelines.judging.known_looks import Looks
 from pipelines.judging.opening import Opening, Receipt
@@ -27,6 +28,7 @@ class Opened:
         looks: at these bars, this one included.
         rivals: returns of other candidates by name, over the periods they were tested on.
         at_home: whether the registry is one that others who look with these runs find.
+        beside: more candidates at these bars that registries near this one know.
     """
 
     registry: Path
@@ -34,6 +36,7 @@ class Opened:
     looks: Looks
     rivals: Mapping[str, pd.Series]
     at_home: bool
+    beside: int
 
 
 def open_bars(
@@ -64,7 +67,8 @@ def open_bars(
     places = [folder] if candidate.folds else runs  # the runs of a walk-forward lie in its folder
     book, receipt = open_everywhere(opening, registry, places, elsewhere)
     at_home = is_above(registry, places)
-    return Opened(book.file.path, receipt, book.looks(receipt), returns, at_home)
+    beside = candidates_beside(book, opening)
+    return Opened(book.file.path, receipt, book.looks(receipt), returns, at_home, beside)
 
 
 def _rival(folder: Path, opening: Opening, bars: int) -> pd.Series:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.judging.chained_file import BrokenChainError
 from pipelines.judging.findings import Against, Findings, recount
 from pipelines.judging.known_looks import KnownLooks
 from pipelines.judging.opening import Receipt
@@ -110,20 +109,10 @@ class Recounter:
         """None for a registry that is gone, damaged, or none."""
         place = os.path.realpath(path)
         if place not in self._known:
-            self._known[place] = _known_looks(Registry(path))
+            self._known[place] = Registry(path).known_if_whole()
         return self._known[place]
 
 
 def recounted(folder: Path, values: Mapping[str, Any]) -> Recounted | None:
     """The verdict of one evaluation with all looks until now: see `Recounter.recounted`."""
     return Recounter().recounted(folder, values)
-
-
-def _known_looks(registry: Registry) -> KnownLooks | None:
-    try:
-        # A device would be read for ever, and a large file that is none would fill the memory.
-        if not (registry.file.path.is_file() and registry.file.head.is_file()):
-            return None
-        return registry.known()
-    except (BrokenChainError, OSError):
-        return None

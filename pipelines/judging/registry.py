@@ -12,7 +12,7 @@ from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.judging.chained_file import ChainedFile, Line
+from pipelines.judging.chained_file import BrokenChainError, ChainedFile, Line
 from pipelines.judging.known_looks import KnownLooks, Looks
 from pipelines.judging.opening import CarriedLook, Opening, Receipt
 
@@ -150,6 +150,16 @@ class Registry:
             BrokenChainError: if the registry is damaged.
         """
         return KnownLooks(self.file.path, self.file.read())
+
+    def known_if_whole(self) -> KnownLooks | None:
+        """The same; None for a registry that is gone, damaged, cannot be read, or is none."""
+        try:
+            # A device would be read for ever, and a large file that is none would fill the memory.
+            if not (self.file.path.is_file() and self.file.head.is_file()):
+                return None
+            return self.known()
+        except (BrokenChainError, OSError):
+            return None
 
     @contextmanager
     def _growing(self) -> Iterator[list[Line]]:
