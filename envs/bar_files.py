@@ -189,6 +189,8 @@ def _times(column: pd.Series, source: str) -> tuple[pd.Series, pd.Series]:
     else:
         text = column.astype("string").str.strip().str.replace(r"\s*UTC$", "Z", regex=True)
         stamps = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
+        # To pandas now is a time, and today.
+        stamps = stamps.where(text.str.match(r"\d").fillna(False).astype(bool))
         naive = ~text.str.contains(_ZONE).fillna(False)
         numbers = pd.to_numeric(text, errors="coerce").astype("float64")
         if numbers.notna().sum() > stamps.notna().sum():

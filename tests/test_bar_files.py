@@ -148,6 +148,7 @@ DATED = HEADER.replace("timestamp", "date,time")
         ),
         ([HEADER, "2024-03-01T00:01:00Z,true,12,9,11,5"], r"'open' holds true and false"),
         ([HEADER, ROW, f"soon,{PRICES}"], r"row 2: timestamp='soon' is not a time"),
+        ([HEADER, ROW, f"now,{PRICES}"], r"row 2: timestamp='now' is not a time"),
         ([HEADER, ROW, f",{PRICES}"], r"row 2: timestamp is missing"),
         (
             [HEADER, f"03/01/2024 10:00,{PRICES}"],
