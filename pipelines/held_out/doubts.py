@@ -1,15 +1,18 @@
-"""What is to be known beside a verdict: holes in the time, other markets, where looks count."""
+"""What is to be known beside a verdict: holes, coarse ticks, other markets, where looks count."""
 
 import math
 
 import torch
 
 from envs.assets import parse_assets
+from envs.config import BPS
 from pipelines.held_out.candidate import Candidate
+from pipelines.held_out.cost_curve import order_cost_bps
 from pipelines.judging.known_looks import Looks
 from pipelines.number_text import counted
 
 WHOLE = 0.9  # share of the time that is played, from which on nothing is said of the rest
+COARSE = 0.1  # share of an order's costs, from which on the rounding of its price is told
 
 
 def run_notes(candidate: Candidate) -> list[str]:
@@ -36,6 +39,24 @@ def coverage(candidate: Candidate, sharpe: float) -> list[str]:
         "played: the rest are holes in the data, and the warm-up after each. Figures of a year are "
         f"of 365 days of played bars, {span / played:.2f} years here; by the calendar the Sharpe "
         f"ratio is {sharpe * math.sqrt(played / span):.2f}."
+    ]
+
+
+def coarse_tick(candidate: Candidate) -> list[str]:
+    """Whether prices rounded to the tick cost an order much beside fee and slippage.
+
+    Without slippage a fill is the reference itself, unrounded.
+    """
+    cfg, bounds = candidate.env, candidate.bounds
+    close = candidate.table.ohlcv[bounds[:, 1], 3].median()
+    tick_bps, cost_bps = cfg.tick_size / float(close) / BPS, order_cost_bps(cfg)
+    if cfg.slippage_bps == 0.0 or tick_bps / 2.0 < COARSE * cost_bps:
+        return []
+    return [
+        f"Prices of fills are rounded to env.tick_size={cfg.tick_size:g} against the account, "
+        f"which takes up to {tick_bps:.2g} bps an order at these prices beside the "
+        f"{cost_bps:.3g} bps of fee and slippage: no multiple of the costs scales it, and the "
+        "break-even does not know it."
     ]
 
 

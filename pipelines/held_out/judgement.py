@@ -13,7 +13,14 @@ import pandas as pd
 from pipelines.held_out.baselines import BASELINES, buy_and_hold
 from pipelines.held_out.candidate import SPLIT, Candidate
 from pipelines.held_out.cost_curve import order_cost_bps
-from pipelines.held_out.doubts import coverage, other_bars, other_markets, run_notes, uncounted
+from pipelines.held_out.doubts import (
+    coarse_tick,
+    coverage,
+    other_bars,
+    other_markets,
+    run_notes,
+    uncounted,
+)
 from pipelines.held_out.evaluate_config import DRAWS
 from pipelines.held_out.evaluation import Costs, Evaluation, SeedResult
 from pipelines.held_out.foresight import bound_foresight
@@ -90,6 +97,7 @@ def judge_candidate(
     notes += [*other_markets(candidate), *other_bars(opened.looks)]
     notes += uncounted(at_home=opened.at_home, begun=opened.looks.begun, beside=opened.beside)
     notes += [costs.break_even.sentence, matched.sentence] if findings.moved else []
+    notes += coarse_tick(candidate) if findings.moved else []
     notes += [fills.sentence] if fills.flagged else []
     return Evaluation(
         verdict=judge(findings, notes),
