@@ -200,6 +200,18 @@ def test_the_card_holds_the_verdict_of_this_checkpoint_and_of_no_other(tmp_path,
     assert "not an evaluation" in capsys.readouterr().err
 
 
+def test_the_card_of_a_policy_that_never_traded_says_nothing_of_its_trades(tmp_path):
+    run = make_run(tmp_path / "r", write_bars(tmp_path / "b.parquet"))
+    evaluate([run], draws=20, registry=tmp_path / "openings.jsonl")
+    told = "Its own trades at times that it did not choose"
+    for moved in (True, False):
+        found = json.loads((run / "evaluation" / "evaluation.json").read_text())
+        found["verdict"]["findings"]["moved"] = moved
+        found["verdict"]["reasons"] = []
+        (run / "evaluation" / "evaluation.json").write_text(json.dumps(found))
+        assert (told in make_card(run, tmp_path / f"{moved}")) == moved
+
+
 def test_a_model_is_a_run_without_bars_that_others_begin_with(run, tmp_path):
     make_card(run, tmp_path / "model")
     inputs = load_inputs(

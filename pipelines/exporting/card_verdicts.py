@@ -58,13 +58,16 @@ def _verdict(values: dict[str, Any], model: Model) -> list[str]:
         f"these bars, {looks['earlier']:,} before this one, and {counted(looks['trials'], 'trial')}"
     )
     span = f"{plain(minute(bars['first_bar']))} to {plain(minute(bars['last_bar']))}"
-    return [
+    blocks = [
         f"**Verdict: {plain(verdict['word'])}.** {_where(bars, model)}",
         "\n".join(f"- {plain(reason)}" for reason in verdict["reasons"]),
         f"{bars['bars']:,} test bars, {span}, {duration(86_400 * bars['days'])}; {looked}.",
         table(_accounts(values)),
-        f"{plain(values['costs']['break_even']['sentence'])} {plain(values['random']['sentence'])}",
     ]
+    if verdict["findings"]["moved"]:  # else there are no trades to speak of
+        told = (values["costs"]["break_even"]["sentence"], values["random"]["sentence"])
+        blocks.append(" ".join(map(plain, told)))
+    return blocks
 
 
 def _where(bars: dict[str, Any], model: Model) -> str:
