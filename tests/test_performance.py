@@ -90,6 +90,14 @@ def test_what_no_float_can_hold_is_none_and_the_figures_are_json():
     json.dumps(asdict(figures), allow_nan=False)
 
 
+def test_a_ratio_that_no_float_can_hold_is_none_and_what_it_is_made_of_stays():
+    growth = np.concatenate([[0.9999], np.linspace(1.0, 2.613, 719)])  # in half a day
+    figures = equity_figures(growth, 60.0)
+    assert figures.cagr_fraction > 1e304
+    assert figures.calmar is None
+    json.dumps(asdict(figures), allow_nan=False)
+
+
 @given(st.integers(2, 400), st.integers(0, 99), st.floats(0.01, 100.0))
 @settings(max_examples=50)
 def test_figures_hold_together(bars, seed, interval_min):

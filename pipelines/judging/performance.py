@@ -139,7 +139,9 @@ def _compound(growth: float, times: float) -> float | None:
 
 
 def _over(value: float, by: float) -> float | None:
-    return value / by if by > 0.0 else None
+    """None for a ratio that is not defined, or is more than a float can hold."""
+    ratio = value / by if by > 0.0 else math.inf
+    return ratio if math.isfinite(ratio) else None
 
 
 def _longest_run(flags: np.ndarray) -> int:
