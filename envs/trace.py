@@ -40,10 +40,20 @@ class TraceMark:
     Attributes:
         size: bytes of the file.
         counters: of frames, episodes and steps, int64 arrays.
+        is_cut: its episodes do not go on: the next row of a lane is the first of another one.
     """
 
     size: int
     counters: dict[str, np.ndarray]
+    is_cut: bool = False
+
+    def cut(self) -> "TraceMark":
+        """The same, where the episodes that are running are left and others begin."""
+        counters = dict(self.counters)
+        if "step" in counters:
+            counters["episode"] = counters["episode"] + (counters["step"] > 0)
+            counters["step"] = np.zeros_like(counters["step"])
+        return TraceMark(self.size, counters, is_cut=True)
 
 
 class TraceWriter:
@@ -52,7 +62,8 @@ class TraceWriter:
     The file holds whole lines at any time, also when the disk is full. A file of the same name is
     replaced; `pack_trace` makes a smaller one of it in the end. Beside it lies ``<stem>.json``:
     every parameter of the simulator, name and hash of the data file, the bar interval; and under
-    ``changed`` the frames from which on they were others than before, if the run was changed.
+    ``changed`` the frames from which on they were others than before, or at which episodes were
+    left where they stood, if the run was changed.
 
     Args:
         path: ``*.csv``.
@@ -97,7 +108,8 @@ class TraceWriter:
         about = about_trace(table.meta, cfg) | texts | {"lanes": self._lanes}
         beside = path_beside(self.path)
         if resume is not None:
-            frames = find_changes(beside, about, int(resume.counters["next_frame"][0]))
+            frame = int(resume.counters["next_frame"][0])
+            frames = find_changes(beside, about, frame, is_cut=resume.is_cut)
             about |= {"changed": frames} if frames else {}
         try:
             write_file(beside, (json.dumps(about, indent=2) + "\n").encode())

@@ -64,12 +64,22 @@ def require_unchanged(path: Path, about: Mapping[str, Any]) -> None:
     if about.get("changed"):
         raise ValueError(
             f"{path}: from frame {about['changed'][0]:,} on the run was another (resume=changed): "
-            "the rows before it were played under other parameters than those beside the trace"
+            "the rows before it were played under other parameters than those beside the trace, "
+            "or in episodes that were left there"
         )
 
 
-def find_changes(beside: Path, about: dict[str, object], frame: int) -> list[int]:
-    """Frames from which on a trace has been gone on with under other parameters, or other bars."""
+def find_changes(
+    beside: Path, about: dict[str, object], frame: int, *, is_cut: bool = False
+) -> list[int]:
+    """Frames from which on a trace has been gone on with under other parameters, or other bars.
+
+    Args:
+        beside: the JSON file as it was.
+        about: what it is to hold.
+        frame: with which the trace goes on.
+        is_cut: episodes were left there.
+    """
     try:
         before = json.loads(beside.read_text("utf-8"))
         frames = list(before.get("changed", []))
@@ -78,7 +88,7 @@ def find_changes(beside: Path, about: dict[str, object], frame: int) -> list[int
         return []
     # Rows behind an older checkpoint are gone, and what was changed behind it is so from there on.
     frames = [min(each, frame) for each in frames]
-    return sorted({*frames, *([] if is_same else [frame])} - {0})
+    return sorted({*frames, *([] if is_same and not is_cut else [frame])} - {0})
 
 
 def _told(about: dict[str, Any]) -> list[object]:

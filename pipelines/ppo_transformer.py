@@ -46,7 +46,7 @@ from pipelines.initial_weights import find_initial_weights
 from pipelines.model import make_model
 from pipelines.random_state import seed_everything
 from pipelines.replay import replay
-from pipelines.resume import find_run, inexact_notes, open_run
+from pipelines.resume import are_others, find_run, inexact_notes, open_run
 from pipelines.run_folder import RunFolder
 from pipelines.saver import Saver, trace_mark, tracker_mark
 from pipelines.source import ROOT, git_revision
@@ -136,7 +136,8 @@ def train(
                 initial.load_model_state(model)
             training = Training(cfg, table, env, model)
             if checkpoint is not None:
-                training.restore(checkpoint.tensors, checkpoint.values)
+                others = are_others(checkpoint, cfg, table)
+                training.restore(checkpoint.tensors, checkpoint.values, begins_episodes=others)
                 begins = f"going on from {checkpoint.folder}, frame {training.frames:,}"
                 print(begins, *inexact_notes(checkpoint, cfg, table), sep="\n")
         stack.callback(training.close)
@@ -203,6 +204,9 @@ def open_trace(
     """The trace of the training, after what a checkpoint knows of it; None if none is wanted."""
     if not cfg.recorder.enabled:
         return None
+    mark = None if checkpoint is None else trace_mark(checkpoint)
+    if mark is not None and checkpoint is not None and are_others(checkpoint, cfg, table):
+        mark = mark.cut()
     return TraceWriter(
         run.trace("train"),
         table,
@@ -210,7 +214,7 @@ def open_trace(
         run_id=run.name,
         split="train",
         lanes=cfg.recorder.kept_lanes(cfg.env.lanes),
-        resume=None if checkpoint is None else trace_mark(checkpoint),
+        resume=mark,
     )
 
 

@@ -20,6 +20,8 @@ FREE = (
     "train.cuda_graph",
     *("data.path", "data.assets", "data file: file"),
 )
+# What says where episodes may lie: one that was begun under another may lie in bars that are none.
+_OF_EPISODES = ("data.", "data file: ", "the features", "env.window: ", "env.episode_bars: ")
 
 
 def open_run(cfg: RunConfig, table: BarTable) -> tuple[RunFolder, Checkpoint | None]:
@@ -70,6 +72,24 @@ def require_same(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> Non
     Raises:
         ValueError: naming every key that differs, with both values.
     """
+    if differing := _differing(checkpoint, cfg, table):
+        raise ValueError(
+            f"{checkpoint.folder} is not of this run; it differs in {'; '.join(differing)}. "
+            "Give what it was started with; or go on all the same (resume=changed), begin anew "
+            "(another run.dir), or begin with its weights (init_from=...)"
+        )
+
+
+def are_others(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> bool:
+    """Whether the episodes of a checkpoint cannot be played to their ends (``resume=changed``).
+
+    Other bars, other splits of them, windows or lengths: they may lie in held-out bars by now, over
+    a hole, or beyond the table.
+    """
+    return any(each.startswith(_OF_EPISODES) for each in _differing(checkpoint, cfg, table))
+
+
+def _differing(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> list[str]:
     now = describe(cfg, table)
     differing = [
         *differences(checkpoint.manifest["config"], now["config"]),
@@ -77,12 +97,7 @@ def require_same(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> Non
     ]
     if checkpoint.manifest["features"] != now["features"]:
         differing.append("the features of the bars")
-    if differing:
-        raise ValueError(
-            f"{checkpoint.folder} is not of this run; it differs in {'; '.join(differing)}. "
-            "Give what it was started with; or go on all the same (resume=changed), begin anew "
-            "(another run.dir), or begin with its weights (init_from=...)"
-        )
+    return differing
 
 
 def inexact_notes(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> list[str]:

@@ -1,5 +1,6 @@
 """Rollouts and updates in turn, until the frames are spent."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -12,7 +13,9 @@ from torchrl.envs import EnvBase
 from torchrl.modules import ActorValueOperator
 
 from envs.bar_table import BarTable
+from envs.checks import require
 from envs.env_state import get_carrier, get_env_state, set_carrier, set_env_state
+from envs.ledger import LEDGER
 from envs.observation import NUM_ACCOUNT
 from envs.workers import name_lost_workers
 from modules.hindsight import make_hindsight_critic
@@ -174,12 +177,22 @@ class Training:
         return Snapshot(self.done, tensors, values)
 
     def restore(
-        self, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
+        self,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        values: Mapping[str, Any],
+        *,
+        begins_episodes: bool = False,
     ) -> None:
         """Become the training whose `snapshot` these are; it goes on bit for bit as that one.
 
         Learning rate, schedule, weight decay and the frames of an iteration are those of this
         configuration, whatever they were before.
+
+        Args:
+            tensors: of the snapshot.
+            values: likewise.
+            begins_episodes: leave its episodes where they stood, as those of another market, and
+                begin others.
 
         Raises:
             ValueError: if something of it does not fit this configuration, saying what.
@@ -193,9 +206,20 @@ class Training:
             set_carrier(self.collector._carrier, tensors["carrier"])
             self.done, self.frames = values["iteration"], values["frames"]
             self.learner.reschedule(values["scheduler"], self.iterations)
+            if begins_episodes:
+                self.collector.reset()
+            self._require_whole_sequences()
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"the checkpoint is of another training: {error}") from error
         set_random_state(tensors["random"], values["random"])
+
+    def _require_whole_sequences(self) -> None:
+        """A `train.sequence` that is another than it was may not divide what episodes have left."""
+        carrier, length = self.collector._carrier, self.learner.sequence
+        left = carrier["ledger"][..., LEDGER.index("last_bar")] - carrier["bar"][..., 0]
+        most = math.gcd(length, *left.long().flatten().tolist())
+        allowed = f"a divisor of {most}: the episodes that go on would end within a sequence"
+        require(most == length, "train.sequence", length, allowed)
 
     def close(self) -> None:
         """Shut the collector and its environment down."""

@@ -4,10 +4,13 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from envs.bar_table import BarTable
+from envs.trace_reader import read_trace
 from pipelines.auditing.audit_rows import read_sidecar
 from pipelines.benchmarks.faults_kills import kill_at_random
 from pipelines.benchmarks.faults_run import Victim, fingerprint
@@ -72,6 +75,25 @@ def test_a_changed_configuration_is_refused_with_every_key_unless_told_otherwise
         read_sidecar(trace)
     with pytest.raises(ValueError, match="from frame 1,024 on the run was another"):
         Recording.read(trace, table)
+
+
+def test_episodes_lie_in_the_new_split_when_that_was_changed(finished, tmp_path):
+    """Those that were running lay where validation and test bars are now; nothing tells them so."""
+    words = ("total_frames=1536", "data.train_frac=0.2", "data.val_frac=0.2", "resume=changed")
+    code, said, folder = go_on(finished, tmp_path, *words)
+    assert code == 0, said
+    table, rows = BarTable.load(folder / "bars"), read_trace(folder / "train_actions.csv")
+    new = rows[rows["env_frame"] >= 1024]
+    times = pd.DatetimeIndex(new["timestamp"]).as_unit("ns").asi8
+    bars = np.searchsorted(table.timestamp.numpy(), times)
+    (first, end), *more = table.runs("train").tolist()
+    assert not more
+    assert ((bars >= first) & (bars < end)).all()
+    begun = new.groupby("lane").first()
+    assert (begun["step"] == 0).all()
+    assert (begun["episode"] > 0).all()
+    with pytest.raises(ValueError, match="or in episodes that were left there"):
+        read_sidecar(folder / "train_actions.csv")
 
 
 def test_other_bars_are_refused_and_another_name_for_the_same_is_not(finished, tmp_path):

@@ -89,6 +89,21 @@ def test_the_units_of_the_reward_change_no_policy(variant):
         torch.testing.assert_close(small[key], large[key], atol=1e-5, rtol=1e-4, msg=key)
 
 
+def test_a_sequence_in_which_a_running_episode_ends_is_refused_before_anything_is_collected():
+    """Half of an episode is behind it: what is left is no whole sequence of the new length."""
+    before = make_training(encoder="streaming", steps=10, minibatch=60)
+    next(iter(before))
+    snapshot = before.snapshot()
+    before.close()
+    after = make_training(encoder="streaming", steps=20, minibatch=120)
+    with pytest.raises(ValueError, match=r"train\.sequence=20 .* a divisor of 10: the episodes"):
+        after.restore(snapshot.tensors, snapshot.values)
+    after.restore(snapshot.tensors, snapshot.values, begins_episodes=True)
+    rollout = next(iter(after)).rollout
+    after.close()
+    assert rollout["next", "truncated"][..., -1, 0].all()
+
+
 def test_paths_and_seeds_walk_on_other_bars():
     _, _, bars = train()
     assert len(bars[0].unique()) > 1

@@ -126,7 +126,8 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     if about.get("changed"):
         raise ValueError(
             f"{path}: from frame {about['changed'][0]:,} on the run was another (resume=changed): "
-            "the rows before it were played under other parameters than those beside the trace"
+            "the rows before it were played under other parameters than those beside the trace, "
+            "or in episodes that were left there"
         )
     return dict(about)
 
