@@ -1,17 +1,13 @@
 """A new training that begins with the weights of another one: ``init_from=PATH``."""
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 from envs.bar_table import BarTable
 from pipelines.checkpoint import Checkpoint, load_checkpoint
 from pipelines.checkpoint_store import load_newest
 from pipelines.config import RunConfig
-from pipelines.resume import differences
+from pipelines.resume import network_differences
 from pipelines.run_folder import RunFolder, list_checkpoints
-
-_CLIP = ("model.feature_clip",)  # weights of the same shapes that mean the same
 
 
 def find_initial_weights(path: str | Path, table: BarTable, cfg: RunConfig) -> Checkpoint:
@@ -30,25 +26,6 @@ def find_initial_weights(path: str | Path, table: BarTable, cfg: RunConfig) -> C
     is_run = bool(list_checkpoints(folder))
     checkpoint = load_newest(folder) if is_run else load_checkpoint(Path(path))
     checkpoint.require_features(table.meta.feature_names)
-    _require_network(checkpoint, cfg)
-    return checkpoint
-
-
-def _require_network(checkpoint: Checkpoint, cfg: RunConfig) -> None:
-    before, now = _network(checkpoint.config), _network(cfg)
-    found = differences(before, now, free=_CLIP)
-    if found:
+    if found := network_differences(checkpoint.config, cfg):
         raise ValueError(f"{checkpoint.folder} holds another network: {'; '.join(found)}")
-
-
-def _network(cfg: RunConfig) -> dict[str, dict[str, Any]]:
-    """What shapes it: of the action how many choices each head has, not what they mean."""
-    env = cfg.env
-    return {
-        "model": dataclasses.asdict(cfg.model),
-        "env": {"window": env.window, "stop_steps": env.stop_steps},
-        "number of env": {
-            "risk_multiples": len(env.risk_multiples),
-            "take_profit_r": len(env.take_profit_r),
-        },
-    }
+    return checkpoint

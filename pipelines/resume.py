@@ -1,5 +1,6 @@
 """Which run to go on with, and whether it is still the same one."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,16 +21,17 @@ FREE = (
     "train.cuda_graph",
     *("data.path", "data.assets", "data file: file"),
 )
+_CLIP = ("model.feature_clip",)  # weights of the same shapes that mean the same
 # What says where episodes may lie: one that was begun under another may lie in bars that are none.
-_OF_EPISODES = ("data.", "data file: ", "the features", "env.window: ", "env.episode_bars: ")
+_OF_EPISODES = ("data.", "data file: ", "env.episode_bars: ")
 
 
 def open_run(cfg: RunConfig, table: BarTable) -> tuple[RunFolder, Checkpoint | None]:
     """The folder to write to, locked for this process, and the checkpoint to go on from.
 
     Raises:
-        ValueError: if the run is another one, every key that differs being named, none of its
-            checkpoints is whole, or something in its folder is a symbolic link.
+        ValueError: if the run is another one, or can be no such one, every key that differs being
+            named, none of its checkpoints is whole, or something in its folder is a symbolic link.
         OSError: if another process writes there, or the folder is not empty.
     """
     run = find_run(cfg)
@@ -42,6 +44,7 @@ def open_run(cfg: RunConfig, table: BarTable) -> tuple[RunFolder, Checkpoint | N
     checkpoint = load_newest(run.checkpoints)
     if cfg.resume == "auto":
         require_same(checkpoint, cfg, table)
+    require_fits(checkpoint, cfg, table)
     return run, checkpoint
 
 
@@ -80,11 +83,59 @@ def require_same(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> Non
         )
 
 
+def require_fits(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> None:
+    """Refuse a change that a training cannot take, before its bars make way for others.
+
+    Raises:
+        ValueError: naming every key that must be what it was.
+    """
+    checkpoint.require_features(table.meta.feature_names)
+    before = checkpoint.config
+    has_trace = cfg.recorder.enabled and before.recorder.enabled
+    found = [
+        *network_differences(before, cfg),
+        *differences(_lanes(before, has_trace=has_trace), _lanes(cfg, has_trace=has_trace)),
+    ]
+    if found:
+        raise ValueError(
+            f"{checkpoint.folder} is of another training: {'; '.join(found)}. Give what it was "
+            "started with, or begin anew (another run.dir)"
+        )
+
+
+def network_differences(before: RunConfig, now: RunConfig) -> list[str]:
+    """Keys by which weights are of another network, whose shapes may be the same."""
+    return differences(_network(before), _network(now), free=_CLIP)
+
+
+def _network(cfg: RunConfig) -> dict[str, dict[str, Any]]:
+    """What shapes it: of the action how many choices each head has, not what they mean."""
+    env = cfg.env
+    return {
+        "model": dataclasses.asdict(cfg.model),
+        "env": {"window": env.window, "stop_steps": env.stop_steps},
+        "number of env": {
+            "risk_multiples": len(env.risk_multiples),
+            "take_profit_r": len(env.take_profit_r),
+        },
+    }
+
+
+def _lanes(cfg: RunConfig, *, has_trace: bool) -> dict[str, dict[str, Any]]:
+    """What else a checkpoint has tensors for: lanes, those whose rows are counted, a critic."""
+    env, kept = cfg.env, cfg.recorder.kept_lanes(cfg.env.lanes) if has_trace else None
+    return {
+        "env": {"paths": env.paths, "accounts": env.accounts, "workers": env.workers},
+        "train": {"hindsight_bars": cfg.train.hindsight_bars},
+        "recorder": {"lanes": None if kept is None else len(kept)},
+    }
+
+
 def are_others(checkpoint: Checkpoint, cfg: RunConfig, table: BarTable) -> bool:
     """Whether the episodes of a checkpoint cannot be played to their ends (``resume=changed``).
 
-    Other bars, other splits of them, windows or lengths: they may lie in held-out bars by now, over
-    a hole, or beyond the table.
+    Other bars, other splits of them or other lengths: they may lie in held-out bars by now, over a
+    hole, or beyond the table.
     """
     return any(each.startswith(_OF_EPISODES) for each in _differing(checkpoint, cfg, table))
 

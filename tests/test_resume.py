@@ -17,7 +17,7 @@ from pipelines.benchmarks.faults_run import Victim, fingerprint
 from pipelines.checkpoint_store import load_newest
 from pipelines.config import RunConfig, RunDirConfig
 from pipelines.held_out.recorded import Recording
-from pipelines.resume import find_run, inexact_notes, require_same
+from pipelines.resume import find_run, inexact_notes, require_fits, require_same
 from pipelines.source import git_revision
 
 
@@ -218,6 +218,43 @@ def test_a_finished_run_with_a_packed_trace_is_left_as_it_is(tmp_path):
     again = Victim(tmp_path / "run", *words)
     assert again.finish() == 0, again.said()
     assert (tmp_path / "run" / "train_actions.parquet").read_bytes() == packed
+
+
+CHANGES = {
+    "env.paths=8": "env.paths: 4 then, 8 now",
+    "env.workers=0": "env.workers: 2 then, 0 now",
+    "model.num_heads=4": "model.num_heads: 2 then, 4 now",
+    "train.hindsight_bars=4": "train.hindsight_bars: 0 then, 4 now",
+    "recorder.lanes=2": "recorder.lanes: 4 then, 2 now",
+}
+
+
+@pytest.mark.parametrize("word", CHANGES)
+def test_a_change_that_no_training_can_take_is_refused_by_its_key(finished, word):
+    checkpoint, table = load_newest(finished / "checkpoints"), BarTable.load(finished / "bars")
+    require_fits(checkpoint, checkpoint.config, table)
+    key, value = word.split("=")
+    section, name = key.split(".")
+    part = dataclasses.replace(getattr(checkpoint.config, section), **{name: int(value)})
+    changed = dataclasses.replace(checkpoint.config, **{section: part})
+    with pytest.raises(ValueError, match=f"of another training: {CHANGES[word]}. Give what it"):
+        require_fits(checkpoint, changed, table)
+
+
+def test_rows_of_other_lanes_may_be_kept_where_none_are_counted(finished):
+    checkpoint, table = load_newest(finished / "checkpoints"), BarTable.load(finished / "bars")
+    silent = dataclasses.replace(checkpoint.config.recorder, enabled=False, lanes=2)
+    require_fits(checkpoint, dataclasses.replace(checkpoint.config, recorder=silent), table)
+
+
+def test_a_run_whose_change_is_refused_keeps_its_bars(finished, tmp_path):
+    """A replay cuts its held-out bars from them."""
+    words = ("data.train_frac=0.3", "data.val_frac=0.3", "train.hindsight_bars=4")
+    code, said, folder = go_on(finished, tmp_path, *words, "resume=changed")
+    assert code == 2
+    assert "train.hindsight_bars: 0 then, 4 now" in said
+    for path in (finished / "bars").iterdir():
+        assert (folder / "bars" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_what_does_not_fit_is_refused_and_no_worker_stays(finished, tmp_path):
