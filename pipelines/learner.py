@@ -14,6 +14,7 @@ from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
 from torchrl.modules import ActorValueOperator
 
+from envs.ledger import HEADS
 from modules.heads import ValueHead
 from modules.path_encoder import PathEncoder
 from modules.policy import policy_after_market
@@ -158,7 +159,7 @@ class Learner:
             stats += epoch
             if self.cfg.target_kl is not None and _mean_kl(epoch) > self.cfg.target_kl:
                 break
-        means = {key: torch.stack([s[key] for s in stats]).mean() for key in stats[0]}
+        means = _means(stats)
         means["train/explained_variance"] = _explained_variance(batch, self.loss.value_key)
         means["train/learning_rate"] = torch.tensor(
             self.scheduler.get_last_lr()[0], dtype=torch.float64
@@ -258,6 +259,16 @@ class Learner:
 
 def _total(out: TensorDictBase) -> Tensor:
     return torch.stack([out[key] for key in _LOSSES]).sum()
+
+
+def _means(stats: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Over the minibatches; an entropy counts as its head was used in them, in some perhaps not."""
+    columns = {key: torch.stack([each[key] for each in stats]) for key in stats[0]}
+    for head in HEADS:
+        share = columns.pop(f"train/used_{head}", None)
+        if share is not None:
+            columns[f"train/entropy_{head}"] *= share / (share.mean() + 1e-9)
+    return {key: column.mean() for key, column in columns.items()}
 
 
 def _mean_kl(epoch: list[dict[str, Tensor]]) -> Tensor:

@@ -130,11 +130,13 @@ class PolicyLoss(ClipPPOLoss):
         return target_return / self.value_scale, state_value / self.value_scale, old
 
     def entropies(self, out: TensorDictBase, minibatch: TensorDictBase) -> dict[str, Tensor]:
-        """Mean entropy of every head, over the items in which it was used."""
+        """Mean entropy of every head, over the items in which it was used, and their share."""
         means = {}
         for i, head in enumerate(HEADS):
             entropy = out["composite_entropy", "action", f"{head}_entropy"]
             means[f"entropy_{head}"] = entropy.mean()
             if self.mask_unused_heads:
-                means[f"entropy_{head}"] /= minibatch[HEAD_USED][..., i].float().mean() + 1e-9
+                share = minibatch[HEAD_USED][..., i].float().mean()
+                means[f"entropy_{head}"] /= share + 1e-9
+                means[f"used_{head}"] = share
         return means

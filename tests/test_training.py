@@ -1,6 +1,7 @@
 """Training as a whole: repeatable, indifferent to the reward's units, no shared luck."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn.utils import parameters_to_vector
 from envs.config import EnvConfig
 from envs.factory import make_env
 from modules.config import ModelConfig
+from modules.heads import ActionHeads
 from pipelines import training as training_module
 from pipelines.config import RunConfig
 from pipelines.loss_config import LossConfig
@@ -87,6 +89,21 @@ def test_the_units_of_the_reward_change_no_policy(variant):
     heads = [k for k in policy if not k.endswith((".loc", ".scale")) or "window" in k]
     for key in heads:
         torch.testing.assert_close(small[key], large[key], atol=1e-5, rtol=1e-4, msg=key)
+
+
+@pytest.mark.parametrize("minibatch", [4, 48])
+def test_the_entropy_of_a_head_that_is_seldom_used_is_not_that_of_none(minibatch):
+    """Most minibatches of 4 frames open no position; four equal sizes have log 4 all the same."""
+    training = make_training(minibatch=minibatch, epochs=1, lr=1e-12)
+    with torch.no_grad():
+        heads = next(m for m in training.model.modules() if isinstance(m, ActionHeads))
+        heads.linear.bias[1] += 4.5  # flat
+    iteration = next(iter(training))
+    training.close()
+    used = iteration.rollout["next", "head_used"][..., 1].float().mean()
+    assert 0.0 < used < 0.1
+    assert float(iteration.stats["train/entropy_size"]) == pytest.approx(math.log(4.0), abs=1e-3)
+    assert not any(name.startswith("train/used") for name in iteration.stats)
 
 
 def test_a_sequence_in_which_a_running_episode_ends_is_refused_before_anything_is_collected():
