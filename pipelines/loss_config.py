@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from envs.checks import require_between, require_positive
+from envs.checks import require, require_between, require_positive
+
+# Costs make every change of side a loss at first: with less of the direction's, learners end in
+# staying flat, or in one side only (docs/benchmarks.md).
+_ENTROPY_COEFF = {"direction": 0.2, "size": 0.02, "stop_loss": 0.02, "take_profit": 0.02}
 
 
 @dataclass
@@ -19,16 +23,8 @@ class LossConfig:
     # In those units; null: no clipping.
     clip_value: float | None = None
     value_coeff: float = 0.5
-    # Costs make every change of side a loss at first: with less, learners end in staying flat,
-    # or in one side only (docs/benchmarks.md).
-    entropy_coeff: dict[str, float] = field(
-        default_factory=lambda: {
-            "direction": 0.2,
-            "size": 0.02,
-            "stop_loss": 0.02,
-            "take_profit": 0.02,
-        }
-    )
+    # Of every head of the action.
+    entropy_coeff: dict[str, float] = field(default_factory=_ENTROPY_COEFF.copy)
     normalize_advantage: bool = True
     # Leave heads that the simulator did not read out of the ratio and of the entropy.
     mask_unused_heads: bool = True
@@ -38,5 +34,8 @@ class LossConfig:
         if self.clip_value is not None:
             require_positive("loss.clip_value", self.clip_value)
         require_between("loss.value_coeff", self.value_coeff, 0.0, 1e3)
+        heads = ", ".join(_ENTROPY_COEFF)
+        fits = self.entropy_coeff.keys() == _ENTROPY_COEFF.keys()
+        require(fits, "loss.entropy_coeff", self.entropy_coeff, f"one number for each of {heads}")
         for head, value in self.entropy_coeff.items():
             require_between(f"loss.entropy_coeff.{head}", value, 0.0, 1e3)

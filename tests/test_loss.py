@@ -181,7 +181,9 @@ def test_the_entropies_reported_are_those_of_the_used_heads():
         ({"clip_epsilon": 0.0}, "loss.clip_epsilon=0.0"),
         ({"clip_value": -1.0}, "loss.clip_value=-1.0"),
         ({"value_coeff": -0.1}, "loss.value_coeff=-0.1"),
-        ({"entropy_coeff": {"size": float("nan")}}, "loss.entropy_coeff.size=nan"),
+        ({"entropy_coeff": COEFFICIENTS | {"size": float("nan")}}, "loss.entropy_coeff.size=nan"),
+        ({"entropy_coeff": {"size": 0.1}}, "one number for each of direction, size, stop_loss, "),
+        ({"entropy_coeff": COEFFICIENTS | {"stop": 0.1}}, "'stop': 0.1} is not allowed"),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(changes, words):
