@@ -14,6 +14,7 @@ from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
 from torchrl.modules import ActorValueOperator
 
+from envs.checks import require
 from envs.ledger import HEADS
 from modules.heads import ValueHead
 from modules.path_encoder import PathEncoder
@@ -25,7 +26,7 @@ from pipelines.loss_config import LossConfig
 from pipelines.non_finite import find_non_finite, refuse_non_finite, tensors_of
 from pipelines.non_finite_error import NonFiniteError
 from pipelines.precision import MixedPrecision, mixed
-from pipelines.train_config import TrainConfig
+from pipelines.train_config import TrainConfig, check_minibatch
 
 _LOSSES = ("loss_objective", "loss_entropy", "loss_critic")
 
@@ -58,6 +59,9 @@ class Learner:
         hindsight: a critic that sees the future (`modules.hindsight`), as the rollouts' policy
             has it; None: the model's own critic is the baseline.
 
+    Raises:
+        ValueError: for a minibatch that whole sequences cannot fill.
+
     Attributes:
         epochs_done: of the last update.
         encode: states of the market for int64 [N, C] pointers, compiled if `cfg` says so; None for
@@ -76,7 +80,8 @@ class Learner:
         sequence: int = 1,
         hindsight: TensorDictModuleBase | None = None,
     ) -> None:
-        self.cfg, self.sequence = cfg, sequence
+        check_minibatch(cfg, accounts=accounts, lanes=lanes, sequence=sequence)
+        self.cfg, self.sequence, self.frames = cfg, sequence, cfg.steps * lanes
         self.device = next(model.parameters()).device
         self.is_compiled = self.device.type == "cuda" if cfg.compile is None else cfg.compile
         self.encode, actor = PathEncoder.find(model), model.get_policy_operator()
@@ -120,9 +125,7 @@ class Learner:
             self.optimizer, partial(_lr_factor, cfg.lr_schedule, iterations)
         )
         self.buffer = TensorDictReplayBuffer(
-            storage=LazyTensorStorage(
-                cfg.steps * lanes // (accounts * sequence), device=self.device
-            ),
+            storage=LazyTensorStorage(self.frames // (accounts * sequence), device=self.device),
             sampler=SamplerWithoutReplacement(drop_last=False),
             batch_size=cfg.minibatch // (accounts * sequence),
         )
@@ -135,9 +138,12 @@ class Learner:
             clip fraction, entropies, gradient norm.
 
         Raises:
+            ValueError: if it has more frames than a rollout of `cfg`: the rest would be lost.
             NonFiniteError: if an observation, a reward, an advantage, a return, a loss or a
                 gradient is not finite; no step is then taken.
         """
+        allowed = f"at most {self.frames} frames, train.steps={self.cfg.steps} on every lane"
+        require(batch.numel() <= self.frames, "rollout", batch.numel(), allowed)
         refuse_non_finite(batch, ["account", ("next", "account"), ("next", "reward")])
         self.advantage(batch)
         refuse_non_finite(batch, ["advantage", "value_target"])

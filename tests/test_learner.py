@@ -1,5 +1,7 @@
 """The learner against plain Python: advantages, bootstrap values, the ratio before a step."""
 
+import dataclasses
+
 import pytest
 import torch
 from tensordict import TensorDict
@@ -221,6 +223,16 @@ def test_a_gradient_that_is_not_finite_stops_before_the_parameters_change(setup)
 def test_a_minibatch_that_cannot_be_filled_is_refused(minibatch, accounts, words):
     with pytest.raises(ValueError, match=words):
         check_minibatch(TrainConfig(steps=32, minibatch=minibatch), accounts=accounts, lanes=64)
+
+
+def test_a_learner_refuses_what_it_would_leave_out(setup):
+    """A rollout is kept in a ring: of one of twice the steps half was never trained on."""
+    model, learner, rollout = setup
+    with pytest.raises(ValueError, match=r"a multiple of env\.accounts=4"):
+        make_learner(model, dataclasses.replace(learner.cfg, minibatch=2))
+    half = dataclasses.replace(learner.cfg, steps=STEPS // 2, minibatch=PATHS * ACCOUNTS)
+    with pytest.raises(ValueError, match=r"rollout=144 .* at most 72 frames, train\.steps=6"):
+        make_learner(model, half).update(rollout)
 
 
 def test_a_baseline_across_one_account_is_refused():
