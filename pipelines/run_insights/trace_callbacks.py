@@ -1,6 +1,5 @@
 """What the page of a trace answers: controls and charts change its address, that all the rest."""
 
-from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -72,8 +71,8 @@ def register(app: Dash, store: TraceStore) -> None:
         prevent_initial_call=True,
     )
     def look(number: int | None, search: str | None) -> tuple[Any, ...]:
-        view = TraceView.read(search or "")
         try:
+            view = TraceView.read(search or "")
             name = view.trace or next(iter(store.traces(view.run)))
             index, share = store.index(view.run, name)
         except (ValueError, OSError):  # the answer itself says what is wrong
@@ -139,8 +138,11 @@ def _shown(store: TraceStore, view: TraceView) -> tuple[Any, ...]:
     store.wait(view.run, name, _PATIENCE_S)
     index, share = store.index(view.run, name)
     if index is not None:
-        with suppress(IndexGoneError):
+        try:
             return _frame(view, traces, name, index, store=store)
+        except IndexGoneError:
+            if not store.is_lost(view.run, name, index):
+                raise
     return _frame(view, traces, name, None, _reading(name, share), poll=True)
 
 

@@ -34,6 +34,8 @@ _GROUP_ROWS = 16_384
 _SEAM = 4_096
 _LONGEST_LINE = 65_536
 _INDEX = "index.json"
+# What says which row it is: one without is damage.
+_NAMED_BY = ("asset", "env_frame", "lane", "episode", "step", "timestamp")
 _AS_WRITTEN = pa.csv.ConvertOptions(
     column_types={field.name: field.type for field in SCHEMA},
     null_values=[""],
@@ -102,6 +104,7 @@ def index_trace(path: Path, folder: Path) -> TraceIndex:
                 else _csv_pieces(path, known)
             )
             for rows, end, seam in pieces:
+                _require_named(path, rows)
                 known = _add_piece(known, rows, end, seam)
                 _write_index(folder, known)
         except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -111,6 +114,25 @@ def index_trace(path: Path, folder: Path) -> TraceIndex:
     if not known.rows:
         raise ValueError(f"{path}: the trace has no rows yet")
     return known
+
+
+def is_lost(known: TraceIndex) -> bool:
+    """Whether what was indexed is no longer there, or cannot be read; the latter is read anew then.
+
+    A loss of power may leave files without their bytes, which nobody sees by their names.
+    """
+    stored = Path(known.folder) / _INDEX
+    try:
+        if stored.read_bytes() != _encoded(known):
+            return True
+        for name in known.files:
+            with pa.parquet.ParquetFile(name) as file:
+                for _ in file.iter_batches(_GROUP_ROWS):
+                    pass
+    except (pa.ArrowException, OSError):
+        stored.unlink(missing_ok=True)
+        return True
+    return False
 
 
 def _read_index(path: Path, folder: Path) -> TraceIndex:
@@ -186,8 +208,17 @@ def _parquet_pieces(path: Path, known: TraceIndex) -> Iterator[tuple[pa.Table, i
             yield pa.table(batch).cast(SCHEMA), path.stat().st_size, ""
 
 
+def _require_named(path: Path, rows: pa.Table) -> None:
+    """Refuse rows of which it is not said when, and in which lane, they were."""
+    missing = [name for name in _NAMED_BY if rows[name].null_count]
+    if missing:
+        raise ValueError(f"{path}: not a trace, or damaged: a row without {', '.join(missing)}")
+
+
 def _add_piece(known: TraceIndex, rows: pa.Table, end: int, seam: str) -> TraceIndex:
     """The index with one more file of rows, sorted by lane, then by time."""
+    if not len(rows):  # empty lines
+        return replace(known, source_bytes=end, seam=seam)
     rows = rows.drop_columns(list(_LEFT_OUT))
     rows = rows.sort_by([("lane", "ascending"), ("env_frame", "ascending")])
     lane, funding = (rows[name].to_numpy() for name in ("lane", "funding"))
@@ -247,7 +278,11 @@ def _piece_name(number: int) -> str:
 
 
 def _write_index(folder: Path, known: TraceIndex) -> None:
-    write_file(folder / _INDEX, json.dumps(asdict(known)).encode())
+    write_file(folder / _INDEX, _encoded(known))
+
+
+def _encoded(known: TraceIndex) -> bytes:
+    return json.dumps(asdict(known)).encode()
 
 
 def cache_folder(cache: Path, run: str, trace: str) -> Path:

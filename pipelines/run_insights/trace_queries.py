@@ -10,6 +10,7 @@ import pandas as pd
 
 from envs.checks import require_one_of
 from envs.config import BPS, EnvConfig
+from pipelines.refusal import first_line
 from pipelines.run_insights.trace_index import TraceIndex
 
 # Metrics in the price or the units of one market: those of several make no common axis.
@@ -38,6 +39,7 @@ MAX_CANDLES = 800
 MAX_EPISODES = 20
 MAX_TRADES = 1_000_000
 _MEMORY = "512MB"
+_SPILLED = ".spilled"  # folder in the cache for what does not fit
 
 _WHERE = """FROM read_parquet($files)
     WHERE env_frame BETWEEN $first AND $last
@@ -75,7 +77,7 @@ ORDER BY entry_frame LIMIT $most"""
 
 
 class IndexGoneError(OSError):
-    """The files of an index are gone, or others: the trace was cut off, or the cache removed."""
+    """What is indexed cannot be asked: gone, other files, or damaged, or too much for DuckDB."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class TraceQueries:
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
             "TimeZone = 'UTC'",
+            f"temp_directory = '{folder}/{_SPILLED}'",
             f"allowed_directories = ['{folder}']",
             "enable_external_access = false",
             "lock_configuration = true",
@@ -192,13 +195,15 @@ class TraceQueries:
         """
         rates = {"taker": cfg.taker_fee_bps * BPS, "maker": cfg.maker_fee_bps * BPS}
         words = {"lane": part.lane, "episode": part.episode, "market": part.market}
-        key = (index.folder, index.rows, index.seam, *words.values(), *rates.values())
+        # Of a trace that was made anew rows and seam may be the same, as of a parquet file.
+        made = (index.folder, index.rows, index.seam, index.source_time)
+        key = (*made, *words.values(), *rates.values())
+        # One at a time: those of a long lane take all the memory, and two pages may ask the same.
         with self._lock:
             if key in self._trades:
                 self._trades.move_to_end(key)
                 return self._trades[key]
-        found = self._ask(index, _TRADES, **words, **rates, most=MAX_TRADES)
-        with self._lock:
+            found = self._ask(index, _TRADES, **words, **rates, most=MAX_TRADES)
             self._trades[key] = found
             while sum(map(len, self._trades.values())) > MAX_TRADES and len(self._trades) > 1:
                 self._trades.popitem(last=False)
@@ -209,8 +214,9 @@ class TraceQueries:
         with self._base.cursor() as cursor:
             try:
                 return cursor.execute(text, {"files": index.files, **words}).df()
-            except (duckdb.IOException, duckdb.InvalidInputException) as error:
-                raise IndexGoneError("what is indexed of the trace is being made anew") from error
+            except duckdb.Error as error:  # of a damaged file it may be of any kind
+                reason = f"what is indexed of the trace cannot be asked: {first_line(error)}"
+                raise IndexGoneError(reason) from error
 
 
 def _words(part: Part) -> dict[str, object]:

@@ -9,7 +9,13 @@ from pathlib import Path
 from envs.durable import make_writable
 from pipelines.run_folder import RunFolder
 from pipelines.run_insights.run_files import find_folders
-from pipelines.run_insights.trace_index import PIECE_BYTES, TraceIndex, cache_folder, index_trace
+from pipelines.run_insights.trace_index import (
+    PIECE_BYTES,
+    TraceIndex,
+    cache_folder,
+    index_trace,
+    is_lost,
+)
 from pipelines.run_insights.trace_queries import TraceQueries
 
 _PATTERNS = ("*_actions.csv", "*_actions.parquet")
@@ -117,13 +123,25 @@ class TraceStore:
                     return
             time.sleep(0.02)
 
+    def is_lost(self, run: str, trace: str, index: TraceIndex) -> bool:
+        """Whether an index that could not be asked is gone, or damaged: it is made anew then."""
+        lost = is_lost(index)
+        with self._lock:
+            entry = self._entries[(run, trace)]
+            if entry.busy or entry.index is not index:
+                return True
+            if lost:
+                entry.index, entry.checked = None, -_FRESH_S
+        return lost
+
     def _make(self, entry: _Entry, path: Path, folder: Path) -> None:
         index, error = None, ""
         try:
             with self._one_at_a_time:
                 index = index_trace(path, folder)
-        except (ValueError, OSError) as failure:
-            error = str(failure).replace(str(self.root), self.root.name)
+        except Exception as failure:  # whatever it is: a page would wait for this thread for ever
+            words = str(failure) or type(failure).__name__
+            error = words.replace(str(self.root), self.root.name)
         with self._lock:
             entry.index, entry.error = index, error
             entry.busy, entry.checked = False, time.monotonic()
