@@ -62,7 +62,8 @@ def test_a_hung_worker_is_noticed_in_the_time_that_is_set(tmp_path, asked_for):
             ask()
         assert 1.5 < time.monotonic() - began < 30.0
         assert told.get(timeout=10.0) == "a worker of the environment does not answer"
-    time.sleep(0.2)
+    for process in env.base_env._workers:
+        process.join(20)  # it was killed, and may still be about to end
     assert not any(process.is_alive() for process in env.base_env._workers)
 
 

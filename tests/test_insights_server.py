@@ -17,6 +17,8 @@ pytest.importorskip("dash")
 pytest.importorskip("duckdb")
 
 from html_document import EVIL
+from pipelines.run_insights.insights_config import InsightsConfig
+from pipelines.run_insights.server import make_app
 from served_runs import ROOT, serve_words
 
 # A server whose first page is asked of DuckDB, and takes for ever.
@@ -94,6 +96,16 @@ def test_another_host_s_name_is_refused_and_no_other_page_may_read_along(address
     with DIRECT.open(f"{address}trace/") as answer:
         assert "Access-Control-Allow-Origin" not in answer.headers
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+
+
+def test_a_folder_of_runs_that_is_moved_away_meanwhile_is_said_to_be_gone(tmp_path):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    app = make_app(InsightsConfig(runs=str(runs), cache=str(tmp_path / "cache")))
+    runs.rename(tmp_path / "elsewhere")
+    page = app.server.test_client().get("/", base_url="http://127.0.0.1/")
+    assert (page.status_code, page.mimetype) == (404, "text/plain")
+    assert page.text == f"runs={str(runs)!r} is not allowed: a folder that exists\n"
 
 
 def test_it_listens_on_the_loopback_and_nowhere_else(address):

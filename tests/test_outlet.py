@@ -15,13 +15,14 @@ class Place:
 
     def __init__(self, fails="", waits=""):
         self.fails, self.waits = fails, waits
-        self.go_on = threading.Event()
+        self.begun, self.go_on = threading.Event(), threading.Event()
         self.told = []
 
     def __getattr__(self, method):
         def tell(*args, **words):
             self.told.append((method, *args, *words.values()))
             if method == self.waits:
+                self.begun.set()
                 self.go_on.wait(30)
             if method == self.fails:
                 raise RuntimeError("the service died\nwith details")
@@ -101,6 +102,7 @@ def test_a_process_that_ends_at_once_gives_it_a_moment_and_no_more(caplog, monke
     hanging = Place(waits="log")
     background = BackgroundOutlet("a place", lambda: hanging, finish_s=30)
     background.log({}, 1)
+    assert hanging.begun.wait(30)
     background.leave()
     assert methods(hanging) == ["log"]
     hanging.go_on.set()

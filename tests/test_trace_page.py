@@ -40,10 +40,18 @@ def page(chromium, address):
 
 
 def drawn(browser, chart):
-    """What a chart holds: it is drawn a moment after the answer is there."""
+    """What a chart holds: it is drawn a moment after the answer is there, and empty before."""
     plot = f"document.querySelector('#{chart} .js-plotly-plot')"
-    browser.wait(f"{plot} && {plot}.data")
+    browser.wait(f"{plot}?.data?.length")
     return browser.run(f"return {plot}.data")
+
+
+def until(wanted, seconds=20.0):
+    """Wait for something that Python tells."""
+    end = time.monotonic() + seconds
+    while not wanted():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def points(browser, chart="metric-chart"):
@@ -85,9 +93,9 @@ def choose(browser, control, text):
     chosen = f"document.getElementById('{control}').textContent.trim() === {text!r}"
     for _ in range(8):
         browser.run(f"if (!{option}) document.getElementById('{control}').click()")
-        browser.wait(option)
-        browser.run(f"{option}.click()")
         with suppress(AssertionError):
+            browser.wait(option, 2.0)
+            browser.run(f"{option}?.click()")
             browser.wait(chosen, 2.0)
             return
     raise AssertionError(f"{control} does not take {text!r}")
@@ -104,8 +112,8 @@ def test_the_controls_change_the_charts_and_the_address(page, runs):
     drawn = (
         "document.querySelector('#metric-chart .js-plotly-plot').data[0].y.filter(y => y !== null)"
     )
-    browser.wait(f"{drawn}.length === {len(mine)}")
-    assert browser.run(f"return {drawn}") == mine["drawdown"].tolist()
+    wanted = mine["drawdown"].tolist()
+    until(lambda: browser.run(f"return {drawn}") == wanted)  # every lane has as many rows
     choose(browser, "trace", "replay_actions.csv")
     browser.wait("location.search.includes('trace=replay') && !location.search.includes('lane')")
     assert browser.errors() == []
@@ -194,23 +202,33 @@ def test_back_leads_to_the_view_before(page):
     browser.run("history.back()")
     browser.wait("!location.search.includes('first=')")
     browser.wait("document.querySelector('#first').value === '0'")
-    assert points(browser) == before
+    until(lambda: points(browser) == before)
+
+
+def draw(browser, chart, first, last):
+    """Draw sideways over a chart, from a pixel to another, until the address holds a range.
+
+    A chart that has just been drawn measures itself, and forgets what is drawn meanwhile.
+    """
+    place = f"document.querySelector('#{chart} .nsewdrag')"
+    browser.wait(place)
+    for _ in range(4):
+        browser.run(f"document.querySelector('#{chart}').scrollIntoView()")
+        box = browser.run(f"return {place}.getBoundingClientRect()")
+        browser.drag(box["left"] + first, box["left"] + last, box["top"] + 60)
+        with suppress(AssertionError):
+            browser.wait("location.search.includes('first=')", 5.0)
+            return box
+    raise AssertionError(f"{chart} does not take a range")
 
 
 def test_a_range_is_drawn_typed_or_walked_by_keys(page):
     browser = page()
-    time.sleep(
-        1.0
-    )  # a chart that has just been drawn measures itself, and forgets a drag meanwhile
-    browser.run("document.querySelector('#metric-chart').scrollIntoView()")
-    box = browser.run(
-        "return document.querySelector('#metric-chart .nsewdrag').getBoundingClientRect()"
-    )
-    browser.drag(box["left"] + 100, box["left"] + 300, box["top"] + 60)
-    browser.wait("location.search.includes('first=')")
-    first = int(browser.wait("document.querySelector('#first').value"))
+    box = draw(browser, "metric-chart", 100, 300)
+    first = browser.wait("Number(document.querySelector('#first').value)")
     wanted = 799 * 100 / box["width"]
     assert abs(first - wanted) < 12
+    browser.wait("document.querySelector('.move-later')")
     press(browser, "ArrowRight")
     browser.wait(f"Number(document.querySelector('#first').value) > {first}")
     press(browser, "0")
@@ -235,6 +253,7 @@ def test_a_page_fits_a_phone_and_the_dark(page, run):
     assert (
         browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 28)"
     )
+    browser.wait("document.querySelector('#candle-chart text')")
     fill = "getComputedStyle(document.querySelector('#candle-chart text')).fill"
     assert browser.run(f"return {fill}") == "rgb(230, 233, 238)"
     assert browser.errors() == []

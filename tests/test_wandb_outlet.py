@@ -217,8 +217,10 @@ import sys
 import time
 from pipelines.config import RunConfig, WandbConfig
 from pipelines.run_folder import RunFolder
+from pipelines.tracking import outlet
 from pipelines.tracking.tracker import Tracker
 
+outlet._MOMENT_S = 60.0  # a moment of this machine may be longer: other work
 run = RunFolder.create(".", "run", "test")
 with Tracker(run, RunConfig(wandb=WandbConfig(mode="offline")), total_frames=10) as tracker:
     tracker.log({"a": 1.0}, 5)

@@ -92,7 +92,10 @@ def make_app(cfg: InsightsConfig) -> Dash:
         return response
 
     @server.get("/")
-    def all_runs() -> str:
-        return make_page(root, cfg.price_per_hour, None)
+    def all_runs() -> str | flask.Response:
+        try:
+            return make_page(root, cfg.price_per_hour, None)
+        except NotADirectoryError as error:  # it was there at the start
+            return flask.Response(f"{error}\n", 404, mimetype="text/plain")
 
     return app
