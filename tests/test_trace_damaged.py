@@ -52,6 +52,15 @@ def test_a_trace_of_an_empty_line_has_no_rows_yet(runs, tmp_path):
     assert message.endswith("the trace has no rows yet.")
 
 
+def test_a_trace_of_one_row_shows_its_point(runs, tmp_path):
+    path = runs / "one" / NAME
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    found = make_asker(runs, tmp_path / "cache")("url.search", **{"url.search": "?run=one"})
+    assert found["about"]["children"] == "1 row, 1 lane, frames to 0; lane 0: BTC/USD"
+    (line,) = found["metric-chart"]["figure"]["data"]
+    assert (len(line["y"]), line["mode"]) == (1, "lines+markers")
+
+
 def test_whatever_fails_while_a_trace_is_read_is_said(runs, tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError

@@ -173,6 +173,8 @@ def test_the_market_is_picked_where_there_are_several_and_the_address_holds_it(p
         search_of(browser), "document.querySelector('#market')?.textContent === 'ETH/USD'"
     )
     browser.run("history.back()")
+    browser.wait("location.search.includes('lane=1')")  # one that is on its way takes no second
+    browser.wait("document.querySelector('#market')?.textContent === 'ETH/USD'")
     browser.run("history.back()")
     browser.wait("document.querySelector('#market')?.textContent === 'all markets'")
     page()
@@ -233,6 +235,8 @@ def test_a_range_is_drawn_typed_or_walked_by_keys(page):
     browser.wait(f"Number(document.querySelector('#first').value) > {first}")
     press(browser, "0")
     browser.wait("!location.search.includes('first=')")
+    browser.wait("document.querySelector('#first').value === '0'")
+    browser.wait("document.querySelector('.move-after')")
     press(browser, "n")
     browser.wait("location.search.includes('trade=') && document.querySelector('tr.chosen')")
     one = search_of(browser)

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 from dash import Dash, Input, Output, State, ctx, html, no_update
 from dash.exceptions import PreventUpdate
 
+from pipelines.number_text import counted
 from pipelines.run_insights.trace_answer import Answer, answer
 from pipelines.run_insights.trace_figures import NOTHING, Figure
 from pipelines.run_insights.trace_index import TraceIndex, has_more
@@ -199,7 +200,8 @@ def _about(index: TraceIndex, found: Answer) -> str:
     seen = "all lanes" if lane is None else f"lane {lane}"
     seen += "" if episode is None else f", episode {episode}"
     return (
-        f"{index.rows:,} rows, {len(index.lanes):,} lanes, frames to {index.last_frame:,}; "
+        f"{counted(index.rows, 'row')}, {counted(len(index.lanes), 'lane')}, "
+        f"frames to {index.last_frame:,}; "
         f"{seen}: {', '.join(found.markets)}"
     )
 

@@ -64,7 +64,9 @@ def metric_figure(series: pd.DataFrame, metric: str, part: Part, trade: pd.Serie
                   fillcolor=_faint(LONG)),
         ]  # fmt: skip
     name = "mean" if traces else metric
-    traces.append(_line(*_broken(x, mean, breaks), name, line={"color": LONG, "width": 1.6}))
+    xs, ys = _broken(x, mean, breaks)
+    look = {"mode": "lines+markers", "marker": {"size": 4}} if _has_lone_point(ys) else {}
+    traces.append(_line(xs, ys, name, line={"color": LONG, "width": 1.6}, **look))
     layout = _layout(part, f"{metric}, {METRICS[metric]}", trade)
     layout["xaxis"]["title"] = {"text": "frames"}
     if metric == "close":  # a coin's, and not 27.4µ
@@ -180,6 +182,14 @@ def _broken(x: list[Any], y: list[Any], breaks: Sequence[int]) -> tuple[list[Any
     for place in reversed(breaks):
         x, y = [*x[:place], None, *x[place:]], [*y[:place], None, *y[place:]]
     return x, y
+
+
+def _has_lone_point(y: Sequence[float | None]) -> bool:
+    """Whether a value has no neighbour that it could be joined to: no line would show it."""
+    around = zip([None, *y[:-1]], y, [*y[1:], None], strict=True)
+    return any(
+        value is not None and before is None and after is None for before, value, after in around
+    )
 
 
 def _pinched(
