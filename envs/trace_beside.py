@@ -47,7 +47,7 @@ def read_simulator(trace: Path) -> EnvConfig:
         # A key that is newer than the trace changes nothing that is read here.
         names = {field.name for field in dataclasses.fields(EnvConfig)} & set(known)
         return EnvConfig(**{name: known[name] for name in names} | needed)
-    except (KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: no parameters of a simulator: {error!r}") from error
 
 

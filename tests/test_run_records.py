@@ -128,6 +128,15 @@ def test_what_is_damaged_is_said_and_the_rest_is_shown(runs):
         assert words in page
 
 
+@pytest.mark.parametrize("known", [None, 5, ["ab"], {"ab": 1}])
+def test_a_hash_of_bars_that_is_none_is_that_of_other_bars(runs, known):
+    path = runs / "good" / "result.json"
+    values = json.loads(path.read_text())
+    values["replayed"]["source_sha256"] = known
+    path.write_text(json.dumps(values))
+    assert [each.other for each in by_name(runs)["good"].replays] == ["BTC/USDT of x.csv"]
+
+
 @given(
     left=st.fixed_dictionaries({}, optional={name: st.integers(0, 2) for name in "abc"}),
     right=st.fixed_dictionaries({}, optional={name: st.integers(0, 2) for name in "abc"}),

@@ -1,5 +1,6 @@
 """Traces and indices that are damaged, replaced or too large: said or mended, never waited for."""
 
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -59,6 +60,16 @@ def test_a_trace_of_one_row_shows_its_point(runs, tmp_path):
     assert found["about"]["children"] == "1 row, 1 lane, frames to 0; lane 0: BTC/USD"
     (line,) = found["metric-chart"]["figure"]["data"]
     assert (len(line["y"]), line["mode"]) == (1, "lines+markers")
+
+
+@pytest.mark.parametrize("value", [None, "5", [5], 10**400], ids=["null", "text", "list", "digits"])
+def test_parameters_that_are_none_are_said(runs, tmp_path, value):
+    beside = (runs / "one" / NAME).with_suffix(".json")
+    known = json.loads(beside.read_text())
+    known["simulator"]["stop_steps"] = value
+    beside.write_text(json.dumps(known))
+    message = opened(make_asker(runs, tmp_path / "cache"), "?run=one")[1]
+    assert message == "Profits are before fees: train_actions.json: damaged"
 
 
 def test_whatever_fails_while_a_trace_is_read_is_said(runs, tmp_path, monkeypatch):

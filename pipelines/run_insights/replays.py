@@ -119,7 +119,8 @@ def other_bars(played: Mapping[str, Any], hashes: set[str]) -> str:
     if not isinstance(split, str):
         return "unknown bars"
     words = [] if split == "test" else [f"{split} split"]
-    if played.get("source_sha256") not in hashes:
+    known = played.get("source_sha256")
+    if not isinstance(known, str) or known not in hashes:  # a damaged file may hold anything
         words.append(f"{played.get('asset')} of {played.get('source_name')}")
     return ", ".join(words)
 
