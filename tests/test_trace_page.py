@@ -226,6 +226,7 @@ def draw(browser, chart, first, last):
 
 def test_a_range_is_drawn_typed_or_walked_by_keys(page):
     browser = page()
+    time.sleep(1.0)  # a chart that has just been drawn measures itself, and undoes what comes then
     box = draw(browser, "metric-chart", 100, 300)
     first = browser.wait("Number(document.querySelector('#first').value)")
     wanted = 799 * 100 / box["width"]
