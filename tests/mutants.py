@@ -106,6 +106,8 @@ def _run_pytest(copy: str, tests: Sequence[str], answer: Connection) -> None:
     """Run test files of the copy, in a forked process, and send killer and counts."""
     os.chdir(copy)
     sys.path.insert(0, copy)
+    # An installed checkout would be what the programs that tests start are made of.
+    os.environ["PYTHONPATH"] = copy
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the process's life
     import pytest
 

@@ -84,3 +84,14 @@ def test_a_move_stays_within_the_trace(asked_trace, part, by, zoom):
     view = TraceView(lane=part.lane, first=part.first, last=part.last)
     moved = view.moved(index, part, by=by, zoom=zoom)
     assert 0 <= moved.first < moved.last <= 899
+
+
+@MANY
+@given(part=parts(), by=st.floats(-3, 3))
+def test_a_range_stays_as_long_as_it_was_drawn_when_it_is_moved(asked_trace, part, by):
+    """At least a row of every lane."""
+    _, index, _ = asked_trace
+    moved = TraceView(lane=part.lane, first=part.first, last=part.last).moved(index, part, by=by)
+    assert moved.last - moved.first == max(part.last - part.first, len(index.lanes))
+    nearer = TraceView().moved(index, part, zoom=0.5)
+    assert nearer.last - nearer.first <= max(part.last - part.first, len(index.lanes))

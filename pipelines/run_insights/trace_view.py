@@ -120,8 +120,10 @@ class TraceView:
         self, index: TraceIndex, part: Part, *, by: float = 0.0, zoom: float = 1.0
     ) -> "TraceView":
         """The view of a range `zoom` times as long, moved by a share of its length."""
-        length = part.last - part.first
-        least = _LEAST_FRAMES * max(len(index.lanes), 1)
+        length, lanes = part.last - part.first, max(len(index.lanes), 1)
+        least = _LEAST_FRAMES * lanes
+        if zoom <= 1.0:  # a range that was drawn may be shorter, and stays as long
+            least = min(least, max(length, lanes))
         wanted = min(max(round(length * zoom), least), index.last_frame - index.first_frame)
         middle = part.first + length / 2 + by * length
         first = min(max(round(middle - wanted / 2), index.first_frame), index.last_frame - wanted)
