@@ -106,8 +106,9 @@ def _run_pytest(copy: str, tests: Sequence[str], answer: Connection) -> None:
     """Run test files of the copy, in a forked process, and send killer and counts."""
     os.chdir(copy)
     sys.path.insert(0, copy)
-    # An installed checkout would be what the programs that tests start are made of.
-    os.environ["PYTHONPATH"] = copy
+    # An installed checkout would be what the programs that tests start are made of; and what they
+    # compile would hide the next fault.
+    os.environ |= {"PYTHONPATH": copy, "PYTHONDONTWRITEBYTECODE": "1"}
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the process's life
     import pytest
 
