@@ -185,6 +185,14 @@ def test_lists_may_hold_lists():
     assert cfg.train == ["env.risk_multiples=[1,2]", "model=mlp"]
 
 
+@pytest.mark.parametrize("folder", [".", "runs"])
+def test_a_folder_is_no_registry(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ValueError, match=f"^registry='{folder}' is not allowed: a file$"):
+        EvaluateConfig(folds=2, registry=folder)
+
+
 @pytest.mark.parametrize("folds", [False, True])
 def test_two_evaluations_do_not_write_to_one_folder(three_runs, tmp_path, capsys, folds):
     out, registry = tmp_path / "e", tmp_path / "openings.jsonl"

@@ -1,5 +1,6 @@
 """What an evaluation is told."""
 
+import os
 from dataclasses import dataclass, field
 
 from envs.checks import require, require_at_least, require_between, require_one_of
@@ -62,6 +63,8 @@ class EvaluateConfig:
                 else f"{' and '.join(names)} are not allowed together: give one of them"
             )
         self._check_walk_forward()
+        if self.registry is not None:  # before a walk-forward trains for hours
+            require(not os.path.isdir(self.registry), "registry", self.registry, "a file")
         require_one_of("checkpoint", self.checkpoint, CHECKPOINTS)
         require_at_least("draws", self.draws, 1)
         require_seed_and_device(self.seed, self.device)
