@@ -49,6 +49,17 @@ def test_what_is_no_registry_knows_nobody(registry, tmp_path):
     assert candidates_beside(registry, FIRST) == 0
 
 
+def test_a_folder_near_by_that_cannot_be_asked_hides_no_other_and_ends_nothing(registry, tmp_path):
+    """A mount whose machine is gone, in the folder of somebody's home: its look is counted."""
+    near = tmp_path / "1" / "2"
+    (near / "mount").symlink_to("n" * 300)
+    with pytest.raises(OSError, match="name too long"):
+        (near / "mount").stat()
+    (near / "loop").symlink_to("loop")
+    Registry(near / "more" / "openings.jsonl").open(OTHER)
+    assert candidates_beside(registry, FIRST) == 1
+
+
 def test_a_verdict_says_that_runs_in_another_folder_have_looked(three_runs, tmp_path):
     for folder, run in zip(("first", "second"), three_runs[::2], strict=True):
         shutil.copytree(run, tmp_path / "runs" / folder / "a")

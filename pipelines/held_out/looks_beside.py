@@ -24,9 +24,16 @@ def candidates_beside(registry: Registry, opening: Opening) -> int:
 def _near(registry: Path) -> list[Path]:
     """Other registries: in the folders below that of a registry, in those beside it, and above."""
     holder = registry.parent
-    found = {*holder.glob(f"*/{FILE}"), *holder.parent.glob(f"*/{FILE}")}
-    found |= {place / FILE for place in [*holder.parents][: LEVELS - 1]}
-    return sorted(found - {registry})
+    places = {*_entries(holder), *_entries(holder.parent), *[*holder.parents][: LEVELS - 1]}
+    return sorted({place / FILE for place in places} - {registry})
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, asked nothing: one may be a mount whose machine is gone."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _candidates(registry: Registry, opening: Opening) -> set[tuple[str, str]]:
