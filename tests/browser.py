@@ -42,7 +42,7 @@ class Browser:
         """What the body of a JavaScript function returns."""
         return _send(f"{self.address}/execute/sync", {"script": script, "args": []})
 
-    def wait(self, expression: str, seconds: float = 20.0) -> object:
+    def wait(self, expression: str, seconds: float = 60.0) -> object:
         """The value of an expression as soon as it is true."""
         end = time.monotonic() + seconds
         while not (value := self.run(f"return {expression}")):
@@ -63,6 +63,7 @@ class Browser:
         )  # fmt: skip
         likes = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.tell("Emulation.setEmulatedMedia", features=likes)
+        self._wait_for_a_frame()
 
     def drag(self, from_x: float, to_x: float, y: float) -> None:
         """Press the mouse at a place of the window, draw it sideways, and let it go."""
@@ -79,6 +80,12 @@ class Browser:
         """What the console was told of errors and warnings since it was asked last."""
         entries = _send(f"{self.address}/se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+
+    def _wait_for_a_frame(self) -> None:
+        """Styles are others at once; who listens to the change is told when a frame is drawn."""
+        script = """const told = arguments[0];
+            requestAnimationFrame(() => requestAnimationFrame(() => told()))"""
+        _send(f"{self.address}/execute/async", {"script": script, "args": []})
 
 
 @contextmanager
@@ -99,7 +106,7 @@ def started(folder: Path) -> Iterator[Browser]:
             _send(f"http://127.0.0.1:{port}/shutdown", None)
         except OSError:
             driver.kill()
-        driver.wait(10)
+        driver.wait(60)
 
 
 def _session(address: str) -> str:
@@ -109,7 +116,7 @@ def _session(address: str) -> str:
         "goog:chromeOptions": {"binary": CHROMIUM, "args": words},
         "goog:loggingPrefs": {"browser": "ALL"},
     }
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
             return (
