@@ -60,7 +60,8 @@ class Learner:
             has it; None: the model's own critic is the baseline.
 
     Raises:
-        ValueError: for a minibatch that whole sequences cannot fill.
+        ValueError: for a minibatch that whole sequences cannot fill, or of more frames than a
+            rollout; for a `path_baseline` with one account on a path.
 
     Attributes:
         epochs_done: of the last update.

@@ -46,7 +46,7 @@ def drawn(browser, chart):
     return browser.run(f"return {plot}.data")
 
 
-def until(wanted, seconds=20.0):
+def until(wanted, seconds=60.0):
     """Wait for something that Python tells."""
     end = time.monotonic() + seconds
     while not wanted():
