@@ -64,7 +64,8 @@ class MarketVectorEnv(VectorEnv):
 
     Raises:
         ValueError: as `MarketEnv`; in `step`, for actions that are not whole numbers, or not of
-            every lane and head.
+            every lane and head; in `reset`, for some of the lanes alone.
+        TypeError: for a `render_mode`.
         IndexError: in `step`, for an action outside its range, naming the head.
         ResetNeeded: in `step`, before the first `reset`.
     """
@@ -73,6 +74,8 @@ class MarketVectorEnv(VectorEnv):
         "render_modes": [],
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
+    # Gymnasium's own vectors have it beside the metadata; TorchRL's `GymWrapper` reads it there.
+    autoreset_mode = AutoresetMode.SAME_STEP
 
     def __init__(
         self,
@@ -83,7 +86,10 @@ class MarketVectorEnv(VectorEnv):
         num_envs: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        require(render_mode is None, "render_mode", render_mode, "null: there is nothing to draw")
+        if render_mode is not None:
+            # As of an argument that is none: stable-baselines3's `make_vec_env` asks for pictures
+            # at first, and does without after this error alone.
+            raise TypeError(f"render_mode={render_mode!r} is not allowed: there is nothing to draw")
         cfg = dataclasses.replace(cfg or EnvConfig(accounts=1), workers=0)
         if num_envs is not None:
             fits = num_envs % cfg.accounts == 0
@@ -120,8 +126,10 @@ class MarketVectorEnv(VectorEnv):
         Args:
             seed: of the starts of all lanes; of a list the first counts. None: the starts go on,
                 and begin anywhere if there never was a seed.
-            options: not read.
+            options: not read, but a ``reset_mask`` is refused: lanes begin anew by themselves.
         """
+        fits = "reset_mask" not in (options or {})
+        require(fits, "options", options, "no reset_mask: a lane begins anew when it ends")
         if isinstance(seed, list):
             seed = seed[0]
         super().reset(seed=seed)

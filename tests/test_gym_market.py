@@ -6,11 +6,12 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import RecordEpisodeStatistics
 from tensordict import TensorDict
-from torchrl.envs import TransformedEnv
+from torchrl.envs import GymWrapper, TransformedEnv
 
 import pipelines.benchmarks.gym_ids
 from envs.bar_table import BarTable
@@ -139,7 +140,7 @@ def test_spaces_fit_what_comes_out(table):
     assert env.action_space.contains(env.action_space.sample())
     assert env.step(env.action_space.sample())[1].dtype == np.float32
     assert env.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.SAME_STEP
-    with pytest.raises(ValueError, match="render_mode"):
+    with pytest.raises(TypeError, match="render_mode='human' is not allowed: there is nothing to"):
         MarketVectorEnv(table, CFG, render_mode="human")
     with pytest.raises(ValueError, match=r"table='bars\.parquet' is not allowed: a BarTable"):
         MarketVectorEnv("bars.parquet", CFG)
@@ -160,6 +161,14 @@ def test_every_known_market_has_an_id():
     assert env.action_space.nvec.tolist() == [3, 1, 1, 1]
     lanes = gymnasium.make_vec("pricetaker/Bracket-v0", num_envs=3)
     assert lanes.single_action_space.nvec.tolist() == [3, 2, 6, 5]
+
+
+def test_the_spec_of_a_known_market_comes_back_from_json():
+    made = gymnasium.make("pricetaker/AR1-v0", seed=1)
+    again = gymnasium.make(EnvSpec.from_json(made.spec.to_json()))
+    first, same = (env.reset(seed=0)[0]["window"] for env in (made, again))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, gymnasium.make("pricetaker/AR1-v0").reset(seed=0)[0]["window"])
 
 
 def test_a_loop_in_the_manner_of_cleanrl_trains_a_policy(table):
@@ -234,6 +243,30 @@ def test_a_step_before_the_first_reset_says_so(table):
     for env in (MarketVectorEnv(table, CFG), MarketGymEnv(table, CFG)):
         with pytest.raises(ResetNeeded, match=r"reset\(\) begins the episodes"):
             env.step(np.zeros(env.action_space.shape, int))
+
+
+def test_some_of_the_lanes_alone_do_not_begin_anew(table):
+    """All of them would, their episodes being lost; the refusal loses none."""
+    env = MarketVectorEnv(table, CFG)
+    env.reset(seed=0)
+    for action in actions_for(CFG, CFG.lanes)[:5]:
+        before = env.step(action)[0]
+    mask = np.arange(CFG.lanes) == 3
+    with pytest.raises(ValueError, match="no reset_mask: a lane begins anew when it ends"):
+        env.reset(options={"reset_mask": mask})
+    env.step(action)
+    assert env._statistics[1].max() == 6
+    assert not np.array_equal(env.reset(options={"mine": 1})[0]["window"], before["window"])
+
+
+def test_torchrl_wraps_the_lanes(table):
+    """What a lane sees next is what it saw next, but where it began anew."""
+    env = GymWrapper(MarketVectorEnv(table, CFG))
+    rollout = env.rollout(50, break_when_any_done=False)
+    seen, after = rollout["window"][:, 1:], rollout["next", "window"][:, :-1]
+    anew = rollout["next", "done"][:, :-1, 0]
+    assert torch.equal((seen != after).flatten(2).any(-1), anew)
+    assert anew.sum() > CFG.lanes
 
 
 def test_gymnasiums_statistics_of_one_lane_are_its_own(table):

@@ -7,6 +7,7 @@ pytest.importorskip("stable_baselines3")
 
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.env_util import make_vec_env
 
 from envs.gym_market import MarketGymEnv, MarketVectorEnv
 from pipelines.benchmarks.gym_ids import known_market
@@ -22,6 +23,12 @@ def market():
 
 def test_a_single_environment_passes_its_checks(market):
     check_env(MarketGymEnv(*market), warn=False)
+
+
+def test_its_own_vectors_are_made_of_an_id():
+    """It asks every environment for pictures, and goes on without them if there are none."""
+    lanes = make_vec_env("pricetaker/Drift-v0", n_envs=2, seed=0)
+    PPO("MultiInputPolicy", lanes, n_steps=8, batch_size=8, n_epochs=1).learn(16)
 
 
 def test_ends_are_told_as_it_expects_them(market):

@@ -4,7 +4,6 @@
 Bars and parameters are those of the preset ``data=synthetic/ar1``; `seed` draws other bars.
 """
 
-from functools import partial
 from typing import Any
 
 import gymnasium
@@ -47,6 +46,8 @@ def make_vector(name: str, *, seed: int = 0, **kwargs: Any) -> MarketVectorEnv:
 for _name, _id in KNOWN_IDS.items():
     gymnasium.register(
         _id,
-        entry_point=partial(make_single, _name),
-        vector_entry_point=partial(make_vector, _name),
+        # Names: a `spec` of functions would have no JSON.
+        entry_point=f"{__name__}:{make_single.__name__}",
+        vector_entry_point=f"{__name__}:{make_vector.__name__}",
+        kwargs={"name": _name},
     )
