@@ -8,6 +8,7 @@ import torch
 
 from envs.bar_table import BarTable
 from envs.config import EnvConfig
+from envs.ledger import LEDGER
 from envs.market import MarketEnv
 from envs.observation import account_scale
 from modules.config import ModelConfig
@@ -100,6 +101,33 @@ def test_the_policy_sees_the_account_as_in_training():
     raw = env.rollout(9, LONG, break_when_any_done=False)["next", "account"][0, 0]
     assert torch.stack(seen[1:]).flatten(0, 2).equal(raw / account_scale(CFG))
     assert not torch.stack(seen[1:]).flatten(0, 2).equal(raw)
+
+
+def look_back(state):
+    state["bar"].squeeze(-1).sub_(3)
+    return LONG(state)
+
+
+def grow_rich(state):
+    ledger = state["ledger"].clone()
+    ledger[..., LEDGER.index("cash")] *= 2
+    return LONG(state).set("ledger", ledger)
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        (look_back, "changed `bar`, by which the market goes on"),
+        (grow_rich, "changed `ledger`"),
+        (lambda state: None, "returned NoneType: a TensorDict with `action`"),
+    ],
+    ids=["bar", "ledger", "nothing"],
+)
+def test_a_policy_of_ones_own_that_changes_the_market_is_refused(policy, told):
+    """It would be played on other bars, or with money of its own, and judged by it."""
+    table = table_of(noise(64))
+    with pytest.raises(ValueError, match=told):
+        play_tiles(table, CFG, split_tiles(table, CFG, "test"), policy)
 
 
 def test_profits_of_all_trades_are_the_change_of_equity():

@@ -27,6 +27,7 @@ from pipelines.rollout_policy import RolloutPolicy
 Policy = Callable[[TensorDictBase], TensorDictBase]
 
 _LOG_PROBS = tuple(("action", f"{head}_log_prob") for head in HEADS)
+_STATE = ("bar", "ledger")
 # What the trace is written from, and what two rollouts are compared by; the rest of a step is
 # dropped at once.
 _KEPT = (
@@ -157,6 +158,7 @@ def play_tiles(
 
     Raises:
         NonFiniteError: if a log-probability of an action is no number.
+        ValueError: if the policy returns no TensorDict, or changes ``bar`` or ``ledger``.
     """
     return Rollout.join(
         list(
@@ -261,6 +263,24 @@ def _play(env: TransformedEnv, policy: Policy, length: int, bulk: bool) -> Tenso
         policy.announce(length if bulk else 0)
     state, steps = env.reset(), []
     for _ in range(length):
-        played, state = env.step_and_maybe_reset(policy(state))
+        played, state = env.step_and_maybe_reset(_act(policy, state))
         steps.append(played.select(*_KEPT, strict=False).to("cpu"))
     return TensorDict.stack(steps, -1)
+
+
+def _act(policy: Policy, state: TensorDictBase) -> TensorDictBase:
+    """What the policy makes of a state; of somebody's own it is looked at first.
+
+    The state is the market's memory: ``bar -= 1`` in place would play other bars without a word.
+    """
+    if isinstance(policy, RolloutPolicy):  # writes its own alone; a GPU would wait for the look
+        return policy(state)
+    before = state.select(*_STATE).clone()
+    acted = policy(state)
+    if not isinstance(acted, TensorDictBase):
+        told = type(acted).__name__
+        raise ValueError(f"the policy returned {told}: a TensorDict with `action` is needed")
+    for key in _STATE:
+        if not torch.equal(acted[key], before[key]):
+            raise ValueError(f"the policy changed `{key}`, by which the market goes on: copy it")
+    return acted
