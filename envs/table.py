@@ -124,7 +124,7 @@ def cut_table(
 
     Args:
         bars: N bars from `envs.bars.load_bars`.
-        columns: float32 [N, F], their features, NaN in warm-up rows.
+        columns: float32 [N, F], their features, NaN in warm-up rows; copied.
         names: of the F features.
         cfg: how to cut them.
         window: rows that an observation looks at, the last closed bar included.
@@ -136,7 +136,8 @@ def cut_table(
             under ``window + episode_bars``; for a split without room for one episode.
     """
     _require_columns(columns, (len(bars.time_ns), len(set(names))))
-    features = torch.from_numpy(columns)
+    # A copy: who fills the same columns anew, for a second table, must not change the first.
+    features = torch.from_numpy(columns.copy())
     tradable = torch.isfinite(features).all(dim=1)
     if splits is None:
         splits = split_by_time(bars.time_ns, cfg, window=window, episode_bars=episode_bars)
@@ -160,9 +161,10 @@ def cut_table(
 
 
 def _require_columns(columns: np.ndarray, shape: tuple[int, int]) -> None:
-    fits = columns.dtype == np.float32 and columns.shape == shape
-    found = f"{columns.dtype} {list(columns.shape)}"
-    allowed = f"float32 {list(shape)}: a row for each bar, a column for each different name"
+    is_array = isinstance(columns, np.ndarray)
+    fits = is_array and columns.dtype == np.float32 and columns.shape == shape
+    found = f"{columns.dtype} {list(columns.shape)}" if is_array else type(columns).__name__
+    allowed = f"an array float32 {list(shape)}: a row for each bar, a column for each different name"
     require(fits, "columns", found, allowed)
 
 

@@ -326,9 +326,21 @@ def test_columns_of_ones_own_that_do_not_fit_the_bars_or_their_names_are_refused
         (more, names, f"{len(names) + 1}]"),
         (more, [*names, names[0]], f"{len(names) + 1}]"),
         (more[:-1], [*names, "mine"], f"{len(columns) - 1}, "),
+        (pd.DataFrame(more), [*names, "mine"], "DataFrame"),
     ):
         with pytest.raises(ValueError, match=r"^columns=") as refused:
             cut_table(bars, given, named, cfg, window=8, episode_bars=16)
         assert found in str(refused.value).split("is not allowed")[0]
     table = cut_table(bars, more, [*names, "mine"], cfg, window=8, episode_bars=16)
     assert table.meta.feature_names[-1] == "mine"
+
+
+def test_columns_that_are_filled_anew_change_no_table_that_was_made_of_them():
+    cfg = DataConfig(synthetic=SyntheticConfig(market="drift", bars=4_096))
+    bars, columns, names = load_columns(cfg)
+    first = cut_table(bars, columns, names, cfg, window=8, episode_bars=16)
+    before = first.features.clone()
+    columns[:] = columns[::-1] + 1.0
+    second = cut_table(bars, columns, names, cfg, window=8, episode_bars=16)
+    assert torch.equal(first.features, before)
+    assert not torch.equal(second.features, before)
