@@ -69,8 +69,11 @@ def read_indices(action: TensorDictBase, lanes: torch.Size) -> list[Tensor]:
         lanes: paths and accounts.
 
     Raises:
-        IndexError: if one of them is not int64, or not of every lane.
+        IndexError: if `action` is a tensor, or one of them is not int64, or not of every lane.
     """
+    if isinstance(action, Tensor):  # which a head's name would index
+        told = f"{action.dtype} {list(action.shape)}"
+        raise IndexError(f"action: {told} is not allowed: a TensorDict of {', '.join(HEADS)}")
     indices = [action[head].contiguous() for head in HEADS]
     for head, index in zip(HEADS, indices, strict=True):
         if index.dtype != torch.int64 or index.shape != lanes:

@@ -159,6 +159,16 @@ def test_a_state_that_lost_digits_on_its_way_is_refused(table, key, dtype):
         env.step(td)
 
 
+def test_an_action_that_is_one_tensor_of_all_heads_is_refused(table):
+    """As the Gymnasium environments take it, and as a head's name would index it."""
+    env = MarketEnv(table, config())
+    td = env.reset()
+    td["action"] = torch.zeros(*td.shape, 4, dtype=torch.int64)
+    told = r"action: torch.int64 \[.*, 4\] is not allowed: a TensorDict of direction, size, stop_l"
+    with pytest.raises(IndexError, match=told):
+        env.step(td)
+
+
 @pytest.mark.parametrize(
     "heads", [("size",), ("direction", "size", "stop_loss", "take_profit")], ids=["one", "all"]
 )
