@@ -164,7 +164,7 @@ def _require_columns(columns: np.ndarray, shape: tuple[int, int]) -> None:
     is_array = isinstance(columns, np.ndarray)
     fits = is_array and columns.dtype == np.float32 and columns.shape == shape
     found = f"{columns.dtype} {list(columns.shape)}" if is_array else type(columns).__name__
-    allowed = f"an array float32 {list(shape)}: a row for each bar, a column for each different name"
+    allowed = f"float32 {list(shape)}, an array: a row a bar, a column for each different name"
     require(fits, "columns", found, allowed)
 
 

@@ -22,6 +22,7 @@ from envs.trace_schema import action_values
 from modules.live import LiveMarket
 from modules.policy import make_actor_value, policy_after_market
 from pipelines.checkpoint_store import load_newest
+from pipelines.refusal import plain_refusals
 
 
 def main(run: str, path: str, account: Tensor | None = None) -> dict[str, float]:
@@ -49,7 +50,10 @@ def main(run: str, path: str, account: Tensor | None = None) -> dict[str, float]
     live = LiveMarket(model)
     for bar in features[-window:]:  # who goes on from here pushes each bar once, when it has closed
         state = live.push(bar)
-    seen = torch.zeros(NUM_ACCOUNT) if account is None else account
+    seen = torch.zeros(NUM_ACCOUNT) if account is None else account.float()
+    if seen.shape != (NUM_ACCOUNT,) or not seen.isfinite().all():
+        # The most likely action of what is no number would be the first one: a short.
+        raise ValueError(f"account={seen.tolist()}: {NUM_ACCOUNT} finite numbers are needed")
     seen = TensorDict(market_state=state[None], account=(seen / account_scale(cfg.env))[None])
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         chosen = policy_after_market(model)(seen.auto_batch_size_(1))["action"]
@@ -65,4 +69,5 @@ def main(run: str, path: str, account: Tensor | None = None) -> dict[str, float]
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    with plain_refusals():
+        main(*sys.argv[1:])

@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +18,7 @@ from pipelines.held_out.replay_inputs import load_inputs
 from pipelines.held_out.rollout import play_tiles
 from pipelines.train_config import TrainConfig
 from random_walk import write_bars
-from untrained_run import MODEL, make_untrained
+from untrained_run import ENV, MODEL, make_untrained
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -95,6 +97,29 @@ def test_the_last_bar_is_decided_on_as_a_replay_does(encoder, tmp_path, capsys) 
     frame[:300].to_parquet(file)
     with pytest.raises(ValueError, match=r"nan in column 0 is not allowed: .* in warm-up"):
         load(example).main(str(run), str(file))
+
+
+@pytest.mark.parametrize(
+    "account",
+    [torch.full((8,), torch.nan), torch.tensor([0.0] * 7 + [torch.inf]), torch.ones(1)],
+    ids=["nan", "inf", "one"],
+)
+def test_an_account_that_is_none_is_not_decided_for(account, tmp_path, capsys) -> None:
+    """Of logits that are no numbers the first would be taken, a short; one number was all eight."""
+    own = write_bars(tmp_path / "own.parquet", 1_400)
+    run = make_untrained(tmp_path / "run", own, seed=0)
+    decide = load("decide_on_the_last_bar").main
+    with pytest.raises(ValueError, match=r"account=\[.*\]: 8 finite numbers are needed"):
+        decide(str(run), str(own), account)
+    held = torch.tensor([1, 0.01, 0, 0.5, 0.3, 2, 4, 0.1], dtype=torch.float64)
+    assert set(decide(str(run), str(own), held)) == set(action_values(ENV))
+
+
+def test_what_cannot_be_decided_on_is_said_in_a_line(tmp_path) -> None:
+    program = [sys.executable, EXAMPLES / "decide_on_the_last_bar.py", tmp_path / "run", "b.csv"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path / 'run'}: no such folder\n"
 
 
 def test_stable_baselines_trains_on_a_known_market(capsys) -> None:
