@@ -84,4 +84,4 @@ def account_scale(cfg: EnvConfig) -> Tensor:
         "stop_distance_steps": float(cfg.stop_steps),
         "take_profit_distance_steps": cfg.stop_steps * widest_target,
     }
-    return torch.tensor([scales.get(column, 1.0) for column in ACCOUNT])
+    return torch.tensor([scales.get(column, 1.0) for column in ACCOUNT], dtype=torch.float32)

@@ -147,6 +147,16 @@ def test_spaces_fit_what_comes_out(table):
     env.close()
 
 
+def test_spaces_fit_under_another_default_type(table):
+    torch.set_default_dtype(torch.float64)
+    try:
+        env = MarketVectorEnv(table, CFG)
+        env.reset(seed=0)
+        assert env.observation_space.contains(env.step(env.action_space.sample())[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_registered_ids_make_one_lane_or_many(table):
     single = gymnasium.make("pricetaker/Market-v0", table=table, cfg=CFG)
     assert single.reset(seed=0)[0]["window"].shape == (8, 3)
