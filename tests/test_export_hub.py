@@ -161,6 +161,7 @@ def test_the_card_of_what_was_never_judged_says_so(run, tmp_path):
     for known in (manifest["data"]["sha256"], manifest["config_sha256"], "2025-01-01T00:00:00"):
         assert known in text
     assert "bars.parquet" in text
+    assert "the TensorDicts of `envs.factory.make_env`, whose accounts are on the scale" in text
     assert str(run.parent) not in text
     with pytest.raises(SystemExit):
         make_card(run, tmp_path / "model")
