@@ -90,7 +90,7 @@ class MarketVectorEnv(VectorEnv):
             # As of an argument that is none: stable-baselines3's `make_vec_env` asks for pictures
             # at first, and does without after this error alone.
             raise TypeError(f"render_mode={render_mode!r} is not allowed: there is nothing to draw")
-        cfg = dataclasses.replace(cfg or EnvConfig(accounts=1), workers=0)
+        cfg = _changed(cfg, EnvConfig(accounts=1), workers=0)
         if num_envs is not None:
             fits = num_envs % cfg.accounts == 0
             require(fits, "num_envs", num_envs, f"a multiple of env.accounts={cfg.accounts}")
@@ -237,7 +237,7 @@ class MarketGymEnv(gymnasium.Env):
         split: str = "train",
         render_mode: str | None = None,
     ) -> None:
-        cfg = dataclasses.replace(cfg or EnvConfig(), paths=1, accounts=1, workers=0)
+        cfg = _changed(cfg, EnvConfig(), paths=1, accounts=1, workers=0)
         self.lanes = MarketVectorEnv(table, cfg, split=split, render_mode=render_mode)
         self.observation_space = self.lanes.single_observation_space
         self.action_space = self.lanes.single_action_space
@@ -266,6 +266,12 @@ class MarketGymEnv(gymnasium.Env):
     def close(self) -> None:
         """Close the market."""
         self.lanes.close()
+
+
+def _changed(cfg: EnvConfig | None, default: EnvConfig, **changes: int) -> EnvConfig:
+    fits = cfg is None or isinstance(cfg, EnvConfig)
+    require(fits, "cfg", type(cfg).__name__, "an EnvConfig; a run's configuration has it as env")
+    return dataclasses.replace(cfg or default, **changes)
 
 
 def normalised_windows(table: BarTable, window: int) -> torch.Tensor:

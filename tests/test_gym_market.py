@@ -144,6 +144,9 @@ def test_spaces_fit_what_comes_out(table):
         MarketVectorEnv(table, CFG, render_mode="human")
     with pytest.raises(ValueError, match=r"table='bars\.parquet' is not allowed: a BarTable"):
         MarketVectorEnv("bars.parquet", CFG)
+    for kind in (MarketGymEnv, MarketVectorEnv):
+        with pytest.raises(ValueError, match="cfg='dict' is not allowed: an EnvConfig"):
+            kind(table, {"window": 8})
     env.close()
 
 

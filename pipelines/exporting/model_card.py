@@ -97,10 +97,10 @@ def _loading(model: Model, repository: str | None) -> list[str]:
     return [
         f"From a checkout of pricetaker, for any file of bars of this length{about}:",
         _LOAD.format(imports=imports, folder=folder, named=named),
-        "`policy` writes actions into the TensorDicts of `envs.factory.make_env`, whose accounts are "
-        "on the scale that it knows; those of a bare `envs.market.MarketEnv` are not. The folder is "
-        "a run without bars: `init_from=policy` begins a training with its weights, and this plays "
-        "it:",
+        "`policy` writes actions into the TensorDicts of `envs.factory.make_env`, whose accounts "
+        "are on the scale that it knows; those of a bare `envs.market.MarketEnv` are not. The "
+        "folder is a run without bars: `init_from=policy` begins a training with its weights, and "
+        "this plays it:",
         _PLAY.format(word=word),
     ]
 
