@@ -23,7 +23,7 @@ from envs.bar_table import BarTable
 from envs.config import EnvConfig
 from envs.market import MarketEnv
 from envs.observation import account_scale
-from envs.workers import limit_waiting
+from envs.workers import end_with_program, limit_waiting
 
 
 def make_env(
@@ -67,6 +67,7 @@ def make_env(
     env.set_seed(seed)
     if isinstance(base, ParallelEnv):
         limit_waiting(base)  # seeding has started the workers
+        end_with_program(base)
     return env
 
 

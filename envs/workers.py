@@ -3,10 +3,12 @@
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import active_children
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 
 from torchrl.envs import EnvBase, ParallelEnv, TransformedEnv
 
@@ -22,6 +24,14 @@ def limit_waiting(env: ParallelEnv, seconds: float = HUNG_AFTER_S) -> None:
     """Wait at most so long for the workers of a started environment to make a step."""
     # An attribute of the parent: the same limit in a worker would end it during a long update.
     env.BATCHED_PIPE_TIMEOUT = seconds
+
+
+def end_with_program(env: ParallelEnv) -> None:
+    """End the workers of a started environment with the program, if nobody has closed it.
+
+    Python would ask them to by SIGTERM, which they leave to their parent, and wait for ever.
+    """
+    Finalize(env, _kill, (list(env._workers),), exitpriority=0)
 
 
 @contextmanager
@@ -124,5 +134,9 @@ def _give_up_workers() -> None:
 
 
 def _kill_workers() -> None:
-    for process in active_children():
+    _kill(active_children())
+
+
+def _kill(processes: Iterable[BaseProcess]) -> None:
+    for process in processes:
         process.kill()

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -16,6 +18,17 @@ from envs.factory import make_env, training_transforms
 from envs.market import MarketEnv
 from random_walk import draw_ohlcv
 
+UNCLOSED = """
+from pathlib import Path
+from envs.config import EnvConfig
+from envs.factory import make_env
+
+if __name__ == "__main__":
+    cfg = EnvConfig(paths=2, accounts=1, window=8, episode_bars=6, tick_size=0.01)
+    env = make_env(Path({folder!r}), cfg)
+    print(env.rollout(3).shape, flush=True)
+    raise KeyError("mine")
+"""
 SMALL = {"paths": 4, "accounts": 3, "workers": 0, "window": 8, "episode_bars": 6}
 
 
@@ -81,6 +94,16 @@ def test_workers_leave_ctrl_c_to_their_parent(table, tmp_path):
     finally:
         env.close()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_program_ends_that_has_not_closed_its_workers(table, tmp_path):
+    """They leave SIGTERM to their parent, which Python has wait for them at its end, for ever."""
+    table.save(tmp_path / "bars")
+    program = tmp_path / "mine.py"
+    program.write_text(UNCLOSED.format(folder=str(tmp_path / "bars")))
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=90)
+    assert done.stdout == "torch.Size([2, 1, 1, 3])\n"
+    assert done.stderr.endswith("KeyError: 'mine'\n")
 
 
 def test_same_seed_same_rollout_and_other_seeds_differ(table, device):
