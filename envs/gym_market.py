@@ -268,7 +268,7 @@ class MarketGymEnv(gymnasium.Env):
         self.lanes.close()
 
 
-def _changed(cfg: EnvConfig | None, default: EnvConfig, **changes: int) -> EnvConfig:
+def _changed(cfg: EnvConfig | None, default: EnvConfig, **changes: Any) -> EnvConfig:
     fits = cfg is None or isinstance(cfg, EnvConfig)
     require(fits, "cfg", type(cfg).__name__, "an EnvConfig; a run's configuration has it as env")
     return dataclasses.replace(cfg or default, **changes)
