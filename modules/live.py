@@ -19,10 +19,16 @@ class LiveMarket:
 
     Args:
         model: from `modules.policy.make_actor_value`; its parameters are shared.
+
+    Raises:
+        ValueError: for a network of somebody's own, without its encoder.
     """
 
     def __init__(self, model: ActorValueOperator) -> None:
-        self._encoder = PathEncoder(model)
+        encoder = PathEncoder.find(model)
+        if encoder is None:
+            raise ValueError("model: no encoder in it; one of `make_actor_value` is needed")
+        self._encoder = encoder
         self._length = self._encoder.window.offsets.numel()
         self.reset()
 

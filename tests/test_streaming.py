@@ -5,7 +5,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tensordict import TensorDict
+from tensordict.nn import TensorDictSequential
 from torch import nn
+from torchrl.modules import ActorValueOperator
 
 from modules.config import ModelConfig
 from modules.live import LiveMarket
@@ -236,6 +238,13 @@ def test_a_bar_that_is_none_names_its_market():
     bars[1, 3] = torch.nan
     with pytest.raises(ValueError, match=r"nan in column 3 of market \[1\]"):
         live.push(bars)
+
+
+def test_a_network_of_ones_own_has_no_live_market():
+    trunk, actor, value = make_model(8).module
+    own = ActorValueOperator(TensorDictSequential(trunk), actor, value)
+    with pytest.raises(ValueError, match="no encoder in it; one of `make_actor_value` is needed"):
+        LiveMarket(own)
 
 
 def test_a_pass_has_the_gradients_of_its_windows():
