@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 # A growth that only a short time, taken for a year, can have.
@@ -69,8 +70,23 @@ def ratio(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """A count, or money without its cents."""
+    """A count."""
     return NONE if value is None else f"{value:,.0f}"
+
+
+def money(value: float | None) -> str:
+    """Money without its cents: ``1,234``; of under ten, as bitcoins are, ``0.00123``."""
+    return NONE if value is None else f"{_rounded(value, 0):,f}"
+
+
+def signed_money(value: float, cents: int = 0) -> str:
+    """Profit or loss, with so many digits of what is ten or more: ``+1,234``, ``-0.00123``."""
+    return f"{_rounded(value, cents):+,f}"
+
+
+def _rounded(value: float, cents: int) -> Decimal:
+    """Money of ten or more to its cents, less to three digits; never a minus before 0."""
+    return Decimal(f"{value:.{cents}f}" if abs(value) >= 10.0 else f"{value + 0.0:.3g}")
 
 
 def decimal(value: float | None) -> str:
@@ -81,6 +97,11 @@ def decimal(value: float | None) -> str:
 def days(value: float | None) -> str:
     """Days, or a shorter unit."""
     return NONE if value is None else duration(86_400.0 * value)
+
+
+def days_played(value: float) -> str:
+    """Days with their noun, three digits or all before the point: ``1.5 days``, ``4,388 days``."""
+    return f"{value:,.0f} days" if value >= 100.0 else f"{value:.3g} days"
 
 
 def hours(value: float | None) -> str:

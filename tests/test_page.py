@@ -259,6 +259,24 @@ def test_prices_that_bars_have_in_whole_numbers_are_shown_to_the_hundredth(repla
     assert figure.layout.yaxis.hoverformat == ",.2f"  # orders are filled in between
 
 
+def test_a_ruined_account_is_flat_in_the_bars_that_it_lacks(replayed, tmp_path):
+    rows, hold, result = replayed
+    policy = dataclasses.replace(result.metrics["policy"], exposure=0.8, bars=len(hold) // 2)
+    ruined = dataclasses.replace(result, metrics={**result.metrics, "policy": policy})
+    write_page(tmp_path / "ruined.html", ruined, {"policy": rows}, hold, CFG)
+    share = f"{80 * policy.bars / len(hold):.2f} %"
+    page = (tmp_path / "ruined.html").read_text("utf-8")
+    assert f"<dt>Bars with a position</dt><dd>{share}</dd>" in page
+
+
+def test_equity_of_a_small_account_is_no_zero_where_it_is_pointed_at(replayed):
+    rows, hold, _ = replayed
+    for cash, shown in ((100_000.0, "%{y:,.0f}"), (0.5, "%{y:,.5f}")):
+        small = dataclasses.replace(CFG, initial_cash=cash)
+        figure = draw_chart(rows, hold, small, interval_s=60.0).figure
+        assert {t.hovertemplate for t in figure.data if t.yaxis == "y2"} == {shown}
+
+
 def test_few_trades_and_few_days_are_called_meaningless(replayed):
     result = replayed[2]
     lines = caveats(result)

@@ -88,6 +88,17 @@ def test_every_account_and_seed_has_its_figures(page, values):
     assert values["bars"]["source_sha256"] in text
 
 
+def test_small_money_and_many_days_are_said_in_full(altered):
+    def change(values):
+        values["bars"]["days"] = 4_388.0
+        values["seeds"][1]["performance"]["trades"]["fees"] = 0.00123
+
+    document = Document(make_page(ReportInputs.read(altered(change))))
+    assert "(4,388 days)" in document.text
+    # Among the seeds, and among the figures of every account.
+    assert document.text.count("0.00123") == 2
+
+
 def test_the_page_fetches_nothing(page):
     document = Document(page)
     assert document.open == []

@@ -67,6 +67,20 @@ def test_the_browser_reads_the_very_bars_and_merges_them_right(opened, evaluatio
     assert merged["position"] == pytest.approx(own["position"].to_numpy(), rel=1e-5, abs=1e-6)
 
 
+def test_no_position_is_drawn_over_a_hole_in_the_bars(opened):
+    merged = "mergeBars(bars0, seeds0[0].position, 0, bars0.length, 4 * HOUR)"
+    steps = opened.run(f"return positionSteps({merged}, 4 * HOUR)")
+    hours = pd.Series(steps["x"]).diff().div(3_600_000)
+    (after,) = hours.index[hours > 4]  # what warms up after the hole is not played either
+    assert steps["y"][after - 1] == 0.0
+    assert hours[after - 1] == 4  # with the end of the last candle
+
+
+def test_money_of_an_account_in_bitcoins_is_not_rounded_away(opened):
+    shown = opened.run("return [0.001234, -0.5, -1234.567, 12].map(money)")
+    assert shown == ["+0.00123", "\u22120.5", "\u22121,234.57", "+12"]
+
+
 def test_a_link_leads_back_to_the_view(opened, evaluation):
     opened.run("byId('seed').value = '1'; byId('seed').onchange()")
     opened.run("show(view.from + 3 * DAY, view.from + 4 * DAY)")

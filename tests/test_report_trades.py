@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.reporting.report_trades import by_group, holding_steps, return_steps, top_share
+from pipelines.reporting.report_sections import mix_words
+from pipelines.reporting.report_trades import (
+    HEADS,
+    SeedTrades,
+    by_group,
+    holding_steps,
+    return_steps,
+    top_share,
+)
 
 
 def test_steps_of_returns_hold_every_trade_and_no_gain_beside_a_loss():
@@ -46,3 +54,13 @@ def test_few_trades_have_an_interval_that_misses_once_in_twenty(trades):
 def test_the_share_of_the_best_trades_is_of_what_was_earned():
     assert top_share(pd.Series([5.0, 4, 3, 2, 1, 5, -100])) == pytest.approx(19 / 20)
     assert top_share(pd.Series([-1.0])) is None
+
+
+def test_an_account_is_flat_in_the_bars_that_it_lacks_being_ruined():
+    """Else the page has two shares of bars with a position, one of the bars that it had."""
+    none = pd.DataFrame()
+    choices = dict.fromkeys(HEADS, pd.Series(dtype=int))
+    ruined = SeedTrades("seed 0", none, none, choices, sides=(1, 3))
+    whole = SeedTrades("seed 1", none, none, choices, sides=(0, 10))
+    words = mix_words([ruined, whole], 10)
+    assert "long in 65.00 %, short in 5.00 % and flat in 30.00 % of the bars" in words

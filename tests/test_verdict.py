@@ -118,8 +118,10 @@ def test_what_is_said_of_a_condition_is_what_it_came_to():
     ("changes", "words"),
     [
         ({"days": 13.9}, "13.9 days were played; at least 14 are needed."),
+        ({"days": 14.0 - 1.0 / 1440.0}, "13.99 days were played; at least 14 are needed."),
         ({"periods": 99, "period_hours": 0.25}, "There are 99 returns of 15 min; at least 100"),
         ({"trades": 29.5}, "A seed made 29.5 trades; with fewer than 30 each of them decides."),
+        ({"trades": 30.0 - 1 / 30}, "A seed made 29.96 trades; with fewer than 30 each of them"),
     ],
 )
 def test_too_little_of_anything_decides_before_the_tests(changes, words):
@@ -127,6 +129,13 @@ def test_too_little_of_anything_decides_before_the_tests(changes, words):
         judged = judge(found(**changed))
         assert judged.word == NOT_ENOUGH
         assert judged.reasons[0].startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("days", "words"), [(27.31, "27.3 days"), (730.0, "730 days"), (4_388.0, "4,388 days")]
+)
+def test_years_of_days_are_said_in_full(days, words):
+    assert f"It returned +80.00 % over {words}, after costs" in judge(found(days=days)).reasons[0]
 
 
 def test_a_policy_that_never_traded_has_no_edge():

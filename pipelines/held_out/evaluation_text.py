@@ -6,7 +6,7 @@ from pathlib import Path
 from pipelines.held_out.evaluation import Evaluation
 from pipelines.held_out.result import aligned
 from pipelines.judging.performance import EquityFigures, TradeFigures
-from pipelines.number_text import a_year, counted, minute, signed_percent, wrapped
+from pipelines.number_text import a_year, counted, minute, money, signed_percent, wrapped
 
 
 def as_text(evaluation: Evaluation, folder: Path) -> str:
@@ -56,7 +56,7 @@ def _row(
         f"{sharpe:.2f}",
         f"{100 * equity.max_drawdown_fraction:.2f} %",
         "" if trades is None else f"{trades.trades:,}",
-        "" if trades is None else f"{trades.fees:,.0f}",
+        "" if trades is None else money(trades.fees),
     )
 
 

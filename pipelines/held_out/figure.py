@@ -25,7 +25,7 @@ from pipelines.chart_points import (
 )
 from pipelines.held_out.result import stretches
 from pipelines.judging.metrics import chained_equity, completed_trades, drawdown
-from pipelines.number_text import counted
+from pipelines.number_text import counted, signed_money
 from pipelines.price_decimals import IN_FULL, UNITS_IN_FULL, price_decimals, units_text
 
 MAX_CANDLES = 4000
@@ -158,7 +158,7 @@ def _add_exits(figure: go.Figure, trades: pd.DataFrame, size: int) -> None:
     for reason, color in EXITS.items():
         mine = trades[trades["exit_reason"] == reason]
         label = f"exit: {reason.replace('_', '-')}"
-        texts = [f"{label}<br>profit {profit:+,.2f}" for profit in mine["profit"]]
+        texts = [f"{label}<br>profit {signed_money(profit, 2)}" for profit in mine["profit"]]
         symbol = _EXIT_SYMBOLS.get(reason, "x")
         _add_markers(
             figure, label, mine["exit_time"], mine["exit_price"], texts, (symbol, color, size)
@@ -223,7 +223,9 @@ def _add_curves(
             go.Scatter(x=times, y=values, mode="lines", name=name, **look), row=panel, col=1
         )
 
-    money, percents = "%{y:,.0f}", "%{y:.2%}"
+    # Six digits of what the account begins with, whatever its currency is.
+    decimals = max(0, 6 - len(f"{cfg.initial_cash:.0f}"))
+    money, percents = f"%{{y:,.{decimals}f}}", "%{y:.2%}"
     for (name, other), color in zip(others.items(), itertools.cycle(OTHERS), strict=False):
         line(2, other, "equity", name, line={"color": color, "width": 1.5}, hovertemplate=money)
     line(2, bars, "equity", "policy", line={"color": EQUITY, "width": 2}, hovertemplate=money)

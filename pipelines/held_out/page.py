@@ -12,7 +12,7 @@ from envs.durable import write_file
 from pipelines.held_out.figure import draw_chart
 from pipelines.held_out.result import POLICY, Replayed, Result, caveats
 from pipelines.judging.metrics import Metrics
-from pipelines.number_text import counted, minute, percent
+from pipelines.number_text import counted, days_played, minute, money, percent
 from pipelines.page_figure import figure_script
 from pipelines.page_template import fill_page, script_json
 
@@ -54,7 +54,7 @@ def write_page(
         "conventions": escape(_conventions(replayed, cfg)),
         "details": "\n".join(
             f"<div><dt>{escape(term)}</dt><dd>{escape(value)}</dd></div>"
-            for term, value in _details(result.metrics[POLICY], cfg)
+            for term, value in _details(result.metrics[POLICY], cfg, replayed.bars)
         ),
         "remarks": _small(result.remarks),
         "notes": _small(chart.notes),
@@ -70,7 +70,7 @@ def _about(replayed: Replayed) -> str:
     return (
         f"{minute(replayed.first_bar)} to {minute(replayed.last_bar)} UTC · "
         f"{replayed.bars:,} bars of {replayed.interval_s / 60:g} min "
-        f"({replayed.days:.3g} days) · {replayed.source_name} · run {replayed.run}"
+        f"({days_played(replayed.days)}) · {replayed.source_name} · run {replayed.run}"
     )
 
 
@@ -80,19 +80,22 @@ def _conventions(replayed: Replayed, cfg: EnvConfig) -> str:
         f"Returns are after costs: taker {cfg.taker_fee_bps:g} bps, maker {cfg.maker_fee_bps:g}, "
         f"slippage {cfg.slippage_bps:g}, stops {cfg.stop_slippage_bps:g}, funding "
         f"{cfg.funding_bps_per_day:g} a day. {counted(replayed.tiles, 'tile')} of at most "
-        f"{counted(cfg.episode_bars, 'bar')} start with a fresh account of {cfg.initial_cash:,.0f} "
-        f"each{gaps}. Returns are chained by compounding, fees are summed. Buy-and-hold buys "
-        "without leverage and holds while there are bars: it is sold before a hole and bought "
-        "anew after it."
+        f"{counted(cfg.episode_bars, 'bar')} start with a fresh account of "
+        f"{money(cfg.initial_cash)} each{gaps}. Returns are chained by compounding, fees are "
+        "summed. Buy-and-hold buys without leverage and holds while there are bars: it is sold "
+        "before a hole and bought anew after it."
     )
 
 
-def _details(policy: Metrics, cfg: EnvConfig) -> list[tuple[str, str]]:
-    """What else is known of the policy's account, as terms and values."""
+def _details(policy: Metrics, cfg: EnvConfig, bars: int) -> list[tuple[str, str]]:
+    """What else is known of the policy's account, as terms and values.
+
+    Of all `bars` of the tiles: one that was ruined is flat in those that it lacks.
+    """
     hit_rate = "no trade" if policy.hit_rate is None else percent(policy.hit_rate)
     return [
         ("Trades that earned", hit_rate),
-        ("Bars with a position", percent(policy.exposure)),
+        ("Bars with a position", percent(policy.exposure * policy.bars / bars)),
         ("Turnover, times the cash", f"{policy.turnover:,.1f}"),
         ("Fees, of the cash", percent(policy.fees / cfg.initial_cash)),
         ("Slippage, of the cash", percent(policy.slippage_cost / cfg.initial_cash)),

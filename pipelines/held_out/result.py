@@ -14,7 +14,7 @@ from envs.durable import write_file
 from envs.table_meta import TableMeta
 from pipelines.judging.metrics import Metrics
 from pipelines.judging.period_returns import DAY_S
-from pipelines.number_text import counted, minute, percent, signed_percent, wrapped
+from pipelines.number_text import counted, minute, money, percent, signed_percent, wrapped
 
 # Under these the page says that the numbers mean nothing. With 100 trades the hit rate is still
 # uncertain by 5 percentage points; over a year an annual Sharpe ratio by 1.
@@ -113,7 +113,7 @@ class Result:
                     signed_percent(metrics.total_return),
                     percent(metrics.max_drawdown),
                     f"{metrics.trades:,}",
-                    f"{metrics.fees:,.0f}",
+                    money(metrics.fees),
                 )
             )
         return rows

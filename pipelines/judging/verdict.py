@@ -4,6 +4,7 @@ The rule is ``docs/verdict.md``; the thresholds are here.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -12,7 +13,7 @@ from typing import Any
 from pipelines.judging.findings import EDGE_LEVEL, Findings
 from pipelines.judging.period_returns import ENOUGH_PERIODS
 from pipelines.judging.sharpe import expected_maximum
-from pipelines.number_text import how_often, signed_percent
+from pipelines.number_text import days_played, how_often, signed_percent
 
 EDGE, NO_EDGE, NOT_ENOUGH = "edge", "no edge", "not enough data"
 MIN_DAYS = 14.0
@@ -100,7 +101,7 @@ def _too_little(findings: Findings) -> list[str]:
     """What there is too little of to test anything."""
     found = []
     if findings.days < MIN_DAYS:
-        found.append(f"{findings.days:.3g} days were played; at least {MIN_DAYS:g} are needed.")
+        found.append(f"{_under(findings.days)} days were played; at least {MIN_DAYS:g} are needed.")
     if findings.periods < MIN_PERIODS:
         found.append(
             f"There are {findings.periods} returns of {_length(findings)}; at least "
@@ -108,10 +109,15 @@ def _too_little(findings: Findings) -> list[str]:
         )
     if findings.moved and findings.trades < MIN_TRADES:
         found.append(
-            f"A seed made {findings.trades:.3g} trades; with fewer than {MIN_TRADES:g} each of "
+            f"A seed made {_under(findings.trades)} trades; with fewer than {MIN_TRADES:g} each of "
             "them decides."
         )
     return found
+
+
+def _under(value: float) -> str:
+    """Rounded down to two digits after the point: what is under a threshold stays under it."""
+    return f"{math.floor(100.0 * value) / 100.0:g}"
 
 
 def _conditions(findings: Findings) -> list[Condition]:
@@ -127,7 +133,7 @@ def _conditions(findings: Findings) -> list[Condition]:
 def _grew(found: Findings) -> Condition:
     value = found.total_return_fraction
     sentence = (
-        f"It returned {signed_percent(value)} over {found.days:,.3g} days, after costs, in "
+        f"It returned {signed_percent(value)} over {days_played(found.days)}, after costs, in "
         f"{found.trades:,.0f} trades."
     )
     return Condition("grew", value > 0.0, value, 0.0, sentence)

@@ -16,9 +16,11 @@ from pipelines.number_text import (
     duration,
     hours,
     minute,
+    money,
     number,
     percent,
     ratio,
+    signed_money,
     signed_percent,
 )
 from pipelines.reporting.report_figure import account_title
@@ -45,7 +47,7 @@ _TRADES: tuple[tuple[str, str, Format], ...] = (
     ("Bars with a position", "exposure_fraction", percent),
     ("Turnover, x the cash", "turnover", decimal),
     ("Turnover a day", "turnover_a_day", decimal),
-    ("Fees, quote currency", "fees", number),
+    ("Fees, quote currency", "fees", money),
     ("Fees, of gross profit", "fees_of_gross_fraction", percent),
     ("All costs, of gross profit", "costs_of_gross_fraction", percent),
 )
@@ -109,7 +111,7 @@ def seeds_table(values: Mapping[str, Any]) -> str:
                 ratio(seed["sharpe"]),
                 percent(equity["max_drawdown_fraction"]),
                 number(trades["trades"]),
-                number(trades["fees"]),
+                money(trades["fees"]),
             )
         )
     header = ("seed", "return", "Sharpe, as tested", "largest drawdown", "trades", "fees")
@@ -124,7 +126,7 @@ def exits_table(trades: pd.DataFrame) -> str:
             number(row["trades"]),
             percent(row["trades"] / len(trades)),
             signed_percent(row["mean"]),
-            f"{row['profit']:+,.0f}",
+            signed_money(row["profit"]),
         )
         for reason, row in by_reason(trades).iterrows()
     ]
@@ -158,7 +160,7 @@ def _trade(trade: pd.Series, interval_s: float, several: bool) -> str:
         str(trade["exit_reason"]).replace("_", "-"),
         duration(held),
         signed_percent(float(trade["return_fraction"])),
-        f"{trade['profit']:+,.0f}",
+        signed_money(trade["profit"]),
     )
     others = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     when = escape(minute(trade["entry_time"].isoformat()))

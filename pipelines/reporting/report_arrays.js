@@ -87,6 +87,16 @@ function mergeBars(bars, position, first, last, step) {
   return made;
 }
 
+// The position at merged bars, as steps: it ends with the last bar before a hole.
+function positionSteps(merged, step) {
+  const x = [], y = [];
+  merged.x.forEach((time, n) => {
+    if (n && time > merged.x[n - 1] + step) { x.push(merged.x[n - 1] + step); y.push(0); }
+    x.push(time); y.push(merged.position[n]);
+  });
+  return {x, y};
+}
+
 // Numbers of the trades that touch the bars from `first` to before `last`: all, and those to show.
 function tradesIn(trades, first, last, most) {
   const inside = [];

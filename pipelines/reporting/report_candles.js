@@ -5,8 +5,9 @@ const spanText = ms => ms >= DAY ? `${ms / DAY} d` : ms >= HOUR ? `${ms / HOUR} 
 const grouped = n => n.toLocaleString("en-US");
 const price = (value, bars) => value.toLocaleString("en-US",
   {maximumSignificantDigits: 7, maximumFractionDigits: bars.decimals});
+// To the cent; what is under ten, as bitcoins are, to three digits.
 const money = value => (value < 0 ? "−" : "+") + Math.abs(value).toLocaleString("en-US",
-  {maximumFractionDigits: 2});
+  Math.abs(value) < 10 ? {maximumSignificantDigits: 3} : {maximumFractionDigits: 2});
 const utc = ms => new Date(ms).toISOString().slice(0, 16).replace("T", " ");
 
 const EXIT_LOOKS = {

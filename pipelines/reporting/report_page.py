@@ -77,7 +77,7 @@ def make_page(inputs: ReportInputs) -> str:
         "equity_words": paragraphs(equity_words),
         "candles": candles_words(seeds, bars, values),
         "trades": trades_words(trades, seeds, interval_s),
-        "mix": mix_words(seeds),
+        "mix": mix_words(seeds, values["bars"]["bars"]),
         "costs": costs_words(values),
         "folds": _section("Folds", "folds", folds_table(values)),
         "seeds": _section("Seeds", "seeds", seeds_table(values) if len(seeds) > 1 else ""),

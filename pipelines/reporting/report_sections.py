@@ -69,10 +69,16 @@ def trades_words(trades: pd.DataFrame, seeds: Sequence[SeedTrades], interval_s: 
     )
 
 
-def mix_words(seeds: Sequence[SeedTrades]) -> str:
-    """How long positions were held, and what was chosen how often."""
-    short, flat, long = (sum(seed.sides[i] for seed in seeds) for i in range(3))
-    total = max(short + flat + long, 1)
+def mix_words(seeds: Sequence[SeedTrades], bars: int) -> str:
+    """How long positions were held, and what was chosen how often.
+
+    Args:
+        seeds: what each did.
+        bars: that were to be played; an account that was ruined is flat in those that it lacks.
+    """
+    short, long = (sum(seed.sides[i] for seed in seeds) for i in range(2))
+    total = len(seeds) * bars
+    flat = total - short - long
     words = paragraphs(
         [
             f"At the close of a bar the account was long in {percent(long / total)}, short in "

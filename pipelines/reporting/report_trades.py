@@ -27,14 +27,14 @@ class SeedTrades:
             `time`; sorted by trade.
         choices: of each head, how often each of its values was chosen, by value. Of the direction
             all actions count, of the others those that opened a position.
-        sides: bars at whose close the account was short, flat and long.
+        sides: bars at whose close the account was short and long; in all others it is flat.
     """
 
     name: str
     trades: pd.DataFrame
     levels: pd.DataFrame
     choices: dict[str, pd.Series]
-    sides: tuple[int, int, int]
+    sides: tuple[int, int]
 
     @classmethod
     def of(cls, seed: SeedTrace) -> "SeedTrades":
@@ -47,8 +47,8 @@ class SeedTrades:
         choices = {HEADS[0]: _counts(rows[HEADS[0]])}
         choices |= {head: _counts(opened[head]) for head in _CONDITIONAL}
         side = np.sign(rows["position"].to_numpy())
-        short, flat, long = (int((side == which).sum()) for which in (-1, 0, 1))
-        return cls(seed.name, trades, _levels(rows, trades), choices, (short, flat, long))
+        short, long = (int((side == which).sum()) for which in (-1, 1))
+        return cls(seed.name, trades, _levels(rows, trades), choices, (short, long))
 
 
 def _counts(values: pd.Series) -> pd.Series:

@@ -6,7 +6,15 @@ from typing import Any
 
 from pipelines.judging.recounted import Recounted
 from pipelines.judging.verdict import BETTER, EDGE, LUCK, NO_EDGE, NOT_ENOUGH
-from pipelines.number_text import counted, minute, number, probability, share, signed_percent
+from pipelines.number_text import (
+    counted,
+    days_played,
+    minute,
+    number,
+    probability,
+    share,
+    signed_percent,
+)
 from pipelines.reporting.report_table import table
 
 # Style and sign of each word: nobody has to tell colours apart.
@@ -102,5 +110,5 @@ def about_line(values: Mapping[str, Any]) -> str:
     folds = f", {counted(len(values['folds']), 'fold')}" if values["folds"] else ""
     return (
         f"{first} to {last} UTC · {number(bars['bars'])} bars of {bars['interval_s'] / 60:g} min "
-        f"({bars['days']:,.3g} days) · {bars['source_name']} · {seeds}{folds}"
+        f"({days_played(bars['days'])}) · {bars['source_name']} · {seeds}{folds}"
     )

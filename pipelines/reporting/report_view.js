@@ -31,7 +31,7 @@ function makeTraces() {
     increasing: {line: {color: "--up", width: 1}, fillcolor: "--up-fill"},
     decreasing: {line: {color: "--down", width: 1}, fillcolor: "--down-fill"}};
   delete candles.position;
-  const position = {type: "scatter", mode: "lines", name: "position", x: merged.x, y: merged.position,
+  const position = {type: "scatter", mode: "lines", name: "position", ...positionSteps(merged, step),
     yaxis: "y2", line: {color: "--policy", width: 1, shape: "hv"}, fill: "tozeroy",
     fillcolor: "--band", hovertemplate: "%{y:+,.6~g} units<extra></extra>"};
   const traces = [candles, tradeLines(bars, trades, shown),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipelines.number_text import money, signed_money
 from pipelines.price_decimals import IN_FULL, units_text
 from pipelines.run_insights.trace_queries import METRICS, Part
 
@@ -88,7 +89,7 @@ def candle_figure(
     x = [int(frame) for frame in candles["frame"]]
     times = candles["timestamp"].dt.strftime("%Y-%m-%d %H:%M").tolist()
     held = [
-        f"{time} UTC<br>episode {episode}, position {units_text(position)}, equity {equity:,.0f}"
+        f"{time} UTC<br>episode {episode}, position {units_text(position)}, equity {money(equity)}"
         for time, episode, position, equity in zip(
             times, candles["episode"], candles["position"], candles["equity"], strict=True
         )
@@ -149,7 +150,7 @@ def _exits(marks: pd.DataFrame) -> list[Figure]:
     for reason, color in EXITS.items():
         mine = marks[marks["exit_reason"] == reason]
         label = f"exit: {reason.replace('_', '-')}"
-        texts = [f"{label}, profit {profit:+,.2f}" for profit in mine["profit"]]
+        texts = [f"{label}, profit {signed_money(profit, 2)}" for profit in mine["profit"]]
         symbol = _SYMBOLS.get(reason, "x")
         found.append(_marks(mine["exit_frame"], mine["exit_price"], label, texts, symbol, color))
     return [each for each in found if each["x"]]

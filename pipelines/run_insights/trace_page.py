@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from dash import dcc, html
 
-from pipelines.number_text import counted
+from pipelines.number_text import counted, signed_money
 from pipelines.price_decimals import price_decimals
 from pipelines.run_insights.trace_answer import Answer
 from pipelines.run_insights.trace_figures import NOTHING
@@ -154,7 +154,7 @@ def trades_table(index: TraceIndex, view: TraceView, found: Answer) -> list[Any]
 def _reasons(reasons: pd.DataFrame) -> str:
     parts = [
         f"{counted(int(row['trades']), 'exit')} by {str(row['exit_reason']).replace('_', '-')} "
-        f"({row['profit']:+,.0f})"
+        f"({signed_money(row['profit'])})"
         for _, row in reasons.iterrows()
     ]
     return f"{counted(int(reasons['trades'].sum()), 'trade')}: {', '.join(parts)}."
@@ -171,7 +171,7 @@ def _trade(row: pd.Series, view: TraceView, several: bool, decimals: int) -> htm
         end,
         str(row["exit_reason"]).replace("_", "-"),
         f"{int(row['bars_held']):,}",
-        f"{row['profit']:+,.2f}",
+        signed_money(row["profit"], 2),
     )
     link = dcc.Link(time, href=f"{PREFIX}{row['link']}")
     chosen = view.trade == int(row["entry_frame"])
