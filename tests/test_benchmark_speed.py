@@ -20,7 +20,7 @@ from pipelines import benchmark
 from pipelines.benchmarks import benchmark_speed
 from pipelines.benchmarks.benchmark_config import BenchmarkConfig
 from pipelines.benchmarks.benchmark_env import EmptyEnv
-from pipelines.benchmarks.benchmark_page import write_page
+from pipelines.benchmarks.benchmark_page import cell_text, write_page
 from pipelines.benchmarks.benchmark_replay import time_replays
 from pipelines.benchmarks.benchmark_speed import Cell, plan_cells, time_cell
 from pipelines.benchmarks.speed_figure import draw_speed
@@ -159,6 +159,12 @@ def test_every_panel_of_growth_names_its_lines():
         top = figure.layout[axis.replace("y", "yaxis")].domain[1]
         assert figure.layout[legend].y == top
         assert all(t.showlegend is not False for t in figure.data if t.legend == legend)
+
+
+def test_cells_of_nearly_a_thousand_are_in_full():
+    values = (999.7, 12_345.6, -999.99, 99.96, 0.01234, 7)
+    cells = ["1,000", "12,346", "-1,000", "100", "0.0123", "7"]
+    assert [cell_text(value) for value in values] == cells
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

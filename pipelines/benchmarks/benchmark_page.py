@@ -75,11 +75,11 @@ def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
 
 
 def cell_text(value: Any) -> str:
-    """A cell of a table for a person: whole thousands in full, the rest to three digits."""
+    """A cell of a table for a person: three digits, or all before the point."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if not isinstance(value, float):
         return str(value)
     if value == float("inf"):
         return "never"
-    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100.0 else f"{value:.3g}"
