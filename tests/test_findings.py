@@ -101,6 +101,17 @@ def test_intervals_and_errors_are_of_returns_drawn_again_in_their_own_blocks(mem
             assert told.probabilistic == pytest.approx(alone)
 
 
+def test_beside_doing_nothing_a_policy_earned_what_it_earned():
+    """To the last bit, or the reasons name a baseline that takes nothing away."""
+    for seed in range(20):
+        policy = noise(seed, mean=1e-3)
+        returns = returns_of(policy=policy, flat=0 * policy)
+        found = find(Evidence(returns, ["policy"], ["flat"], trades=99.0, trials=3), draws=50)
+        assert found.against[0].deflated == found.deflated == recount(found, 3).deflated
+        (tries,) = (c.sentence for c in judge(found).conditions if c.name == "beyond the tries")
+        assert "that this is more than the luck" in tries
+
+
 def test_leverage_changes_the_return_and_nothing_else():
     world = World(days=300.0, sharpe=3.0)
     evidence = evidence_of(world)

@@ -226,22 +226,22 @@ class _Tested:
         block = block_length(policy)
         drawn = draw_periods(len(policy), block, draws=draws, seed=seed)
         redrawn = redrawn_sharpes(policy, drawn)
-        ratio, error = _ratio_and_error(policy, redrawn)
+        edge = sharpe_interval(policy, redrawn, per_year, EDGE_LEVEL)
+        error = _error(policy, redrawn) * math.sqrt(per_year)
         return cls(
-            edge=sharpe_interval(policy, redrawn, per_year, EDGE_LEVEL),
+            edge=edge,
             no_edge=sharpe_interval(policy, redrawn, per_year, NO_EDGE_LEVEL),
-            standard_error=error * math.sqrt(per_year),
+            standard_error=error,
             block=block,
-            probabilistic=beyond_tries(ratio / error, 1),
-            deflated=beyond_tries(ratio / error, evidence.trials),
+            probabilistic=_deflated(edge.estimate, error, 1),
+            deflated=_deflated(edge.estimate, error, evidence.trials),
             against=_compare(evidence, policy, block, drawn, seed),
         )
 
 
-def _ratio_and_error(returns: np.ndarray, redrawn: np.ndarray) -> tuple[float, float]:
-    """Sharpe ratio of a period, and the larger of its two standard errors."""
-    estimate = SharpeEstimate.of(returns)
-    return estimate.ratio, max(estimate.standard_error, float(redrawn.std(ddof=1)))
+def _error(returns: np.ndarray, redrawn: np.ndarray) -> float:
+    """The larger of the two standard errors of the Sharpe ratio of a period."""
+    return max(SharpeEstimate.of(returns).standard_error, float(redrawn.std(ddof=1)))
 
 
 def _compare(
@@ -257,7 +257,7 @@ def _compare(
         p_value = superior_ability(excess, block, draws=len(drawn), seed=seed)
         error = 0.0
         if deviation(excess[:, 0]) > 0.0:
-            error = _ratio_and_error(excess[:, 0], redrawn)[1] * math.sqrt(per_year)
+            error = _error(excess[:, 0], redrawn) * math.sqrt(per_year)
         deflated = _deflated(left.estimate, error, evidence.trials)
         return Against(name, total, p_value, left.estimate, left.high, error, deflated)
 
