@@ -269,6 +269,14 @@ def test_a_ruined_account_is_flat_in_the_bars_that_it_lacks(replayed, tmp_path):
     assert f"<dt>Bars with a position</dt><dd>{share}</dd>" in page
 
 
+def test_the_time_after_a_ruin_is_not_cut_out_as_if_there_were_no_bars(replayed):
+    rows, hold, _ = replayed
+    ruined = rows.drop(index=rows.index[5:30])
+    whole, broken = (draw_chart(each, hold, CFG, interval_s=60.0) for each in (rows, ruined))
+    assert broken.figure.layout.xaxis.rangebreaks == whole.figure.layout.xaxis.rangebreaks
+    assert broken.notes == whole.notes
+
+
 def test_equity_of_a_small_account_is_no_zero_where_it_is_pointed_at(replayed):
     rows, hold, _ = replayed
     for cash, shown in ((100_000.0, "%{y:,.0f}"), (0.5, "%{y:,.5f}")):

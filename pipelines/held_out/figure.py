@@ -107,7 +107,8 @@ def draw_chart(
     others |= {name: _with_curves(each, cfg, interval_s) for name, each in beside.items()}
     merged = {name: merge_bars(each, every) for name, each in others.items()}
     _add_curves(figure, bars, merged, cfg)
-    cuts = long_gaps(rows, interval_s)
+    # Of buy-and-hold, which has all bars: the time after a ruin is no gap.
+    cuts = long_gaps(hold, interval_s)
     if cuts:
         notes.append(f"Cut out of the time axis: {counted(len(cuts), 'long gap')} between bars.")
     _lay_out(figure, cuts)
