@@ -14,6 +14,12 @@ def curve(gross, cost):
     return {multiple: math.expm1(gross - cost * multiple) for multiple in COST_MULTIPLES}
 
 
+def test_what_loses_nearly_all_at_half_the_costs_is_on_the_line_as_well():
+    """Half the costs take all but a millionth, as of who orders at every other minute."""
+    found = break_even(curve(0.3, 30.0), cost_bps=10.0)
+    assert found.multiple == pytest.approx(0.01, rel=1e-6)
+
+
 @pytest.mark.parametrize(("gross", "multiple"), [(0.05, 0.5), (0.1, 1.0), (0.3, 3.0), (0.02, 0.2)])
 def test_a_straight_line_meets_zero_where_it_should(gross, multiple):
     found = break_even(curve(gross, 0.1), cost_bps=10.0)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 COST_MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0)
-_LARGEST_LOSS = -0.99  # what is more counts as this
+# What is more counts as this: of what is left beyond it a float64 has no digits.
+_LARGEST_LOSS = -1.0 + 1e-14
 
 
 @dataclass(frozen=True)
