@@ -190,10 +190,12 @@ def test_the_card_holds_the_verdict_of_this_checkpoint_and_of_no_other(tmp_path,
     hostile = "</td><script>alert(1)</script>|**x**\n# Buy"
     found["verdict"]["word"] = hostile
     found["bars"]["first_bar"] = hostile
+    found["bars"]["days"] = 4_388.0
     (run / "evaluation" / "evaluation.json").write_text(json.dumps(found))
     text = make_card(run, tmp_path / "hostile")
     assert "<script>" not in text
     assert "\n# Buy" not in text
+    assert " UTC, 4,388 days; counted since" in text  # as its reasons have it
     found["looks"] = None
     (run / "evaluation" / "evaluation.json").write_text(json.dumps(found))
     with pytest.raises(SystemExit):

@@ -7,7 +7,7 @@ from pipelines.exporting.markdown import plain, table
 from pipelines.exporting.published_run import Model
 from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.judging.recounted import recounted
-from pipelines.number_text import counted, duration, minute, percent, ratio, signed_percent
+from pipelines.number_text import counted, days_played, minute, percent, ratio, signed_percent
 from pipelines.reporting.report_inputs import ReportInputs
 from pipelines.run_folder import RunFolder
 
@@ -61,7 +61,7 @@ def _verdict(values: dict[str, Any], model: Model) -> list[str]:
     blocks = [
         f"**Verdict: {plain(verdict['word'])}.** {_where(bars, model)}",
         "\n".join(f"- {plain(reason)}" for reason in verdict["reasons"]),
-        f"{bars['bars']:,} test bars, {span}, {duration(86_400 * bars['days'])}; {looked}.",
+        f"{bars['bars']:,} test bars, {span} UTC, {days_played(bars['days'])}; {looked}.",
         table(_accounts(values)),
     ]
     if verdict["findings"]["moved"]:  # else there are no trades to speak of
