@@ -99,6 +99,12 @@ def test_small_money_and_many_days_are_said_in_full(altered):
     assert document.text.count("0.00123") == 2
 
 
+def test_sums_of_money_are_said_to_be_of_many_accounts(page):
+    """A policy that lost nine million had no more than the initial cash at any time."""
+    text = Document(page).text
+    assert text.index("each of which begins with a fresh account") < text.index("exit by")
+
+
 def test_the_page_fetches_nothing(page):
     document = Document(page)
     assert document.open == []

@@ -79,9 +79,10 @@ def other_bars(looks: Looks) -> list[str]:
     """
     found, elsewhere = [], looks.trials - looks.candidates
     if elsewhere:
+        same = "was the same policy" if elsewhere == 1 else "were the same policies"
         found.append(
-            f"Of the {looks.trials:,} tries {elsewhere:,} were the same policies on other bars: "
-            "who quotes the best of several markets, or files, has chosen among all of them."
+            f"Of the {looks.trials:,} tries {elsewhere:,} {same} on other bars: who quotes the "
+            "best of several markets, or files, has chosen among all of them."
         )
     if looks.apart:
         # A policy trained anew for each of twenty markets is twenty first looks, each of one try.

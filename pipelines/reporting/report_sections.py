@@ -48,6 +48,8 @@ def trades_words(trades: pd.DataFrame, seeds: Sequence[SeedTrades], interval_s: 
         f"{counted(len(trades), 'trade')}{together}; median {signed_percent(returns.median())}, "
         f"mean {signed_percent(returns.mean())} of the position's size, after fees and slippage. "
         f"{best}",
+        "Money, here and below, is in quote currency and summed over tiles, each of which begins "
+        "with a fresh account: a sum may be more than an account ever had.",
     ]
     hours = (
         "Mean return of the trades by the time of their entry, with its 95 % interval "
