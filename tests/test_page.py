@@ -368,3 +368,18 @@ def test_a_line_that_is_named_like_a_colour_keeps_its_name(opened):
     found = opened.run("return recolored({name: 'white', marker: {color: 'white'}})")
     assert found["name"] == "white"
     assert contrast(found["marker"]["color"], "#000000") < 2
+
+
+def test_large_sums_and_long_names_make_no_page_that_is_wider_than_a_phone(
+    replayed, chromium, tmp_path
+):
+    rows, hold, result = replayed
+    policy = dataclasses.replace(result.metrics["policy"], fees=1.6e12)
+    metrics = result.metrics | {"policy": policy, "a_name_as_long_as_some_runs_have": policy}
+    large = dataclasses.replace(result, metrics=metrics)
+    write_page(tmp_path / "large.html", large, {"policy": rows}, hold, CFG)
+    chromium.resize(390, 844, phone=True)
+    chromium.open(tmp_path / "large.html")
+    width = chromium.run("return document.documentElement.scrollWidth")
+    chromium.resize(1280, 900)
+    assert width <= 390

@@ -128,4 +128,6 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 
     header, *body = rows
     lines = "".join(row(cells, "td") for cells in body)
-    return f"<table><thead>{row(header, 'th')}</thead><tbody>{lines}</tbody></table>"
+    table = f"<table><thead>{row(header, 'th')}</thead><tbody>{lines}</tbody></table>"
+    # Long names and sums: the table is wider than a phone, and the page must not be.
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="accounts">{table}</div>'
