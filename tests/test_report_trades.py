@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.reporting.report_figures import draw_returns
 from pipelines.reporting.report_sections import mix_words
 from pipelines.reporting.report_trades import (
     HEADS,
@@ -24,6 +25,17 @@ def test_steps_of_returns_hold_every_trade_and_no_gain_beside_a_loss():
     losses = counts[edges[1:] <= 1e-12].sum()
     assert losses == (returns < 0).sum()
     assert return_steps(np.zeros(3))[1].sum() == 3
+
+
+def test_bars_that_take_what_lies_beyond_them_say_so():
+    """Else the worst trade seems to have lost a hundredth of what it did."""
+    inside = np.repeat([-0.004, -0.002, 0.001, 0.004], 250)
+    for far, first, last in (([], "-0.4 to", "to 0.4"), ([-0.9, 4.0], "under", "over")):
+        figure = draw_returns(pd.DataFrame({"return_fraction": [*inside, *far]}))
+        (bars,), title = figure["data"], figure["layout"]["xaxis"]["title"]["text"]
+        assert (first in bars["text"][0], last in bars["text"][-1]) == (True, True)
+        assert title.endswith("take all beyond") == bool(far)
+        assert sum(bars["y"]) == 1_000 + len(far)
 
 
 def test_holding_times_are_counted_in_steps_that_double():

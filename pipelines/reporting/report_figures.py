@@ -25,9 +25,18 @@ _COUNT = "%{y:,} trades"
 
 def draw_returns(trades: pd.DataFrame) -> Figure:
     """Histogram of the returns of trades; gains and losses in colours of their own."""
-    edges, counts = return_steps(trades["return_fraction"].to_numpy())
+    returns = trades["return_fraction"].to_numpy()
+    edges, counts = return_steps(returns)
     middle = (edges[1:] + edges[:-1]) / 2.0
     words = [f"{100 * a:,.3g} to {100 * b:,.3g} %" for a, b in pairwise(edges)]
+    title = "return of a trade after fees"
+    lower, higher = returns.min() < edges[0], returns.max() > edges[-1]
+    if lower:
+        words[0] = f"under {100 * edges[1]:,.3g} %"
+    if higher:
+        words[-1] = f"over {100 * edges[-2]:,.3g} %"
+    if lower or higher:
+        title += ";<br>the outermost bars take all beyond"
     return {
         "data": [
             {
@@ -43,7 +52,7 @@ def draw_returns(trades: pd.DataFrame) -> Figure:
         ],
         "layout": layout(
             280,
-            xaxis=axis("return of a trade after fees", tickformat=",.3~%", nticks=8),
+            xaxis=axis(title, tickformat=",.3~%", nticks=8),
             yaxis=axis("trades", tickformat=",d", nticks=6),
         ),
     }
