@@ -22,6 +22,7 @@ if __name__ == "__main__":
 from pathlib import Path
 
 from envs.durable import write_file
+from pipelines.held_out.evaluation_files import EVALUATION
 from pipelines.reporting.report_inputs import ReportInputs
 from pipelines.reporting.report_page import make_page
 from pipelines.reporting.report_tear_sheet import write_tear_sheet
@@ -51,7 +52,11 @@ def write_report(folder: Path) -> Path:
         OSError: if the disk refuses; what was there stays.
     """
     path = folder / REPORT
-    write_file(path, make_page(ReportInputs.read(folder)).encode())
+    try:
+        page = make_page(ReportInputs.read(folder))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / EVALUATION}: not an evaluation: {error!r}") from error
+    write_file(path, page.encode())
     return path
 
 

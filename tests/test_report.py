@@ -149,6 +149,9 @@ def test_files_outside_the_folder_are_not_read(altered, name):
     [
         (lambda values: values.update(format=2), "not an evaluation of format 1"),
         (lambda values: values.pop("verdict"), "verdict is missing"),
+        (lambda values: values.pop("random"), "evaluation.json: not an evaluation: KeyError"),
+        (lambda values: values.update(files=None), "evaluation.json: not an evaluation: "),
+        (lambda values: values["costs"].update(returns=7), "evaluation.json: not an evaluation: "),
     ],
 )
 def test_what_is_no_evaluation_is_refused(altered, change, message, capsys):
