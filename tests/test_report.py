@@ -90,11 +90,11 @@ def test_every_account_and_seed_has_its_figures(page, values):
 
 def test_small_money_and_many_days_are_said_in_full(altered):
     def change(values):
-        values["bars"]["days"] = 4_388.0
+        values["bars"].update(days=4_388.0, interval_s=86_400.0)
         values["seeds"][1]["performance"]["trades"]["fees"] = 0.00123
 
     document = Document(make_page(ReportInputs.read(altered(change))))
-    assert "(4,388 days)" in document.text
+    assert "bars of 1 d (4,388 days)" in document.text
     # Among the seeds, and among the figures of every account.
     assert document.text.count("0.00123") == 2
 

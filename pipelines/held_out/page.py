@@ -12,7 +12,7 @@ from envs.durable import write_file
 from pipelines.held_out.figure import draw_chart
 from pipelines.held_out.result import POLICY, Replayed, Result, caveats
 from pipelines.judging.metrics import Metrics
-from pipelines.number_text import counted, days_played, minute, money, percent
+from pipelines.number_text import counted, days_played, duration, minute, money, percent
 from pipelines.page_figure import figure_script
 from pipelines.page_template import fill_page, script_json
 
@@ -69,7 +69,7 @@ def write_page(
 def _about(replayed: Replayed) -> str:
     return (
         f"{minute(replayed.first_bar)} to {minute(replayed.last_bar)} UTC · "
-        f"{replayed.bars:,} bars of {replayed.interval_s / 60:g} min "
+        f"{replayed.bars:,} bars of {duration(replayed.interval_s)} "
         f"({days_played(replayed.days)}) · {replayed.source_name} · run {replayed.run}"
     )
 

@@ -12,7 +12,7 @@ from envs.bars import Bars, report_lines
 from envs.durable import write_file
 from pipelines.market_data.data_figure import SHADES, STEP_NAMES, draw_calendar, draw_prices
 from pipelines.market_data.data_quality import DataQuality, Listing
-from pipelines.number_text import counted, minute, percent
+from pipelines.number_text import counted, duration, minute, percent
 from pipelines.page_figure import figure_script
 from pipelines.page_template import fill_page, script_json
 from pipelines.price_decimals import price_decimals
@@ -65,7 +65,7 @@ def headline(quality: DataQuality) -> list[tuple[str, str]]:
     """The numbers that come first, as terms and values."""
     report, holes = quality.report, quality.holes
     filled, forming = report["filled_bars"], quality.forming_duplicates
-    bars = f"{quality.present_bars:,} of {report['interval_s'] / 60:g} min"
+    bars = f"{quality.present_bars:,} of {duration(report['interval_s'])}"
     missing = f"{report['missing_bars'] + filled:,}"
     duplicates = f"{quality.duplicates.total:,}"
     silent = f"{quality.silent_bars:,} ({_share(quality.silent_bars / quality.present_bars)})"

@@ -9,6 +9,7 @@ from pipelines.judging.verdict import BETTER, EDGE, LUCK, NO_EDGE, NOT_ENOUGH
 from pipelines.number_text import (
     counted,
     days_played,
+    duration,
     minute,
     number,
     probability,
@@ -109,6 +110,6 @@ def about_line(values: Mapping[str, Any]) -> str:
     seeds = counted(len(values["seeds"]), "seed")
     folds = f", {counted(len(values['folds']), 'fold')}" if values["folds"] else ""
     return (
-        f"{first} to {last} UTC · {number(bars['bars'])} bars of {bars['interval_s'] / 60:g} min "
+        f"{first} to {last} UTC · {number(bars['bars'])} bars of {duration(bars['interval_s'])} "
         f"({days_played(bars['days'])}) · {bars['source_name']} · {seeds}{folds}"
     )
