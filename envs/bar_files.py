@@ -21,6 +21,9 @@ _DEFAULT_FILE = "BTC-USD-15-MIN.csv"
 _DAY_NS = 86_400 * 10**9
 _FIRST_TIME_US = 0
 _END_TIME_US = 4_102_444_800_000_000  # 2100-01-01
+# No number is a time before this one: days that are written as one (20240131, or 202401312215), the
+# days of a spreadsheet and counts of rows would be, seconds or milliseconds apart.
+_FIRST_NUMBER_US = 220_924_800_000_000  # 1977-01-01
 _ZONE = r"(?:Z|[T ]\S*[+-]\d\d(?::?\d\d)?)$"
 
 
@@ -55,9 +58,9 @@ def read_bars(path: str | Path) -> pd.DataFrame:
     """Read a parquet or CSV file of bars, in the file's order.
 
     The time is a column or an index of one of the names `TIME_NAMES`, or an unnamed time index:
-    ISO 8601 text, times with or without a zone, or numbers since 1970 in s, ms, us or ns. Times
-    with a zone are converted to UTC, times without one are taken as UTC. The prices and the volume
-    are the columns `OHLCV`, in any case; other columns are ignored.
+    ISO 8601 text, times with or without a zone, or numbers since 1970 in s, ms, us or ns, of 1977
+    or later. Times with a zone are converted to UTC, times without one are taken as UTC. The prices
+    and the volume are the columns `OHLCV`, in any case; other columns are ignored.
 
     Returns:
         A frame indexed by the row in the file (1 is the first row of data) with `time_ns` (int64,
@@ -202,7 +205,7 @@ def _times(column: pd.Series, source: str) -> tuple[pd.Series, pd.Series]:
         found = " is missing" if pd.isna(value) or value == "" else f"={str(value)!r} is not a time"
         raise ValueError(
             f"{source}, row {bad.index[0]}: {column.name}{found}: ISO 8601 text, or a number of "
-            "s, ms, us or ns since 1970, is needed"
+            "s, ms, us or ns since 1970, of 1977 or later, is needed"
         )
     time_us = stamps.dt.as_unit("us").astype("int64")
     outside = time_us[(time_us < _FIRST_TIME_US) | (time_us >= _END_TIME_US)]
@@ -224,4 +227,5 @@ def _epochs(column: pd.Series) -> pd.Series:
     time_us = (numbers * to_us).round()
     # What no int64 can hold would not be a time either; the range check names what is left.
     time_us = time_us.where(time_us.abs() < 2**62 / 1000)
+    time_us = time_us.where((time_us < _FIRST_TIME_US) | (time_us >= _FIRST_NUMBER_US))
     return pd.to_datetime(time_us.astype("Int64"), unit="us", utc=True)

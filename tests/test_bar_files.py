@@ -165,6 +165,13 @@ DATED = HEADER.replace("timestamp", "date,time")
             r"row 3: timestamp='soon' is not a time",
         ),
         ([HEADER, f"9e30,{PRICES}"], r"row 1: timestamp=.* is not a time"),
+        *(
+            (
+                [HEADER, f"1709251200,{PRICES}", f"{day},{PRICES}"],
+                rf"row 2: timestamp='{day}.*' is not a time: .* since 1970, of 1977 or later",
+            )
+            for day in (20240131, 202401310000, 45322, 2024, 0)
+        ),
         (["time,open,high,low,close", "0,1,1,1,1"], r"no column volume; the file has: time, open"),
         (
             ["when,open,high,low,close,volume", "0,1,1,1,1,1"],

@@ -141,7 +141,7 @@ REFUSED = {
     ),
     "a time is that of a spreadsheet": (
         column("timestamp", lambda c: [str(45_352 + i / 1440) for i in range(len(c))]),
-        r"the interval cannot be found",
+        r"row 1: timestamp='45352.0' is not a time",
     ),
     "a number since 1970 is broken": (
         lambda frame: cell(4, "timestamp", "17092512OO")(column("timestamp", epochs(1))(frame)),
