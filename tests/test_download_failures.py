@@ -123,6 +123,26 @@ def test_a_hostile_archive_is_refused_though_its_checksum_is_right(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_long_page_of_html_costs_its_month_alone(fetch, bar_folder, local_exchange):
+    answer, page = local_exchange.answer, (200, "text/html", b"<html>" + b" " * 10_000)
+    local_exchange.answer = lambda path: page if "2025-01.zip" in path else answer(path)
+    code, _, err = fetch("start=2024-12-01", "end=2025-03-01", "timeframe=1h")
+    assert code == NETWORK
+    assert re.search(r"error: 2025-01: .*CHECKSUM: longer than 4,096 .*asked 3 times", err)
+    assert list(months(bar_folder)) == ["2024-12", "2025-02"]
+
+
+def test_a_day_that_is_away_when_its_month_goes_on_takes_no_bars_with_it(
+    fetch, bar_folder, local_exchange
+):
+    fetch("start=2025-03-01", "end=2025-03-05T12:00", "timeframe=1h")
+    local_exchange.break_down(r"2025-03-05\.zip", 404)
+    fetch("start=2025-03-01", "timeframe=1h")
+    expect(bar_folder, local_exchange, "2025-03-01", "2025-03-05T12:00", 3600)
+    fetch("start=2025-03-01", "timeframe=1h")
+    expect(bar_folder, local_exchange, "2025-03-01", "2025-03-10", 3600)
+
+
 def test_an_archive_with_a_wrong_checksum_stays_out(fetch, local_exchange):
     served = []
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.market_data.download_config import HttpConfig
 from pipelines.market_data.http_client import HttpClient, _SafeRedirects, http_date_ns, wait_s
-from pipelines.market_data.patience import Patience
+from pipelines.market_data.patience import BadDataError, Patience
 from pipelines.source_error import SourceError
 
 FILE = "/data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2025-03-01.zip"
@@ -70,10 +70,10 @@ def test_a_file_that_is_not_there_is_none_and_tells_the_time_all_the_same(local_
     assert fetching.server_ns == local_exchange.now_s * 10**9
 
 
-def test_a_body_beyond_the_limit_is_not_read_to_its_end(local_exchange):
-    with pytest.raises(SourceError, match="longer than 100 bytes"):
+def test_a_body_beyond_the_limit_is_not_read_to_its_end_and_asked_for_again(local_exchange):
+    with pytest.raises(BadDataError, match="longer than 100 bytes.*; asked 3 times"):
         client().get(local_exchange.url + FILE, limit=100)
-    assert local_exchange.asked() == 1
+    assert local_exchange.asked() == 3
 
 
 def test_nobody_there_is_named():

@@ -1,6 +1,8 @@
 """Archives of candles: what is read, and how a hostile one is refused."""
 
 import hashlib
+import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -58,6 +60,16 @@ def flipped():
     return bytes(blob)
 
 
+def damaged(packer):
+    """An archive packed otherwise than with deflate, a byte in its middle changed."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", packer) as opened:
+        opened.writestr("BTCUSDT-1m-2025-01.csv", ROW)
+    blob = bytearray(file.getvalue())
+    blob[len(blob) // 2 - 20] ^= 255
+    return bytes(blob)
+
+
 def liar():
     """A zip bomb whose header says that it unpacks to a few bytes."""
     blob = bytearray(pack({"BTCUSDT-1m-2025-01.csv": b"0" * 50_000_000}))
@@ -74,6 +86,8 @@ def liar():
         (b"PK\x03\x04 and then nothing", "damaged"),
         (GOOD[:-30], "damaged"),
         (flipped(), "damaged"),
+        (damaged(zipfile.ZIP_BZIP2), "damaged"),
+        (damaged(zipfile.ZIP_LZMA), "damaged"),
         (encrypted(), "damaged: .*(encrypted|password)"),
         (liar(), "damaged|when unpacked"),
         (pack({}), r"holds \[\] instead of BTCUSDT-1m-2025-01.csv"),
@@ -153,6 +167,8 @@ def test_a_whole_bar_of_any_length_is_kept(interval_s):
         (ROW + "\n1735689660000000,10,12", r"cannot be read: .*Row #2: Expected 12 columns, got 3"),
         (ROW.replace(",10,", ",ten,"), r"row 1 \(2025-01-01T00:00:00\+00:00\): open='ten' is not"),
         (f"{ROW}\n{ROW}\nsoon{ROW[16:]}", r"row 3: open_time='soon' is not a time"),
+        (f"open_time,close,high,low,open,volume\n{ROW}", r"column 5 is 'open', .* column 2: 'open_"),
+        (f"\ufeffTime,Open,High,Low,Volume ,Close\n{ROW}", r"column 6 is 'close', .* column 5: "),
         (ROW + "\n" + "9e30" + ROW[16:], r"row 2: open_time='9e.30' is not a time"),
     ],
 )

@@ -90,18 +90,27 @@ class BinanceVision:
             return FreshBars(within(frame, span), span.start, span.end, [origin], found)
         if now_ns - whole.end > _UNPUBLISHED_NS:
             return FreshBars(no_bars(), span.start, span.start)
-        return self._fetch_days(Span(max(since, span.start), span.end), advance)
+        part = Span(max(since, span.start), span.end)
+        return self._fetch_days(part, advance, goes_on=part != span)
 
-    def _fetch_days(self, span: Span, advance: Callable[[int], None]) -> FreshBars:
-        """The days of a span until the first one that has not been published."""
+    def _fetch_days(
+        self, span: Span, advance: Callable[[int], None], *, goes_on: bool
+    ) -> FreshBars:
+        """The days of a span until the first one that is not there.
+
+        Args:
+            span: within a month.
+            advance: see `fetch`.
+            goes_on: after bars of the same month.
+        """
         frames, found, until = [no_bars()], Counter[str](), span.start
         origins: list[str] = []
         for begin in range(span.start - span.start % _DAY_NS, span.end, _DAY_NS):
             archive = self._archive("daily", _day(begin), Span(begin, begin + _DAY_NS))
             advance((begin + _DAY_NS - span.start) // self._interval_ns)
-            if archive is None and origins:
-                break
             # A market that was listed within the month lacks its first days.
+            if archive is None and (origins or goes_on):
+                break
             if archive is not None:
                 frame, origin, counts = archive
                 frames.append(within(frame, span))

@@ -77,9 +77,7 @@ class DownloadConfig:
         require(self.start is not None, "start", self.start, "a date in UTC, start=2024-01-01")
         self._check_times()
         if self.url is not None:
-            parts = urlsplit(self.url)
-            fits = parts.scheme in ("http", "https") and bool(parts.netloc) and not parts.query
-            require(fits, "url", self.url, "an address that begins with http:// or https://")
+            self._check_url(self.url)
 
     @property
     def interval_s(self) -> int:
@@ -122,6 +120,18 @@ class DownloadConfig:
         whole = fits and _DAY_S % _length_s(self.timeframe) == 0
         allowed = "a length such as 1m, 15m, 1h or 1d that goes into a day a whole number of times"
         require(whole, "timeframe", self.timeframe, allowed)
+
+    def _check_url(self, url: str) -> None:
+        allowed = "an address that begins with http:// or https://, without query or #"
+        try:
+            parts = urlsplit(url)
+            whole = bool(parts.hostname) and parts.port != 0 and not parts.query + parts.fragment
+        except ValueError:  # a port that is none, or half of an address of IPv6
+            whole = False
+        require(whole and parts.scheme in ("http", "https"), "url", url, allowed)
+        # It would stand in every error, and in the manifest.
+        alone = parts.username is None
+        require(alone, "url", f"{parts.scheme}://...", "an address without user and password")
 
     def _check_times(self) -> None:
         start, end = self.start_ns, self.end_ns

@@ -8,7 +8,7 @@ from typing import IO
 from urllib.error import HTTPError, URLError
 
 from pipelines.market_data.download_config import HttpConfig
-from pipelines.market_data.patience import BadAnswerError, Patience
+from pipelines.market_data.patience import BadAnswerError, BadDataError, Patience
 from pipelines.source_error import SourceError
 
 _CHUNK = 1 << 16
@@ -44,7 +44,8 @@ class HttpClient:
             limit: most bytes that make sense.
 
         Raises:
-            SourceError: if the server cannot be reached, refuses, or sends more than the limit.
+            SourceError: if the server cannot be reached or refuses; a `BadDataError` if it sends
+                more than the limit.
         """
         return self._patience.ask(url, lambda: self._get(url, limit))
 
@@ -53,7 +54,7 @@ class HttpClient:
         try:
             with self._opener.open(request, timeout=self._timeout_s) as response:
                 self._note_time(response.headers.get("Date"))
-                return _read(response, response.headers.get("Content-Length", ""), limit, url)
+                return _read(response, response.headers.get("Content-Length", ""), limit)
         except HTTPError as error:
             with error:
                 self._note_time(error.headers.get("Date"))
@@ -87,14 +88,16 @@ def wait_s(retry_after: str | None) -> float:
     return 0.0 if until is None else max(0.0, until / 1e9 - time.time())
 
 
-def _read(body: IO[bytes], announced: str, limit: int, url: str) -> bytes:
+def _read(body: IO[bytes], announced: str, limit: int) -> bytes:
     """All of a body, which is as long as announced and no longer than the limit."""
     chunks, size = [], 0
     while chunk := body.read(_CHUNK):
         chunks.append(chunk)
         size += len(chunk)
         if size > limit:
-            raise SourceError(f"{url}: longer than {limit:,} bytes, which makes no sense")
+            # A page that asks to log in, say; it may be gone the next time.
+            reason = f"longer than {limit:,} bytes, which makes no sense"
+            raise BadAnswerError(reason, last=BadDataError)
     if announced.isdigit() and size != int(announced):
         raise BadAnswerError(f"the connection was cut: {size:,} of {int(announced):,} bytes came")
     return b"".join(chunks)

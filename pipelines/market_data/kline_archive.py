@@ -6,6 +6,7 @@ written anywhere, and nothing is unpacked beyond the size that so many bars can 
 
 import hashlib
 import io
+import lzma
 import re
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from envs.bar_files import plain_bars
+from envs.bar_files import OHLCV, plain_bars
 
 # Open time, the five numbers, close time, and five more that are not read.
 _COLUMNS = (
@@ -28,6 +29,11 @@ _BYTES_A_BAR = 600
 _SPARE_BYTES = 1 << 16
 # Times from here on are microseconds, as `envs.bar_files` tells them apart.
 _FIRST_US = 1e14
+# What reading a damaged archive raises; the last two those packed with bz2 or LZMA.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError),
+    *(OSError, lzma.LZMAError),
+)
 
 
 def size_limit(bars: int) -> int:
@@ -75,7 +81,7 @@ def unpack(archive: bytes, name: str, limit: int) -> bytes:
                 raise ValueError(f"{name}: holds {names[:3]} instead of {wanted}")
             with opened.open(wanted) as member:
                 text = member.read(limit + 1)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{name}: damaged: {error}") from error
     if len(text) > limit:
         raise ValueError(f"{name}: more than {limit:,} bytes when unpacked, which makes no sense")
@@ -97,9 +103,12 @@ def parse_klines(text: bytes, source: str, interval_s: int) -> tuple[pd.DataFram
         The whole bars as `envs.bar_files.read_bars` has them, and the number of those cut.
 
     Raises:
-        ValueError: for text that is no table of bars, naming the row.
+        ValueError: for text that is no table of bars, naming the row; for a header that has them
+            in another order.
     """
     has_header = text.lstrip(b"\xef\xbb\xbf \"'")[:1].isalpha()
+    if has_header:
+        _require_order(text.partition(b"\n")[0].decode("utf-8", "replace"), source)
     options = csv.ReadOptions(
         column_names=list(_COLUMNS), skip_rows=int(has_header), use_threads=False
     )
@@ -110,6 +119,18 @@ def parse_klines(text: bytes, source: str, interval_s: int) -> tuple[pd.DataFram
     bars = plain_bars(table.select(list(_KEPT)).to_pandas(), source)
     whole = _are_whole(table, interval_s)
     return bars[whole], int((~whole).sum())
+
+
+def _require_order(header: str, source: str) -> None:
+    """Refuse a header that says that a number stands in another place than its own."""
+    names = [name.strip(" \"'\r").lower() for name in header.split(",")]
+    for name in OHLCV:
+        place = _COLUMNS.index(name)
+        if name in names and names.index(name) != place:
+            raise ValueError(
+                f"{source}: column {names.index(name) + 1} is {name!r}, which is to be column "
+                f"{place + 1}: {header.strip()[:100]!r}"
+            )
 
 
 def _are_whole(table: pa.Table, interval_s: int) -> np.ndarray:
