@@ -10,6 +10,15 @@ from pipelines.tracking.wandb_account import wandb_mode
 KEY = "0123456789" * 4
 
 
+@pytest.fixture(autouse=True)
+def nobody_has_logged_in(monkeypatch, tmp_path):
+    """A machine without an account, whatever the tests run on."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("wanted", "variables", "netrc", "mode"),
     [
@@ -20,6 +29,12 @@ KEY = "0123456789" * 4
         ("auto", {}, f"machine example.org login user password {KEY}", "offline"),
         ("auto", {}, "not a netrc file", "offline"),
         ("auto", {"WANDB_BASE_URL": "https://wandb.example.org"}, "", "offline"),
+        (
+            "auto",
+            {"WANDB_BASE_URL": "http://localhost:8080"},
+            f"machine localhost:8080 login user password {KEY}",
+            "online",
+        ),
         ("auto", {"WANDB_API_KEY": KEY, "WANDB_MODE": "disabled"}, "", "disabled"),
         ("auto", {"WANDB_API_KEY": KEY, "WANDB_MODE": "dryrun"}, "", "offline"),
         ("online", {"WANDB_API_KEY": KEY, "WANDB_MODE": "disabled"}, "", "online"),
@@ -29,9 +44,6 @@ KEY = "0123456789" * 4
     ],
 )
 def test_online_only_with_an_account(monkeypatch, tmp_path, wanted, variables, netrc, mode):
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     if netrc:
@@ -39,8 +51,29 @@ def test_online_only_with_an_account(monkeypatch, tmp_path, wanted, variables, n
     assert wandb_mode(wanted) == mode
 
 
+@pytest.mark.parametrize(
+    ("settings", "host", "mode"),
+    [
+        ("[default]\nbase_url = http://localhost:8080\n\n", "localhost:8080", "online"),
+        ("[default]\nbase_url = http://localhost:8080\n\n", "api.wandb.ai", "offline"),
+        ("[default]\nbase_url = https://api.wandb.ai\n\n", "api.wandb.ai", "online"),
+        ("[default]\nproject = mine\n\n", "api.wandb.ai", "online"),
+        ("no settings", "api.wandb.ai", "online"),
+        (b"\xff", "api.wandb.ai", "online"),
+    ],
+)
+def test_an_account_is_that_of_the_server_that_a_person_has_logged_in_to(
+    tmp_path, settings, host, mode
+):
+    """``wandb login --host`` writes the key and, in a file of settings, whose it is."""
+    text = settings if isinstance(settings, bytes) else settings.encode()
+    (tmp_path / "settings").write_bytes(text)
+    (tmp_path / "netrc").write_text(f"machine {host}\n  login user\n  password {KEY}\n")
+    assert wandb_mode("auto") == mode
+
+
 def test_a_user_of_a_container_without_a_home_has_no_account(monkeypatch):
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC", "HOME"):
+    for name in ("NETRC", "HOME", "WANDB_CONFIG_DIR"):
         monkeypatch.delenv(name, raising=False)
 
     def nobody(uid):

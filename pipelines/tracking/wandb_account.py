@@ -1,10 +1,12 @@
 """Whether Weights & Biases may be reached, without anybody being asked."""
 
+import configparser
+import contextlib
 import logging
 import netrc
 import os
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
 
 # Where the service answers, under the older name and the one that newer clients ask.
 _HOSTS = ["api.wandb.ai", "api.forge.coreweave.com"]
@@ -33,8 +35,8 @@ def _has_account() -> bool:
     """Whether W&B would find a key by itself, in its variable or in a netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    own = os.environ.get("WANDB_BASE_URL")
-    hosts = [urlparse(own).hostname or ""] if own else _HOSTS
+    own = urlsplit(_own_server()).netloc  # with its port: the key of a server stands under both
+    hosts = [own] if own and own not in _HOSTS else _HOSTS
     for place in _netrc_files():
         try:
             if any(map(netrc.netrc(place).authenticators, hosts)):
@@ -42,6 +44,18 @@ def _has_account() -> bool:
         except (OSError, netrc.NetrcParseError):
             continue
     return False
+
+
+def _own_server() -> str:
+    """A server that is asked instead of the service: of the variable, or of `wandb login --host`."""
+    named = os.environ.get("WANDB_BASE_URL")
+    if named:
+        return named
+    settings = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(configparser.Error, OSError, ValueError, RuntimeError):
+        folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+        settings.read(folder / "settings")
+    return settings.get("default", "base_url", fallback="")
 
 
 def _netrc_files() -> list[Path]:
