@@ -212,6 +212,8 @@ MISTAKES = [
     ("recorder.format=xls", ["recorder.format='xls'", "csv, parquet"]),
     ("recorder.lanes=0", ["recorder.lanes=0", "at least 1"]),
     ("wandb.mode=of", ["wandb.mode='of'", "auto, online, offline, disabled"]),
+    ("wandb.project=me/bars", ["wandb.project='me/bars'", "1 to 128 characters, none of / "]),
+    (f"wandb.project={'b' * 129}", ["wandb.project='b", "1 to 128 characters"]),
     ("resume=always", ["resume='always'", "none, auto, changed"]),
     ("checkpoint.every_s=-1", ["checkpoint.every_s=-1.0", "from 0 to 86400"]),
     ("checkpoint.every_s=nan", ["checkpoint.every_s=nan", "from 0 to 86400"]),

@@ -7,6 +7,9 @@ from envs.checks import require, require_at_least, require_between, require_one_
 LOGGERS = ("wandb", "tensorboard", "csv", "trackio", "none")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 ARTIFACTS = ("model", "data", "trace")
+# Of W&B, which begins no run in a project with another name.
+_MOST_OF_PROJECT = 128
+_NOT_IN_PROJECT = "/\\#?%:"
 
 
 @dataclass
@@ -32,8 +35,11 @@ class WandbConfig:
 
     def __post_init__(self) -> None:
         require_one_of("wandb.mode", self.mode, WANDB_MODES)
-        for key in ("project", "job_type"):
-            require(bool(getattr(self, key)), f"wandb.{key}", getattr(self, key), "a name")
+        named = 1 <= len(self.project) <= _MOST_OF_PROJECT
+        named = named and not set(self.project) & set(_NOT_IN_PROJECT)
+        allowed = f"1 to {_MOST_OF_PROJECT} characters, none of {' '.join(_NOT_IN_PROJECT)}"
+        require(named, "wandb.project", self.project, allowed)
+        require(bool(self.job_type), "wandb.job_type", self.job_type, "a name")
         for tag in self.tags:
             require(1 <= len(tag) <= 64, "wandb.tags", tag, "texts of 1 to 64 characters")
         for kind in self.artifacts:
