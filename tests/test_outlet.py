@@ -141,3 +141,17 @@ def test_what_hangs_is_left_alone_and_what_it_does_not_take_is_dropped(caplog, m
     place.go_on.set()
     background._thread.join(30)
     assert len(place.told) <= 13
+
+
+def test_of_what_is_left_alone_nothing_more_is_said_whatever_fails(caplog, monkeypatch):
+    monkeypatch.setattr(outlets, "_GRACE_S", 0.0)
+    place = Place(fails="show", waits="show")
+    with caplog.at_level(logging.WARNING):
+        background = BackgroundOutlet("a place", lambda: place, finish_s=0.1)
+        background.show(None, 1)
+        background.keep([])
+        background.close()
+        place.go_on.set()
+        background._thread.join(30)
+    assert said(caplog) == ["a place is not done after 0.1 s: it is left alone"]
+    assert methods(place) == ["show"]

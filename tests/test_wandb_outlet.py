@@ -261,6 +261,22 @@ with Tracker(RunFolder.create(".", "run", "test"), cfg, total_frames=10) as trac
         tracker.log({"b" * 1000: 2.0}, frames)
 print("came to its end")
 """
+ENDED_BEFORE = """
+import time
+import wandb
+from wandb.proto.wandb_server_pb2 import ServerRequest
+from pipelines.tracking.wandb_outlet import end_wandb_process
+
+connection = wandb.setup().ensure_service()
+things = [type("Thing", (), {})() for _ in range(3)]
+for thing in things:
+    connection.finalize(thing, ServerRequest())
+end_wandb_process()
+del thing
+while things:
+    things.pop()  # W&B's process is told of it, as of a client for artifacts
+    time.sleep(0.3)
+"""
 
 
 def in_a_process(code, folder, *argv, **variables):
@@ -289,6 +305,11 @@ def test_nothing_secret_is_in_any_file_and_what_was_logged_before_a_signal_is(tm
         assert secret.encode() not in found, secret
     names = {path.name for path in files}
     assert not {"requirements.txt", "wandb-metadata.json", "output.log"} & names
+
+
+def test_what_w_and_b_frees_after_its_process_was_ended_is_no_traceback(tmp_path):
+    done = in_a_process(ENDED_BEFORE, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("how", ["SIGSTOP", "SIGKILL"])

@@ -137,7 +137,7 @@ class BackgroundOutlet:
             try:
                 getattr(outlet, method)(*args, **words)
             except Exception as error:  # as above
-                if method not in _OPTIONAL:
+                if method not in _OPTIONAL or self._is_abandoned:
                     self._give_up(method, error)
                     return
                 _LOG.warning("%s: no more %s: %s", self.name, method, first_line(error))

@@ -189,6 +189,8 @@ def end_wandb_process() -> None:
         connection = wandb.setup()._connection
         connection._cleanup()  # what Python is to wait for at its end
         connection._proc._process.kill()
+        # Ends a thread that would write to the process that is gone, and say so with a traceback.
+        connection._finalizer._queue.put(None)
 
 
 def _known_limits(cfg: WandbConfig) -> dict[str, Any]:
