@@ -62,6 +62,8 @@ class Outcome:
     fetched: list[str] = field(default_factory=list)
     there: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    # Whether an empty one has bars that open between the multiples of the timeframe.
+    off_grid: bool = False
     refused: list[str] = field(default_factory=list)
 
 
@@ -166,6 +168,7 @@ def download(
                 fresh = source.fetch(month, part, since, now_ns, progress.within)
                 rows = store.put(month, part, fresh)
                 (outcome.fetched if rows else outcome.empty).append(month)
+                outcome.off_grid |= not rows and bool(fresh.found["off_grid"])
             except BadDataError as error:
                 outcome.refused.append(f"{month}: {error}")
             progress.finish(sizes[month])
@@ -224,11 +227,14 @@ def report(cfg: DownloadConfig, store: MonthStore, outcome: Outcome) -> int:
     if outcome.refused:
         return NETWORK
     if not months:
-        print(
-            f"error: {cfg.exchange_name} has no bars of {cfg.symbol} {cfg.timeframe} there; is "
-            "the market's name right, and had it begun?",
-            file=sys.stderr,
-        )
+        why = "; is the market's name right, and had it begun?"
+        if outcome.off_grid:
+            why = (
+                f" that open at multiples of {cfg.timeframe} in UTC, only some in between, as days "
+                "of another time zone are; a shorter timeframe may fit"
+            )
+        market = f"{cfg.symbol} {cfg.timeframe}"
+        print(f"error: {cfg.exchange_name} has no bars of {market} there{why}", file=sys.stderr)
         return REFUSED
     return 0
 

@@ -115,6 +115,27 @@ def test_pages_before_the_market_began_are_stepped_over(fetch, bar_folder, local
     expect(bar_folder, local_exchange, "2025-02-20T10:00", "2025-03-01", 900)
 
 
+def test_an_empty_answer_between_bars_is_asked_about_again(fetch, bar_folder, local_exchange):
+    pages = []
+
+    def empty_once(page):
+        pages.append(page)
+        return [] if len(pages) == 2 else page
+
+    local_exchange.change_page = empty_once
+    fetch(*BITSTAMP, "start=2025-02-01", "end=2025-03-01", "timeframe=15m")
+    expect(bar_folder, local_exchange, "2025-02-01", "2025-03-01", 900)
+    assert local_exchange.asked(PAGE) == 3 + 1
+
+
+def test_days_of_another_time_zone_are_not_said_to_be_none(fetch, tmp_path, local_exchange):
+    local_exchange.change_page = lambda page: [[row[0] + 57_600, *row[1:]] for row in page]
+    code, _, err = fetch(*BITSTAMP, "start=2025-02-01", "end=2025-03-01", "timeframe=1d")
+    assert code == REFUSED
+    assert "no bars of BTC/USD 1d there that open at multiples of 1d in UTC, only some" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def twice(page):
     return [row for row in page for _ in range(2)]
 

@@ -50,6 +50,8 @@ class CcxtSource:
                 f"symbol={cfg.symbol!r} is not allowed: {cfg.exchange} has {len(markets):,} "
                 f"markets, such as {', '.join(_alike(cfg.symbol, markets))}"
             )
+        # Whether a bar has come: from then on an empty answer may be a slip.
+        self._has_begun = False
         self._page_bars = self._exchange.feature_value(cfg.symbol, "fetchOHLCV", "limit", None)
 
     def now_ns(self, first: str) -> tuple[int | None, int]:
@@ -107,11 +109,11 @@ class CcxtSource:
         """New bars of one page after the other, their counts, and how far has been asked."""
         at = span.start
         while at < span.end:
-            first = at
-            frame, counts = self._ask(
-                f"bars from {pd.Timestamp(first, tz='UTC').isoformat()}",
-                lambda first=first: self._fetch_page(first),  # type: ignore[misc]
-            )
+            frame, counts = self._ask_page(at)
+            if not len(frame) and self._has_begun:
+                # Stepped over it would be a hole, which is never asked about again.
+                frame, counts = self._ask_page(at)
+            self._has_begun |= bool(len(frame))
             new = within(frame, Span(at, span.end))
             if len(new):
                 at = int(new["time_ns"].iloc[-1]) + self._interval_ns
@@ -121,6 +123,10 @@ class CcxtSource:
             else:
                 at += (self._page_bars or _SHORT_PAGE) * self._interval_ns
             yield new, counts, min(at, span.end)
+
+    def _ask_page(self, since: int) -> tuple[pd.DataFrame, Counter[str]]:
+        what = f"bars from {pd.Timestamp(since, tz='UTC').isoformat()}"
+        return self._ask(what, lambda: self._fetch_page(since))
 
     def _fetch_page(self, since: int) -> tuple[pd.DataFrame, Counter[str]]:
         candles = self._exchange.fetch_ohlcv(
