@@ -71,7 +71,7 @@ def test_a_file_that_is_not_there_is_none_and_tells_the_time_all_the_same(local_
 
 
 def test_a_body_beyond_the_limit_is_not_read_to_its_end_and_asked_for_again(local_exchange):
-    with pytest.raises(BadDataError, match="longer than 100 bytes.*; asked 3 times"):
+    with pytest.raises(BadDataError, match=r"longer than 100 bytes.*; asked 3 times"):
         client().get(local_exchange.url + FILE, limit=100)
     assert local_exchange.asked() == 3
 

@@ -167,7 +167,10 @@ def test_a_whole_bar_of_any_length_is_kept(interval_s):
         (ROW + "\n1735689660000000,10,12", r"cannot be read: .*Row #2: Expected 12 columns, got 3"),
         (ROW.replace(",10,", ",ten,"), r"row 1 \(2025-01-01T00:00:00\+00:00\): open='ten' is not"),
         (f"{ROW}\n{ROW}\nsoon{ROW[16:]}", r"row 3: open_time='soon' is not a time"),
-        (f"open_time,close,high,low,open,volume\n{ROW}", r"column 5 is 'open', .* column 2: 'open_"),
+        (
+            f"open_time,close,high,low,open,volume\n{ROW}",
+            r"column 5 is 'open', .* column 2: 'open_",
+        ),
         (f"\ufeffTime,Open,High,Low,Volume ,Close\n{ROW}", r"column 6 is 'close', .* column 5: "),
         (ROW + "\n" + "9e30" + ROW[16:], r"row 2: open_time='9e.30' is not a time"),
     ],

@@ -47,7 +47,7 @@ def _has_account() -> bool:
 
 
 def _own_server() -> str:
-    """A server that is asked instead of the service: of the variable, or of `wandb login --host`."""
+    """The server that is asked, of the variable or of `wandb login --host`; empty: the service."""
     named = os.environ.get("WANDB_BASE_URL")
     if named:
         return named
