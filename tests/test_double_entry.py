@@ -158,6 +158,21 @@ def test_it_reads_parquet_with_a_time_index(name, tmp_path):
     same_bars(path)
 
 
+@pytest.mark.parametrize("form", ["index and column", "numbers as text", "days as text"])
+def test_it_reads_the_parquet_that_the_loader_reads(form, tmp_path):
+    frame, times = bars(300)
+    if form == "days as text":
+        times = pd.date_range("2023-01-01", periods=300, freq="1D")
+    texts = {"numbers as text": times.as_unit("ms").astype("int64").astype(str)}
+    texts["days as text"] = times.strftime("%Y%m%d")
+    frame.insert(0, "time", texts.get(form, times))
+    if form == "index and column":
+        frame.index = times.rename("time")
+    path = tmp_path / "bars.parquet"
+    frame.drop(index=frame.index[[7, 8, *range(100, 110)]]).to_parquet(path)
+    same_bars(path)
+
+
 def same_bars(path):
     loaded = load_bars(DataConfig(path=str(path)))
     read = read_prices(path, round(loaded.interval_s * 1e9), 3)

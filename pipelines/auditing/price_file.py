@@ -145,7 +145,8 @@ def _files(path: Path) -> list[Path]:
 def _rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Times in ns, and prices and volume, in the file's order."""
     if path.name.endswith(".parquet"):
-        frame = pd.read_parquet(path).reset_index()
+        frame = pd.read_parquet(path)
+        frame = frame.reset_index(drop=frame.index.name in frame.columns)
     else:
         frame = csv.read_csv(path).to_pandas()
     names = {str(name).strip().lower(): name for name in frame.columns}
@@ -161,7 +162,11 @@ def _rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _to_ns(times: pd.Series) -> np.ndarray:
-    """Times, ISO texts or numbers since 1970, as int64 ns; s, ms, us, ns by magnitude."""
+    """Times, ISO texts or numbers since 1970, those as text too; s, ms, us, ns by magnitude.
+
+    Returns:
+        Int64 ns since 1970 UTC.
+    """
     if pd.api.types.is_numeric_dtype(times):
         numbers = times.to_numpy(np.float64)
         size = np.abs(numbers)
@@ -169,6 +174,8 @@ def _to_ns(times: pd.Series) -> np.ndarray:
         return np.round(numbers * to_us).astype(np.int64) * 1000
     if not pd.api.types.is_datetime64_any_dtype(times):
         texts = times.astype("string").str.strip().str.replace(r"\s*UTC$", "Z", regex=True)
+        if texts.str.fullmatch(r"[\d.]{9,}").all():  # a day as 20240131 has eight
+            return _to_ns(texts.astype("float64"))
         times = pd.to_datetime(texts, utc=True, format="ISO8601")
     return pd.to_datetime(times, utc=True).dt.as_unit("ns").astype("int64").to_numpy()
 
