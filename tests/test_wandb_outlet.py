@@ -25,7 +25,7 @@ from pipelines.tracking.alerts import Alert
 from pipelines.tracking.evaluated import Evaluated
 from pipelines.tracking.tracker import Tracker
 from pipelines.tracking.tracking_config import WandbConfig
-from pipelines.tracking.wandb_outlet import new_run_id
+from pipelines.tracking.wandb_outlet import WandbOutlet, new_run_id
 from random_walk import tick_table
 from wandb_file import WandbFile
 
@@ -98,6 +98,27 @@ def test_curves_histograms_trades_and_alerts_are_read_back(run, evaluated, capfd
     assert (alert.title, alert.level) == ("not a number", "WARN")
     (end,) = told.of("exit")
     assert end.exit_code == 0
+
+
+def test_frames_that_it_has_from_before_a_stop_are_not_told_again(run, evaluated, monkeypatch):
+    monkeypatch.setattr("wandb.sdk.wandb_run.Run.starting_step", 301)  # as a server says it
+    head = dict.fromkeys(
+        ("direction", "size", "stop_loss", "take_profit"), torch.zeros(1, 3).long()
+    )
+    rollout = TensorDict({"action": TensorDict(head, [1, 3])}, [1, 3])
+    with Tracker(run, config(), total_frames=400) as tracker:
+        for frames in (200, 300):
+            tracker.log({"a": 1.0}, frames)
+            tracker.log_actions(rollout, frames)
+            tracker.show(evaluated)
+        tracker.log({"a": 2.0}, 400)
+    assert [(row["_step"], row["a"]) for row in WandbFile(run.path).history] == [(400, 2.0)]
+
+
+def test_where_the_program_lies_is_not_sent(run):
+    outlet = WandbOutlet(WandbConfig(), run, {}, mode="offline", group="g", run_id="a1b2c3d4")
+    assert not outlet.experiment.settings.program
+    outlet.close(failed=False)
 
 
 def test_a_table_of_closed_trades_and_a_chart_that_a_browser_can_draw(run, evaluated):

@@ -40,6 +40,7 @@ _PRIVATE: dict[str, Any] = {
     "x_save_requirements": False,
     "host": "",
     "username": "",
+    "program": "",
 }
 _STAGING = "WANDB_DATA_DIR"
 _RUN_ID = "WANDB_RUN_ID"
@@ -99,10 +100,14 @@ class WandbOutlet:
 
     def log(self, values: Mapping[str, float], frames: int) -> None:
         """Scalars at a number of frames."""
+        if self._has(frames):
+            return
         self.logger.log_metrics(dict(values), step=frames, override_global_step=True)
 
     def log_counts(self, counts: Mapping[str, Sequence[int]], frames: int) -> None:
         """Histograms whose bins lie around the whole numbers from 0."""
+        if self._has(frames):
+            return
         histograms = {
             name: self.wandb.Histogram(
                 np_histogram=(np.array(numbers), np.arange(len(numbers) + 1) - 0.5)
@@ -113,6 +118,8 @@ class WandbOutlet:
 
     def show(self, evaluated: Evaluated, frames: int) -> None:
         """A table of the closed trades, and the chart of them."""
+        if self._has(frames):
+            return
         table = self.wandb.Table(dataframe=evaluated.trades())
         chart = self.wandb.Plotly(evaluated.chart().figure)
         name = evaluated.name
@@ -140,6 +147,10 @@ class WandbOutlet:
     def close(self, *, failed: bool) -> None:
         """Send what is left; the run is then finished, or failed."""
         self.experiment.finish(exit_code=int(failed))
+
+    def _has(self, frames: int) -> bool:
+        """Whether it was told of these before a stop: W&B would take nothing, and warn each time."""
+        return frames < self.experiment.starting_step
 
 
 def new_run_id() -> str:
