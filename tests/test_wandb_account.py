@@ -17,6 +17,7 @@ def nobody_has_logged_in(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,29 @@ def test_an_account_is_that_of_the_server_that_a_person_has_logged_in_to(
     (tmp_path / "settings").write_bytes(text)
     (tmp_path / "netrc").write_text(f"machine {host}\n  login user\n  password {KEY}\n")
     assert wandb_mode("auto") == mode
+
+
+@pytest.mark.parametrize(
+    ("here", "variable", "mode"),
+    [
+        ("mode = offline", "", "offline"),
+        ("mode = disabled", "", "disabled"),
+        ("mode = online", "", "online"),
+        ("mode = offline", "online", "online"),
+        ("base_url = http://localhost:8080", "", "offline"),
+    ],
+)
+def test_what_w_and_b_was_told_in_this_folder_is_heeded(
+    monkeypatch, tmp_path, here, variable, mode
+):
+    """``wandb offline`` and the like write a file into the folder that they are called in."""
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {KEY}")
+    (tmp_path / "settings").write_text("[default]\nmode = online\n")
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text(f"[default]\n{here}\n")
+    monkeypatch.setenv("WANDB_MODE", variable)
+    assert wandb_mode("auto") == mode
+    assert wandb_mode("online") == ("offline" if "base_url" in here else "online")
 
 
 def test_a_user_of_a_container_without_a_home_has_no_account(monkeypatch):

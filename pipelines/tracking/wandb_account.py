@@ -16,14 +16,14 @@ _LOG = logging.getLogger(__name__)
 def wandb_mode(wanted: str) -> str:
     """The mode that W&B is started in: never one that would ask for an account.
 
-    ``auto`` heeds the variable WANDB_MODE, and is online only if there is an account. So is
-    ``online``, with a warning if there is none.
+    ``auto`` heeds the variable WANDB_MODE, else ``wandb offline`` and ``wandb disabled``, and is
+    online only if there is an account. So is ``online``, with a warning if there is none.
     """
     if wanted in ("offline", "disabled"):
         return wanted
-    variable = os.environ.get("WANDB_MODE", "").lower()
-    if wanted == "auto" and variable in ("offline", "dryrun", "disabled"):
-        return "disabled" if variable == "disabled" else "offline"
+    wish = (os.environ.get("WANDB_MODE") or _setting("mode")).lower()
+    if wanted == "auto" and wish in ("offline", "dryrun", "disabled"):
+        return "disabled" if wish == "disabled" else "offline"
     if _has_account():
         return "online"
     if wanted == "online":
@@ -35,7 +35,8 @@ def _has_account() -> bool:
     """Whether W&B would find a key by itself, in its variable or in a netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    own = urlsplit(_own_server()).netloc  # with its port: the key of a server stands under both
+    address = os.environ.get("WANDB_BASE_URL") or _setting("base_url")
+    own = urlsplit(address).netloc  # with its port: the key of a server stands under both
     hosts = [own] if own and own not in _HOSTS else _HOSTS
     for place in _netrc_files():
         try:
@@ -46,16 +47,18 @@ def _has_account() -> bool:
     return False
 
 
-def _own_server() -> str:
-    """The server that is asked, of the variable or of `wandb login --host`; empty: the service."""
-    named = os.environ.get("WANDB_BASE_URL")
-    if named:
-        return named
+def _setting(name: str) -> str:
+    """What W&B's own commands have set, as ``wandb login --host`` and ``wandb offline`` do.
+
+    They write into the home folder and, which counts more, into the folder that they are called in.
+    """
     settings = configparser.ConfigParser(interpolation=None)
     with contextlib.suppress(configparser.Error, OSError, ValueError, RuntimeError):
         folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
         settings.read(folder / "settings")
-    return settings.get("default", "base_url", fallback="")
+    with contextlib.suppress(configparser.Error, OSError, ValueError):
+        settings.read(Path(".wandb" if Path(".wandb").exists() else "wandb") / "settings")
+    return settings.get("default", name, fallback="")
 
 
 def _netrc_files() -> list[Path]:
