@@ -6,6 +6,7 @@ from envs.bar_table import BarTable
 from pipelines.checkpoint import Checkpoint, load_checkpoint
 from pipelines.checkpoint_store import load_newest
 from pipelines.config import RunConfig
+from pipelines.number_text import duration
 from pipelines.resume import network_differences
 from pipelines.run_folder import RunFolder, list_checkpoints
 
@@ -29,3 +30,11 @@ def find_initial_weights(path: str | Path, table: BarTable, cfg: RunConfig) -> C
     if found := network_differences(checkpoint.config, cfg):
         raise ValueError(f"{checkpoint.folder} holds another network: {'; '.join(found)}")
     return checkpoint
+
+
+def bar_notes(initial: Checkpoint, table: BarTable) -> list[str]:
+    """That weights and normaliser know bars of another length, if they do: features keep names."""
+    known, given = float(initial.manifest["data"]["interval_s"]), table.meta.interval_s
+    if known == given:
+        return []
+    return [f"! they were trained on bars of {duration(known)}, and these are of {duration(given)}"]

@@ -42,7 +42,7 @@ from pipelines.device import keep_compiled, pick_device
 from pipelines.exit_codes import WORKER_LOST
 from pipelines.held_out.candidate import SPLIT
 from pipelines.held_out.looks import verify_registry
-from pipelines.initial_weights import find_initial_weights
+from pipelines.initial_weights import bar_notes, find_initial_weights
 from pipelines.model import make_model
 from pipelines.random_state import seed_everything
 from pipelines.replay import replay
@@ -134,6 +134,8 @@ def train(
         with plain_refusals():
             if initial is not None and checkpoint is None:
                 initial.load_model_state(model)
+                begins = f"beginning with the weights of {initial.folder}"
+                print(begins, *bar_notes(initial, table), sep="\n")
             training = Training(cfg, table, env, model)
             if checkpoint is not None:
                 others = are_others(checkpoint, cfg, table)

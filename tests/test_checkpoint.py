@@ -19,7 +19,8 @@ from forged_checkpoint import rehash
 from modules.policy import make_actor_value
 from pipelines.checkpoint import describe, load_checkpoint, save_checkpoint
 from pipelines.config import compose_config
-from pipelines.initial_weights import find_initial_weights
+from pipelines.initial_weights import bar_notes, find_initial_weights
+from pipelines.number_text import duration
 from pipelines.snapshot import join_optimizer, split_optimizer
 
 FILES = ["manifest.json", "manifest.sha256", "model.safetensors", "optimizer.safetensors"]
@@ -215,6 +216,15 @@ def test_weights_of_another_network_begin_no_training(saved, cfg, table):
     find_initial_weights(saved[0], table, dataclasses.replace(cfg, env=env))
     clipped = dataclasses.replace(cfg.model, feature_clip=3.0)
     find_initial_weights(saved[0], table, dataclasses.replace(cfg, model=clipped))
+
+
+def test_weights_of_bars_of_another_length_are_said_to_be(saved, cfg, table):
+    initial = find_initial_weights(saved[0], table, cfg)
+    assert bar_notes(initial, table) == []
+    hourly = dataclasses.replace(table.meta, interval_s=3_600.0)
+    (told,) = bar_notes(initial, dataclasses.replace(table, meta=hourly))
+    own = duration(table.meta.interval_s)
+    assert told == f"! they were trained on bars of {own}, and these are of 1 h"
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

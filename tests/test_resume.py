@@ -186,6 +186,7 @@ def test_a_link_in_a_run_folder_is_not_written_through(finished, tmp_path):
 def test_a_new_run_begins_with_the_weights_of_another(finished, tmp_path):
     victim = Victim(tmp_path / "new", "total_frames=256", "train.lr=1e-12", f"init_from={finished}")
     assert victim.finish() == 0, victim.said()
+    assert f"beginning with the weights of {finished / 'checkpoints'}" in victim.said()
     before, after = (
         load_newest(folder / "checkpoints").model for folder in (finished, tmp_path / "new")
     )
