@@ -9,6 +9,7 @@ from multiprocessing import active_children
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
+from weakref import WeakSet
 
 from torchrl.envs import EnvBase, ParallelEnv, TransformedEnv
 
@@ -31,7 +32,9 @@ def end_with_program(env: ParallelEnv) -> None:
 
     Python would ask them to by SIGTERM, which they leave to their parent, and wait for ever.
     """
-    Finalize(env, _kill, (list(env._workers),), exitpriority=0)
+    # Not of `env`: it would come before torchrl's own end of one that is let go of, which waits
+    # for their answer.
+    Finalize(None, _kill, (WeakSet(env._workers),), exitpriority=0)
 
 
 @contextmanager

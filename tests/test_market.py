@@ -1,5 +1,6 @@
 """MarketEnv as a TorchRL environment: specs, states, seeds, workers, devices."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -104,6 +105,25 @@ def test_a_program_ends_that_has_not_closed_its_workers(table, tmp_path):
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=90)
     assert done.stdout == "torch.Size([2, 1, 1, 3])\n"
     assert done.stderr.endswith("KeyError: 'mine'\n")
+
+
+def test_who_lets_go_of_an_environment_in_a_circle_waits_for_no_killed_worker(
+    table, tmp_path, monkeypatch
+):
+    """What is to be done as it goes, Python does before torchrl asks the workers to end."""
+    killed = []
+    monkeypatch.setattr("envs.workers._kill", killed.extend)
+    table.save(tmp_path)
+    held = [make_env(tmp_path, config(workers=2))]
+    workers = list(held[0].base_env._workers)
+    held.append(held)
+    del held
+    gc.collect()
+    told = list(killed)
+    for worker in workers:
+        worker.join(30)
+        worker.kill()  # were it there: at the end nobody does
+    assert not told
 
 
 def test_same_seed_same_rollout_and_other_seeds_differ(table, device):
