@@ -158,13 +158,16 @@ def test_it_reads_parquet_with_a_time_index(name, tmp_path):
     same_bars(path)
 
 
-@pytest.mark.parametrize("form", ["index and column", "numbers as text", "days as text"])
+@pytest.mark.parametrize(
+    "form", ["index and column", "numbers as text", "days as text", "days with points"]
+)
 def test_it_reads_the_parquet_that_the_loader_reads(form, tmp_path):
     frame, times = bars(300)
-    if form == "days as text":
+    if form.startswith("days"):
         times = pd.date_range("2023-01-01", periods=300, freq="1D")
     texts = {"numbers as text": times.as_unit("ms").astype("int64").astype(str)}
     texts["days as text"] = times.strftime("%Y%m%d")
+    texts["days with points"] = times.strftime("%Y.%m.%d")
     frame.insert(0, "time", texts.get(form, times))
     if form == "index and column":
         frame.index = times.rename("time")

@@ -174,7 +174,7 @@ def _to_ns(times: pd.Series) -> np.ndarray:
         return np.round(numbers * to_us).astype(np.int64) * 1000
     if not pd.api.types.is_datetime64_any_dtype(times):
         texts = times.astype("string").str.strip().str.replace(r"\s*UTC$", "Z", regex=True)
-        if texts.str.fullmatch(r"[\d.]{9,}").all():  # a day as 20240131 has eight
+        if texts.str.fullmatch(r"\d{9,}\.?\d*").all():  # a day as 20240131 has eight
             return _to_ns(texts.astype("float64"))
         times = pd.to_datetime(texts, utc=True, format="ISO8601")
     return pd.to_datetime(times, utc=True).dt.as_unit("ns").astype("int64").to_numpy()
