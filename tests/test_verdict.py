@@ -121,6 +121,7 @@ def test_what_is_said_of_a_condition_is_what_it_came_to():
         ({"days": 14.0 - 1.0 / 1440.0}, "13.99 days were played; at least 14 are needed."),
         ({"periods": 99, "period_hours": 0.25}, "There are 99 returns of 15 min; at least 100"),
         ({"trades": 29.5}, "A seed made 29.5 trades; with fewer than 30 each of them decides."),
+        ({"days": 0.29}, "0.29 days were played; "),  # 100 * 0.29 is 28.999999999999996
         ({"trades": 30.0 - 1 / 30}, "A seed made 29.96 trades; with fewer than 30 each of them"),
     ],
 )

@@ -117,7 +117,7 @@ def _too_little(findings: Findings) -> list[str]:
 
 def _under(value: float) -> str:
     """Rounded down to two digits after the point: what is under a threshold stays under it."""
-    return f"{math.floor(100.0 * value) / 100.0:g}"
+    return f"{math.floor(round(100.0 * value, 6)) / 100.0:g}"
 
 
 def _conditions(findings: Findings) -> list[Condition]:
