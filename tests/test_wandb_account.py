@@ -13,7 +13,7 @@ KEY = "0123456789" * 4
 @pytest.fixture(autouse=True)
 def nobody_has_logged_in(monkeypatch, tmp_path):
     """A machine without an account, whatever the tests run on."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
@@ -94,6 +94,16 @@ def test_what_w_and_b_was_told_in_this_folder_is_heeded(
     monkeypatch.setenv("WANDB_MODE", variable)
     assert wandb_mode("auto") == mode
     assert wandb_mode("online") == ("offline" if "base_url" in here else "online")
+
+
+def test_what_w_and_b_was_told_where_its_runs_are_kept_is_heeded(monkeypatch, tmp_path):
+    """``wandb offline`` writes there, wherever it is called: as on a pod, whose image names it."""
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {KEY}")
+    (tmp_path / "kept" / "wandb").mkdir(parents=True)
+    (tmp_path / "kept" / "wandb" / "settings").write_text("[default]\nmode = offline\n")
+    assert wandb_mode("auto") == "online"
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "kept"))
+    assert wandb_mode("auto") == "offline"
 
 
 def test_a_user_of_a_container_without_a_home_has_no_account(monkeypatch):

@@ -50,14 +50,16 @@ def _has_account() -> bool:
 def _setting(name: str) -> str:
     """What W&B's own commands have set, as ``wandb login --host`` and ``wandb offline`` do.
 
-    They write into the home folder and, which counts more, into the folder that they are called in.
+    They write into the home folder and, which counts more, into WANDB_DIR or the folder that they
+    are called in.
     """
     settings = configparser.ConfigParser(interpolation=None)
     with contextlib.suppress(configparser.Error, OSError, ValueError, RuntimeError):
         folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
         settings.read(folder / "settings")
-    with contextlib.suppress(configparser.Error, OSError, ValueError):
-        settings.read(Path(".wandb" if Path(".wandb").exists() else "wandb") / "settings")
+    with contextlib.suppress(configparser.Error, OSError, ValueError, RuntimeError):
+        here = Path(os.environ.get("WANDB_DIR", "")).expanduser()
+        settings.read(here / (".wandb" if (here / ".wandb").exists() else "wandb") / "settings")
     return settings.get("default", name, fallback="")
 
 
