@@ -149,7 +149,7 @@ class WandbOutlet:
         self.experiment.finish(exit_code=int(failed))
 
     def _has(self, frames: int) -> bool:
-        """Whether it was told of these before a stop: W&B would take none, and warn each time."""
+        """Whether it has these frames or later ones from before a stop, and would take none."""
         return frames < self.experiment.starting_step
 
 
